@@ -1,0 +1,222 @@
+"""Every exception of the project, in one tree, and the reasons that ``CACHE_ERROR`` carries.
+
+An error message is one line that says what is wrong and how to mend it.  It never holds a secret.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Reason(str, Enum):
+    """Why something went wrong: the fixed list behind ``CacheErrorPayload.reason``."""
+
+    # the document's text
+    MALFORMED = "malformed"  # set aside, started again from the default
+    # what an event carried
+    PAYLOAD = "payload"
+    AMBIGUOUS = "ambiguous"  # a base name that fits two charts
+    # the file and its directory
+    REFUSED = "refused"  # a link, no regular file, a sticky directory
+    PERMISSION = "permission"
+    NO_DIRECTORY = "no_directory"
+    NO_SPACE = "no_space"
+    READ_ONLY = "read_only"
+    IO = "io"
+    LOCK = "lock"
+    TAKEN_OVER = "taken_over"  # a file left un-writable by a program that never came back
+    SUPERSEDED = "superseded"
+    # the chart
+    HANDLER = "handler"  # a handler raised
+    OVERFLOW = "overflow"  # a bounded queue had to refuse an event
+    FORKED = "forked"
+    STOPPED = "stopped"
+    # the network
+    CLOCK = "clock"  # a stamp too far ahead
+    WIRE = "wire"  # what arrived was no message of ours
+    KEY = "key"
+    BROKER = "broker"
+    SETTINGS = "settings"
+
+
+class CacheNetError(Exception):
+    """Root of every error raised by miros_cache_net."""
+
+    reason: ClassVar[Reason] = Reason.IO
+
+
+class SettingsError(CacheNetError):
+    """A setting is missing or malformed; the message names it and the command that helps."""
+
+    reason = Reason.SETTINGS
+
+
+class DocumentError(CacheNetError, ValueError):
+    """The text is not a document: no JSON object, too large, too deep, duplicate keys, ..."""
+
+    reason = Reason.MALFORMED
+
+
+class PayloadError(CacheNetError, ValueError):
+    """What an event or a caller handed over cannot be written."""
+
+    reason = Reason.PAYLOAD
+
+
+# --- the cache file -------------------------------------------------------------------------------
+
+
+class StoreError(CacheNetError):
+    """The cache file cannot be used as asked."""
+
+
+class FileRefused(StoreError):
+    """The path is a link, no regular file, or lies where others could replace it."""
+
+    reason = Reason.REFUSED
+
+
+class PermissionRefused(StoreError):
+    """The file, its lock or its directory belong to another user."""
+
+    reason = Reason.PERMISSION
+
+
+class DirectoryMissing(StoreError):
+    """The directory of the cache file does not exist."""
+
+    reason = Reason.NO_DIRECTORY
+
+
+class NoSpace(StoreError):
+    """The disk or the quota is full; the document is as it was."""
+
+    reason = Reason.NO_SPACE
+
+
+class FileSystemReadOnly(StoreError):
+    """The file system takes no writes."""
+
+    reason = Reason.READ_ONLY
+
+
+class FileIOError(StoreError):
+    """Any other failure of the operating system below the cache file."""
+
+    reason = Reason.IO
+
+
+class LockTimeout(StoreError, TimeoutError):
+    """Exclusive access was not to be had in the time that the caller gave."""
+
+    reason = Reason.LOCK
+
+
+class Superseded(StoreError):
+    """A younger write has overtaken this one; it was not stored."""
+
+    reason = Reason.SUPERSEDED
+
+
+class UnsupportedPlatform(CacheNetError):
+    """This operating system has no flock (native Windows); use WSL, Linux or macOS."""
+
+    reason = Reason.LOCK
+
+
+# --- charts ---------------------------------------------------------------------------------------
+
+
+class ChartError(CacheNetError):
+    """A statechart cannot do what was asked of it."""
+
+    reason = Reason.HANDLER
+
+
+class ChartForked(ChartError):
+    """A chart built before ``fork`` was used in the child, where its thread does not exist."""
+
+    reason = Reason.FORKED
+
+
+class ChartStopped(ChartError):
+    """A chart was used after ``stop()``."""
+
+    reason = Reason.STOPPED
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+class WireError(CacheNetError):
+    """What arrived is refused; ``counter`` is the name it is counted under."""
+
+    reason = Reason.WIRE
+    counter: ClassVar[str] = "refused"
+
+
+class TooLarge(WireError):
+    """Longer than the cap, before or after decryption."""
+
+    counter = "too_large"
+
+
+class NotAuthentic(WireError):
+    """No key of the ring opens it: a wrong key, a damaged token, or no token at all."""
+
+    reason = Reason.KEY
+    counter = "not_authentic"
+
+
+class MalformedMessage(WireError):
+    """Authentic, but not a message of this format."""
+
+    counter = "malformed"
+
+
+class WrongVersion(WireError):
+    """A format version that this release does not read."""
+
+    counter = "version"
+
+
+class WrongPlace(WireError):
+    """For another scope or document, or its routing key says something else than its inside."""
+
+    counter = "wrong_place"
+
+
+class Replayed(WireError):
+    """A request seen before, or too old to be answered."""
+
+    counter = "replayed"
+
+
+class BrokerError(CacheNetError):
+    """RabbitMQ does not do what is asked.  ``fatal``: trying again cannot help."""
+
+    reason = Reason.BROKER
+    fatal: ClassVar[bool] = False
+
+
+class BrokerUnreachable(BrokerError):
+    """Nothing answers AMQP at the address."""
+
+
+class LoginRefused(BrokerError):
+    """RabbitMQ refused user or password."""
+
+
+class VhostRefused(BrokerError):
+    """The virtual host does not exist or this user may not use it."""
+
+
+class ExchangeConflict(BrokerError):
+    """The exchange exists with another type or other arguments."""
+
+    fatal = True
+
+
+class TLSRefused(BrokerError):
+    """The broker's certificate was not accepted."""

@@ -1,0 +1,47 @@
+"""Every signal of the project, as constants, and how to make an event of one.  Layer 2.
+
+Public signals are UPPER_CASE and travel between charts (and, where DESIGN says so, between hosts);
+private ones are lower_case and stay inside their chart.  Names are registered with `miros` here, once,
+because its registry never forgets one and slows with each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from miros.event import Event, signals
+
+CACHE_FILE_READ: Final = "CACHE_FILE_READ"
+CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"
+CACHE: Final = "CACHE"
+CACHE_DESTROY: Final = "CACHE_DESTROY"
+CACHE_ERROR: Final = "CACHE_ERROR"
+
+AMQP_CONSUMER_CHECK: Final = "AMQP_CONSUMER_CHECK"
+REFACTOR_SEARCH: Final = "REFACTOR_SEARCH"
+RECCE_LAN: Final = "RECCE_LAN"
+LAN_RECCE_COMPLETE: Final = "LAN_RECCE_COMPLETE"
+CONNECTION_DISCOVERY: Final = "CONNECTION_DISCOVERY"
+EVALUATE_HOSTS_FILE: Final = "EVALUATE_HOSTS_FILE"
+
+PUBLIC_SIGNALS: Final = (
+    CACHE_FILE_READ,
+    CACHE_FILE_WRITE,
+    CACHE,
+    CACHE_DESTROY,
+    CACHE_ERROR,
+    AMQP_CONSUMER_CHECK,
+    REFACTOR_SEARCH,
+    RECCE_LAN,
+    LAN_RECCE_COMPLETE,
+    CONNECTION_DISCOVERY,
+    EVALUATE_HOSTS_FILE,
+)
+
+for _name in PUBLIC_SIGNALS:
+    signals.append(_name)
+
+
+def event(signal_name: str, payload: Any = None) -> Event:
+    """An event of `signal_name` (one of the constants, or a private name of a chart)."""
+    return Event(signal=signal_name, payload=payload)

@@ -1,0 +1,87 @@
+"""Every cap of the project, with the arithmetic that led to it.  Layer 0: imports nothing of ours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- documents ------------------------------------------------------------------------------------
+
+#: A document's text.  A /16 of peers at ~15 bytes each is 1 MB; 8 MiB leaves room for any discovery
+#: result and keeps one parse (~10 ns a byte) below 0.1 s and one frozen copy below ~100 MB.
+DOCUMENT_BYTES: Final = 8 * 1024 * 1024
+#: Nesting.  People write < 10; CPython's own parser gives up near 1000, a hostile 8 MiB of "[" must not get there.
+DOCUMENT_DEPTH: Final = 64
+#: Top-level keys, tombstones included: each costs ~100 bytes of metadata, so at most ~6.5 MB of it.
+DOCUMENT_KEYS: Final = 65_536
+#: A top-level key in UTF-8 bytes.
+KEY_BYTES: Final = 1024
+#: Digits of an integer: CPython refuses to parse more than 4300 by default; 400 holds any double.
+NUMBER_DIGITS: Final = 400
+#: A stamp's logical counter: 16 bits.  Past it the physical part is moved on by one millisecond.
+STAMP_COUNTER: Final = 0xFFFF
+#: Physical part of a stamp: 48 bits of milliseconds reach the year 10889.
+STAMP_WALL_MS: Final = 0xFFFF_FFFF_FFFF
+#: Bytes of a node's name; it stands in every stamp.
+NODE_NAME_BYTES: Final = 48
+#: How far ahead of this machine's clock a stamp may be (DESIGN 3: hosts within 60 s agree).
+CLOCK_AHEAD_MS: Final = 60_000
+
+# --- the file -------------------------------------------------------------------------------------
+
+#: Back-off of an event that found the file un-writable: ``min(5, 0.1 + 1.2 n)`` for its n-th failure.
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_STEP_S: Final = 1.2
+BACKOFF_TOP_S: Final = 5.0
+BACKOFF_LEAST_S: Final = 0.001
+#: An un-writable file with a free lock and no mark belongs to a program that knows only the mode bit.
+#: Such programs hold it for milliseconds; after this long it is taken for abandoned.
+TAKE_OVER_AFTER_S: Final = 10.0
+#: The lock file's record: a few short fields, written in place by one write() well below a page.
+SIDECAR_BYTES: Final = 1024
+#: A truncating writer looks empty between its open() and its write(): how long to wait before such a
+#: file is believed to be broken.
+SETTLE_S: Final = 0.05
+#: Files set aside per document.  A broken writer in a loop must not fill the disk: 32 x 8 MiB = 256 MiB.
+SET_ASIDE_FILES: Final = 32
+#: Where the kernel gives no more file watches, how often the document's identity is looked at.
+SLOW_STAT_S: Final = 1.0
+
+# --- charts ---------------------------------------------------------------------------------------
+
+#: Events waiting in one chart.  At ~2 kB each 20 MB; a chart that is 10,000 behind (at 50 us an event
+#: half a second) refuses new ones, says so and counts them.
+CHART_QUEUE_EVENTS: Final = 10_000
+#: Requests that wait for the file in one chart, reads and writes each.
+WAITING_REQUESTS: Final = 1_000
+
+# --- the wire -------------------------------------------------------------------------------------
+
+#: An encrypted body: a full document, its metadata (x 2) and Fernet's base64 (x 4/3), rounded up.
+BODY_BYTES: Final = 24 * 1024 * 1024
+#: Keys in a ring: each costs one HMAC of the body to find out that it is not the one (~5 us at 2 kB).
+RING_KEYS: Final = 8
+#: How old a request may be, and so how long its id is remembered: the clocks' 60 s and as much again.
+REQUEST_AGE_S: Final = 120.0
+#: Request ids remembered: at ~150 bytes each 10 MB; a flood beyond that forgets the oldest.
+REPLAY_IDS: Final = 65_536
+
+# --- RabbitMQ -------------------------------------------------------------------------------------
+
+#: Messages in a node's queue: newest state wins, so old ones may go (the next digest repairs).
+NODE_QUEUE_MESSAGES: Final = 1_000
+#: Bytes in a node's queue, the bound that matters for large documents.
+NODE_QUEUE_BYTES: Final = 64 * 1024 * 1024
+#: Unacknowledged deliveries in flight: acks batched at 100 carried 4x more than one by one.
+PREFETCH: Final = 100
+#: Publications waiting for a link or a confirm.  Newest state supersedes, so few are ever needed.
+PUBLISH_BACKLOG: Final = 1_000
+#: Reconnect: full jitter below min(cap, base x 2^n).
+RECONNECT_BASE_S: Final = 0.2
+RECONNECT_TOP_S: Final = 10.0
+
+# --- discovery ------------------------------------------------------------------------------------
+
+#: Scouts at once in one process: sockets, and SYNs that a small router can take.
+SCOUTS_AT_ONCE: Final = 256
+#: Bytes read from a server that claims to be AMQP before it is told from one that talks for ever.
+BANNER_BYTES: Final = 16 * 1024

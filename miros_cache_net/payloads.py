@@ -1,0 +1,108 @@
+"""The payloads of the public events: named tuples, so that they unpack and print as `miros` users expect.
+
+Layer 1.  Field order is part of the contract: what the older library had comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from miros_cache_net.errors import Reason
+
+
+class CacheReadPayload(NamedTuple):
+    """What `CACHE` carries, and what `Cache.read` and `read_cache` return.
+
+    dict           the document, without metadata; immutable and shared: ``copy.deepcopy`` gives a dict
+                   of your own
+    last_modified  when the contents were discovered, seconds since 1970; 0.0 if nobody ever wrote them
+    created_at     the file's inode change time, as ``time.ctime`` prints it
+    expired        older than its ``time_out_in_minutes``, destroyed, or never written
+    file_name      base name of the cache file
+    age_s          seconds since the discovery, never negative; ``inf`` if nobody ever wrote it
+    origin         the node that discovered it, "" if nobody did
+    stale          served although expired, while a younger one is being looked for
+    connected      this host's link to the fleet is up; False where no `CacheNode` runs
+    file_path      absolute path of the cache file
+    version        digest of the replicated state: equal on two hosts that agree
+    """
+
+    dict: Mapping[str, Any]
+    last_modified: float
+    created_at: str
+    expired: bool
+    file_name: str
+    age_s: float = float("inf")
+    origin: str = ""
+    stale: bool = False
+    connected: bool = False
+    file_path: str = ""
+    version: str = ""
+
+
+class CacheWritePayload(NamedTuple):
+    """What `CACHE_FILE_WRITE` carries: the whole new contents, for one file.
+
+    json       a JSON object as text (str or UTF-8 bytes), or a mapping
+    file_name  path or base name of the cache file
+    """
+
+    json: str | bytes | Mapping[str, Any]
+    file_name: str
+
+
+class CacheErrorPayload(NamedTuple):
+    """What `CACHE_ERROR` carries.
+
+    reason     one of `miros_cache_net.errors.Reason`; compares equal to its lower-case text
+    message    one line that says how to mend it; no secret in it
+    file_name  base name of the cache file concerned, "" where none is
+    source     name of the chart that reports
+    """
+
+    reason: Reason
+    message: str
+    file_name: str = ""
+    source: str = ""
+
+
+class AMQPConsumerCheckPayload(NamedTuple):
+    """What `AMQP_CONSUMER_CHECK` carries: a scout's verdict on one address.
+
+    ip_address, routing_key, exchange_name  as given to the scout
+    result         True: a compatible consumer is there
+    reason         "ok", or the name of the step that said no (`miros_cache_net.amqp.probe.Verdict`)
+    detail         one line for a person
+    round_trip_s   TCP connect time in seconds, None where nothing answered
+    port           the TCP port that was tried
+    """
+
+    ip_address: str
+    result: bool
+    routing_key: str
+    exchange_name: str
+    reason: str = ""
+    detail: str = ""
+    round_trip_s: float | None = None
+    port: int = 5672
+
+
+class RecceCompletePayload(NamedTuple):
+    """What `LAN_RECCE_COMPLETE` carries: addresses with a compatible consumer, and one's own."""
+
+    other_addresses: list[str]
+    my_address: str
+
+
+class ConnectionDiscoveryPayload(NamedTuple):
+    """What `CONNECTION_DISCOVERY` carries.  ``amqp_urls`` hold the password: never log this payload."""
+
+    hosts: list[str]
+    amqp_urls: list[str]
+    dispatcher: str
+
+    def __repr__(self) -> str:
+        return f"ConnectionDiscoveryPayload(hosts={self.hosts!r}, dispatcher={self.dispatcher!r})"
+
+    __str__ = __repr__
