@@ -15,8 +15,10 @@ DOCUMENT_DEPTH: Final = 64
 DOCUMENT_KEYS: Final = 65_536
 #: A top-level key in UTF-8 bytes.
 KEY_BYTES: Final = 1024
-#: Digits of an integer: CPython refuses to parse more than 4300 by default; 400 holds any double.
-NUMBER_DIGITS: Final = 400
+#: Digits of a whole number: CPython's own default for parsing, which keeps the quadratic conversion cheap.
+NUMBER_DIGITS: Final = 4300
+#: The same in bits (x log2 10), rounded down, so that what is written can be read.
+NUMBER_BITS: Final = 14_000
 #: A stamp's logical counter: 16 bits.  Past it the physical part is moved on by one millisecond.
 STAMP_COUNTER: Final = 0xFFFF
 #: Physical part of a stamp: 48 bits of milliseconds reach the year 10889.
@@ -85,3 +87,10 @@ RECONNECT_TOP_S: Final = 10.0
 SCOUTS_AT_ONCE: Final = 256
 #: Bytes read from a server that claims to be AMQP before it is told from one that talks for ever.
 BANNER_BYTES: Final = 16 * 1024
+#: How long the probes' thread stays when nothing is asked of it: a new one costs 0.2 ms.
+PROBER_IDLE_S: Final = 5.0
+#: Names looked up at once, a thread each because `getaddrinfo` blocks (a dead resolver holds it for up to 30 s).
+#: Addresses given as numbers never wait for one.
+LOOKUPS_AT_ONCE: Final = 32
+#: Addresses of one name that are tried in turn; the probe's time is divided among them.
+ADDRESSES_PER_NAME: Final = 4

@@ -1,0 +1,303 @@
+"""The document as a value: one floor, entries above it, stamps, age and merge.  Layer 1.
+
+A document is a state-based replicated data type (a join semilattice, Shapiro et al., "A comprehensive
+study of Convergent and Commutative Replicated Data Types", INRIA RR-7506, 2011): a *floor* register and a
+map of last-writer-wins entries.  A whole write raises the floor and writes its entries at the floor's
+stamp; an entry is visible only if its stamp is at or above the floor, and not deleted.  `Document.merged`
+takes the greatest floor and the greatest of each entry, so it is commutative, associative and idempotent.
+
+Stamps are hybrid logical clocks (Kulkarni et al., "Logical Physical Clocks", OPODIS 2014) with the node's
+name as tie-break.  Two entries of one stamp (a copied disk image) are ordered by their canonical text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from miros_cache_net import limits, strict_json
+from miros_cache_net.errors import DocumentError, PayloadError
+from miros_cache_net.frozen import FrozenDict, freeze
+
+#: The one reserved top-level key: metadata, never part of what users read or write.
+META_KEY: Final = "_miros_cache_net"
+FORMAT: Final = 1
+TIME_OUT_KEY: Final = "time_out_in_minutes"
+
+
+class Stamp(NamedTuple):
+    """A hybrid logical time: milliseconds since 1970, a counter below 2**16, and the node that gave it."""
+
+    wall_ms: int
+    counter: int
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.wall_ms:012x}.{self.counter:04x}.{self.node}"
+
+    @classmethod
+    def parse(cls, text: object) -> Stamp:
+        """The stamp written as `str(stamp)`; `DocumentError` for anything else."""
+        if not isinstance(text, str):
+            raise DocumentError(f"a stamp is text, not {type(text).__name__}")
+        if text == ZERO_TEXT:
+            return ZERO
+        parts = text.split(".", 2)
+        if len(parts) != 3 or len(parts[0]) != 12 or len(parts[1]) != 4 or not is_node_name(parts[2]):
+            raise DocumentError(f"{text[:80]!r} is no stamp")
+        try:
+            stamp = cls(int(parts[0], 16), int(parts[1], 16), parts[2])
+        except ValueError:
+            raise DocumentError(f"{text[:80]!r} is no stamp") from None
+        if str(stamp) != text:
+            raise DocumentError(f"{text[:80]!r} is no canonical stamp")
+        return stamp
+
+
+ZERO: Final = Stamp(0, 0, "")
+ZERO_TEXT: Final = str(ZERO)
+_NODE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def is_node_name(text: str) -> bool:
+    """Lower-case letters, digits and hyphens, 1 to `limits.NODE_NAME_BYTES` of them."""
+    return 0 < len(text) <= limits.NODE_NAME_BYTES and _NODE_CHARACTERS.issuperset(text)
+
+
+def next_stamp(last: Stamp, now_ms: int, node: str) -> Stamp:
+    """The stamp of an event on `node` now that happens after `last` (the HLC's send rule)."""
+    if now_ms > last.wall_ms:
+        return Stamp(now_ms, 0, node)
+    if last.counter < limits.STAMP_COUNTER:
+        return Stamp(last.wall_ms, last.counter + 1, node)
+    return Stamp(last.wall_ms + 1, 0, node)
+
+
+class Floor(NamedTuple):
+    """When the document as a whole was last written, and when its contents were discovered (ms, 0: never)."""
+
+    stamp: Stamp
+    discovered_at_ms: int
+
+
+class Entry(NamedTuple):
+    """One top-level key: when it was written, its frozen JSON value, or that it was deleted."""
+
+    stamp: Stamp
+    value: Any
+    deleted: bool = False
+
+    def order(self) -> tuple[Stamp, bool, bytes]:
+        return self.stamp, self.deleted, strict_json.dumps(self.value)
+
+
+@dataclass(frozen=True)
+class Document:
+    """An immutable document.  Build one with `unwritten`, `parse` or `from_json`, change it with the methods."""
+
+    floor: Floor
+    entries: Mapping[str, Entry]
+
+    # --- what users see ---------------------------------------------------------------------------
+
+    @cached_property
+    def contents(self) -> FrozenDict:
+        """The visible entries."""
+        return FrozenDict((key, entry.value) for key, entry in self.entries.items() if not entry.deleted)
+
+    @property
+    def is_written(self) -> bool:
+        """Somebody wrote it; False for one just made from a default."""
+        return self.floor.stamp != ZERO
+
+    @property
+    def is_empty(self) -> bool:
+        """Destroyed or never written: there is no discovery in it that could have an age."""
+        return self.floor.discovered_at_ms == 0
+
+    @property
+    def origin(self) -> str:
+        """The node that wrote the whole document last, "" if nobody did."""
+        return self.floor.stamp.node
+
+    def age_s(self, now_ms: int) -> float:
+        """Seconds since the contents were discovered, never negative; `inf` if nothing was."""
+        return math.inf if self.is_empty else max(0, now_ms - self.floor.discovered_at_ms) / 1000
+
+    def expired(self, now_ms: int) -> bool:
+        """Older than ``time_out_in_minutes``; without that key a written document never expires.
+
+        0, negative and non-numeric time-outs count as expired at once: what cannot be understood is not
+        trusted to be young.
+        """
+        if self.is_empty:
+            return True
+        minutes = self.contents.get(TIME_OUT_KEY, math.inf)
+        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
+            return True
+        return self.age_s(now_ms) > minutes * 60
+
+    # --- what replicas compare --------------------------------------------------------------------
+
+    @cached_property
+    def last_stamp(self) -> Stamp:
+        """The greatest stamp in the document."""
+        return max((entry.stamp for entry in self.entries.values()), default=self.floor.stamp)
+
+    @cached_property
+    def contents_text(self) -> bytes:
+        """The contents as canonical JSON."""
+        return strict_json.dumps(self.contents)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the contents alone: tells whether a program that knows nothing of us wrote the file."""
+        return digest_of(self.contents_text)
+
+    @cached_property
+    def version(self) -> str:
+        """Of the whole replicated state: equal on two hosts exactly if they agree."""
+        return digest_of(self.contents_text + strict_json.dumps(self._meta()))
+
+    def ahead_ms(self, now_ms: int) -> int:
+        """How far its newest stamp or its discovery lies in the future of `now_ms`."""
+        return max(self.last_stamp.wall_ms, self.floor.stamp.wall_ms, self.floor.discovered_at_ms) - now_ms
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def written(self, contents: Mapping[str, Any], stamp: Stamp, discovered_at_ms: int) -> Document:
+        """The whole document replaced.  `contents` may hold `META_KEY`; it is left out."""
+        frozen = _checked(contents)
+        return Document(Floor(stamp, discovered_at_ms), {key: Entry(stamp, value) for key, value in frozen.items()})
+
+    def updated(self, changes: Mapping[str, Any], delete: Iterable[str], stamp: Stamp, now_ms: int) -> Document:
+        """Single keys set and deleted.  Does not make the document younger.
+
+        On a document without a discovery (never written, or destroyed) it counts as a whole write.
+        """
+        gone = frozenset(delete) - {META_KEY}
+        frozen = _checked(changes)
+        both = gone.intersection(frozen)
+        if both:
+            raise PayloadError(f"the key {min(both)!r} is both set and deleted")
+        if self.is_empty:
+            kept = {key: value for key, value in self.contents.items() if key not in gone}
+            return self.written({**kept, **frozen}, stamp, now_ms)
+        entries = dict(self.entries)
+        entries.update((key, Entry(stamp, value)) for key, value in frozen.items())
+        entries.update((key, Entry(stamp, None, True)) for key in gone)
+        if len(entries) > limits.DOCUMENT_KEYS:
+            raise PayloadError(f"{len(entries)} keys are more than the {limits.DOCUMENT_KEYS} allowed")
+        return Document(self.floor, entries)
+
+    def destroyed(self, stamp: Stamp) -> Document:
+        """Emptied for everybody, and expired."""
+        return Document(Floor(stamp, 0), {})
+
+    def merged(self, other: Document) -> Document:
+        """The least document that holds both; `self` itself where `other` adds nothing."""
+        floor = max(self.floor, other.floor)
+        entries = {key: entry for key, entry in self.entries.items() if entry.stamp >= floor.stamp}
+        changed = floor != self.floor or len(entries) != len(self.entries)
+        for key, entry in other.entries.items():
+            mine = entries.get(key)
+            if entry.stamp >= floor.stamp and (mine is None or _beats(entry, mine)):
+                entries[key] = entry
+                changed = True
+        return Document(floor, entries) if changed else self
+
+    # --- text -------------------------------------------------------------------------------------
+
+    def to_text(self) -> bytes:
+        """The file's and the wire's form: the contents at the top level, then `META_KEY`.  Canonical."""
+        meta = strict_json.dumps({**self._meta(), "digest": self.digest})
+        comma = b"," if self.contents else b""
+        text = b'%s%s"%s":%s}' % (self.contents_text[:-1], comma, META_KEY.encode(), meta)
+        if len(text) > limits.DOCUMENT_BYTES:
+            raise PayloadError(f"{len(text)} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed")
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return {**self.contents, META_KEY: {**self._meta(), "digest": self.digest}}
+
+    @classmethod
+    def from_json(cls, value: object) -> Document:
+        """The document that `to_json` gave; `DocumentError` where the metadata is missing or broken."""
+        if not isinstance(value, dict) or not isinstance(value.get(META_KEY), dict):
+            raise DocumentError("no document: its metadata is missing")
+        return _from_meta(value, value[META_KEY])
+
+    @classmethod
+    def unwritten(cls, default: Mapping[str, Any]) -> Document:
+        """A document that nobody wrote yet: shows `default`, is expired, and loses every merge."""
+        return cls(Floor(ZERO, 0), {key: Entry(ZERO, value) for key, value in _checked(default).items()})
+
+    def _meta(self) -> dict[str, Any]:
+        floor = self.floor.stamp
+        return {
+            "format": FORMAT,
+            "floor": str(floor),
+            "discovered_at_ms": self.floor.discovered_at_ms,
+            "stamps": {
+                key: str(entry.stamp)
+                for key, entry in self.entries.items()
+                if entry.stamp != floor and not entry.deleted
+            },
+            "deleted": {key: str(entry.stamp) for key, entry in self.entries.items() if entry.deleted},
+        }
+
+
+def digest_of(text: bytes) -> str:
+    """32 hexadecimal digits of SHA-256."""
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _beats(entry: Entry, mine: Entry) -> bool:
+    if entry.stamp != mine.stamp:
+        return entry.stamp > mine.stamp
+    return entry is not mine and entry.order() > mine.order()
+
+
+def _checked(contents: Mapping[str, Any]) -> FrozenDict:
+    if not isinstance(contents, Mapping):
+        raise PayloadError(f"a document is a JSON object, not {type(contents).__name__}")
+    if META_KEY in contents:
+        contents = {key: value for key, value in contents.items() if key != META_KEY}
+    frozen: FrozenDict = contents if type(contents) is FrozenDict else freeze(contents)
+    if len(frozen) > limits.DOCUMENT_KEYS:
+        raise PayloadError(f"{len(frozen)} keys are more than the {limits.DOCUMENT_KEYS} allowed")
+    for key in frozen:
+        if len(key) > limits.KEY_BYTES // 4 and len(key.encode()) > limits.KEY_BYTES:
+            raise PayloadError(f"the key {key[:40]!r}... is longer than {limits.KEY_BYTES} bytes")
+    return frozen
+
+
+def _from_meta(value: dict[str, Any], meta: dict[str, Any]) -> Document:
+    if meta.get("format") != FORMAT:
+        raise DocumentError(f"document format {meta.get('format')!r}; this release reads {FORMAT}")
+    discovered_at_ms = meta.get("discovered_at_ms")
+    if type(discovered_at_ms) is not int or not 0 <= discovered_at_ms <= limits.STAMP_WALL_MS:
+        raise DocumentError("discovered_at_ms is no time")
+    floor = Stamp.parse(meta.get("floor"))
+    stamps, deleted = _stamps(meta, "stamps"), _stamps(meta, "deleted")
+    if len(value) + len(deleted) > limits.DOCUMENT_KEYS + 1:
+        raise DocumentError(f"more than {limits.DOCUMENT_KEYS} keys")
+    entries = {key: Entry(stamps.get(key, floor), item) for key, item in value.items() if key != META_KEY}
+    if not entries.keys().isdisjoint(deleted) or not entries.keys() >= stamps.keys():
+        raise DocumentError("stamps and contents do not fit each other")
+    entries.update((key, Entry(stamp, None, True)) for key, stamp in deleted.items())
+    if any(entry.stamp < floor for entry in entries.values()):
+        raise DocumentError("an entry lies below the floor")
+    return Document(Floor(floor, discovered_at_ms), entries)
+
+
+def _stamps(meta: dict[str, Any], field: str) -> dict[str, Stamp]:
+    stamps = meta.get(field)
+    if not isinstance(stamps, dict):
+        raise DocumentError(f"{field} is no object")
+    return {key: Stamp.parse(text) for key, text in stamps.items()}

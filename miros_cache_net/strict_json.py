@@ -1,0 +1,115 @@
+"""JSON text to frozen values and back, refusing what the standard parser lets pass.  Layer 0.
+
+RFC 8259 leaves duplicate keys, huge numbers, lone surrogates and depth to the implementation; two
+programs that choose differently would disagree about one document, so all of them are errors here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from miros_cache_net import limits
+from miros_cache_net.errors import DocumentError
+from miros_cache_net.frozen import FrozenDict, FrozenList
+
+
+def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES) -> Any:
+    """Parse strict JSON into frozen values.
+
+    Raises `DocumentError`, in one line, for text that is too large, not UTF-8, not JSON, nested too deep,
+    or that holds duplicate keys, NaN, infinite or over-long numbers, or half a surrogate pair.
+    """
+    if len(data) > max_bytes:
+        raise DocumentError(f"{len(data)} bytes are more than the {max_bytes} allowed")
+    text = _decode(data)
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise DocumentError(_TOO_DEEP) from None
+    except DocumentError:
+        raise
+    except ValueError as error:
+        raise DocumentError(f"not JSON: {error}") from None
+    if type(value) is list:
+        value = _freeze_list(value)
+    if text.count("{") + text.count("[") > limits.DOCUMENT_DEPTH:
+        _check_depth(value, 1)
+    if "\\ud" in text or "\\uD" in text:
+        _check_surrogates(value)
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """Canonical compact JSON in UTF-8: sorted keys, no white space.  Equal values give equal bytes.
+
+    The value must be JSON already (from `loads` or `freeze`); anything else raises `DocumentError`.
+    """
+    try:
+        return _ENCODER.encode(value).encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DocumentError(f"cannot be written as JSON: {error}") from None
+
+
+_TOO_DEEP = f"nested deeper than {limits.DOCUMENT_DEPTH} levels"
+
+
+def _decode(data: bytes | str) -> str:
+    if isinstance(data, str):
+        return data
+    try:
+        # an editor's byte order mark is no reason to throw a person's work away
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"not UTF-8 at byte {error.start}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> FrozenDict:
+    for index, (key, item) in enumerate(pairs):
+        if type(item) is list:
+            pairs[index] = key, _freeze_list(item)
+    result = FrozenDict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise DocumentError(f"the key {twice!r} stands twice in one object")
+    return result
+
+
+def _freeze_list(items: list[Any]) -> FrozenList:
+    return FrozenList([_freeze_list(item) if type(item) is list else item for item in items])
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise DocumentError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise DocumentError(f"{text} is not JSON")
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > limits.DOCUMENT_DEPTH:
+        raise DocumentError(_TOO_DEEP)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        if isinstance(item, (dict, list)):
+            _check_depth(item, depth + 1)
+
+
+def _check_surrogates(value: Any) -> None:
+    try:
+        dumps(value)
+    except DocumentError:
+        raise DocumentError("half a surrogate pair, which is no Unicode text") from None
+
+
+# whole numbers need no hook: CPython itself refuses more than limits.NUMBER_DIGITS digits
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+)
