@@ -1,0 +1,251 @@
+"""A private RabbitMQ for tests and demonstrations: own ports, own directory, gone afterwards."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from miros_cache_net.errors import CacheNetError
+from miros_cache_net.testing.rabbit_files import RabbitFiles, find_programs
+
+#: The protocol header that every AMQP 0-9-1 client opens with.
+AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+#: Kills what its arguments name once its standard input ends: that is, when this process has died, however.
+GUARD = 'cat >/dev/null; for group; do kill -KILL -- "-$group"; done 2>/dev/null'
+
+
+class RabbitFailed(CacheNetError):
+    """The private server did not do what was asked; the message ends with the tail of its log."""
+
+
+class RabbitServer:
+    """A RabbitMQ of one's own, from the machine's `rabbitmq-server`, listening on `address` only.
+
+    Nothing of a RabbitMQ that the system runs is touched or met.  Works for root and for ordinary users.
+    Nothing it starts outlives this process, even one that is killed.  RabbitNotInstalled where the program is
+    missing.  Not thread-safe; `url`, `port` and `ctl` may be used from any thread while it runs.
+
+        with RabbitServer() as server:
+            pika.BlockingConnection(pika.URLParameters(server.url))
+
+    config           extra lines for rabbitmq.conf, such as ``heartbeat = 2``
+    address          where it listens; the user `guest` may come from 127.0.0.1 only, `add_user` makes others
+    start_timeout_s  how long a start may take (a cold start takes about 5 s on an idle machine)
+    """
+
+    def __init__(self, *, config: str = "", address: str = "127.0.0.1", start_timeout_s: float = 90.0) -> None:
+        self._programs = find_programs()
+        self._config = config
+        self._start_timeout_s = start_timeout_s
+        self._files = RabbitFiles(Path(tempfile.mkdtemp(prefix="miros-rabbit-")), address)
+        self._files.choose_ports()
+        self._broker: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._ever_started = False
+        self._paused = False
+        atexit.register(self.close)
+
+    # --- where it is --------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return self._files.address
+
+    @property
+    def port(self) -> int:
+        """The AMQP port; the same after every restart."""
+        return self._files.amqp_port
+
+    @property
+    def url(self) -> str:
+        """URL of the default virtual host for the user `guest`."""
+        return self.url_for("guest", "guest")
+
+    def url_for(self, name: str, password: str, vhost: str = "%2F") -> str:
+        """URL for another user; all three already percent-encoded where they need it."""
+        return f"amqp://{name}:{password}@{self.address}:{self.port}/{vhost}"
+
+    @property
+    def running(self) -> bool:
+        """The server's process exists (it may be paused)."""
+        return self._broker is not None and self._broker.poll() is None
+
+    # --- its life -----------------------------------------------------------------------------------
+
+    def start(self) -> RabbitServer:
+        """Start, and return once AMQP answers; users, exchanges and durable queues of before are there again.
+
+        RabbitFailed, with the log's tail, where it ends by itself or does not answer in time.
+        """
+        if self.running:
+            return self
+        for attempt in range(3):
+            try:
+                self._start_once()
+                break
+            except RabbitFailed as error:
+                self.kill()
+                # Ports were free when chosen; another program may have been quicker.
+                if self._ever_started or attempt == 2 or "eaddrinuse" not in str(error):
+                    raise
+                self._files.choose_ports()
+        self._ever_started = True
+        return self
+
+    def _start_once(self) -> None:
+        self._files.write(self._config)
+        self._epmd = self._spawn("epmd", "-port", str(self._files.epmd_port), "-address", "127.0.0.1")
+        self._broker = self._spawn(str(self._programs / "rabbitmq-server"))
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", str(self._broker.pid), str(self._epmd.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + self._start_timeout_s
+        while not self._answers():
+            if self._broker.poll() is not None:
+                raise RabbitFailed(f"rabbitmq-server ended with code {self._broker.returncode}; {self._tail()}")
+            if time.monotonic() > deadline:
+                raise RabbitFailed(f"rabbitmq-server did not answer in {self._start_timeout_s:g} s; {self._tail()}")
+            time.sleep(0.05)
+
+    def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
+        with open(self._files.output, "ab") as output:
+            return subprocess.Popen(
+                command,
+                env=self._files.environment(),
+                cwd=self._files.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((self.address, self.port), 1.0) as connection:
+                connection.sendall(AMQP_HEADER)
+                connection.settimeout(5.0)
+                # Method frame, channel 0: Connection.Start.
+                return connection.recv(3) == b"\x01\x00\x00"
+        except OSError:
+            return False
+
+    def _tail(self) -> str:
+        for file in (self._files.log, self._files.output):
+            with contextlib.suppress(OSError):
+                text = file.read_text(errors="replace").strip()
+                if text:
+                    return "its log ends:\n" + "\n".join(text.splitlines()[-25:])
+        return "it left no log"
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """End it in good order, as an operator would; what is durable stays for the next `start`."""
+        if self._broker is not None and self.running:
+            self.resume()
+            self._broker.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._broker.wait(timeout_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL to every process of it.  Durable things stay on disk."""
+        if self._guard is not None and self._guard.stdin is not None:
+            # First: once the others are reaped, their numbers may belong to somebody else.
+            self._guard.kill()
+            self._guard.wait()
+            self._guard.stdin.close()
+        for process in (self._broker, self._epmd):
+            if process is not None:
+                # The leader is not reaped yet (or never polled), so the group's number is still its own.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._broker = self._epmd = self._guard = None
+        self._paused = False
+
+    def restart(self) -> None:
+        """`stop` and `start`: same ports, same data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open and nothing answers.  RabbitFailed if it does not run."""
+        self._signal(signal.SIGSTOP)
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let a paused server go on; nothing happens to one that runs."""
+        if self._paused:
+            self._signal(signal.SIGCONT)
+            self._paused = False
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._broker is None or not self.running:
+            raise RabbitFailed("the private RabbitMQ does not run; call start() first")
+        self._broker.send_signal(number)
+
+    def close(self) -> None:
+        """Kill it and remove its directory.  Idempotent; also done when the program ends."""
+        self.kill()
+        shutil.rmtree(self._files.directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> RabbitServer:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- its administration -------------------------------------------------------------------------
+
+    def ctl(self, *arguments: str, stdin: str = "", timeout_s: float = 60.0) -> str:
+        """Run `rabbitmqctl` on this server; returns what it printed, RabbitFailed with its words if it fails."""
+        finished = subprocess.run(
+            [str(self._programs / "rabbitmqctl"), "--quiet", *arguments],
+            check=False,
+            env=self._files.environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if finished.returncode != 0:
+            words = (finished.stderr or finished.stdout).strip()
+            raise RabbitFailed(f"rabbitmqctl {' '.join(arguments[:1])} failed with {finished.returncode}: {words}")
+        return finished.stdout
+
+    def add_user(self, name: str, password: str, vhost: str = "/") -> str:
+        """Make a user who may do everything in `vhost`; returns their URL."""
+        self.ctl("add_user", name, stdin=password + "\n")
+        self.ctl("set_permissions", "-p", vhost, name, ".*", ".*", ".*")
+        return self.url_for(name, password, "%2F" if vhost == "/" else vhost)
+
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host that `guest` may use; returns its URL for `guest`."""
+        self.ctl("add_vhost", name)
+        self.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return self.url_for("guest", "guest", name)
+
+    def connection_count(self) -> int:
+        """AMQP connections that the server has now."""
+        return len(self.ctl("list_connections", "pid", "--no-table-headers").split())
+
+    def __repr__(self) -> str:
+        return f"RabbitServer({self.address}:{self.port}, {'running' if self.running else 'stopped'})"
