@@ -77,6 +77,19 @@ NODE_QUEUE_BYTES: Final = 64 * 1024 * 1024
 PREFETCH: Final = 100
 #: Publications waiting for a link or a confirm.  Newest state supersedes, so few are ever needed.
 PUBLISH_BACKLOG: Final = 1_000
+#: Their bytes together; a single larger one is taken when nothing else waits.
+PUBLISH_BACKLOG_BYTES: Final = 64 * 1024 * 1024
+#: A message's kind, percent-encoded: leaves ~210 of a routing key's 255 bytes to scope and document.
+KIND_BYTES: Final = 32
+#: Requests taken and not yet acknowledged by one host: what a host stopped in that moment takes down with it
+#: (they are asked again), so far fewer than of its own queue.
+REQUEST_PREFETCH: Final = 4
+#: Requests waiting for somebody who can answer: one a joining host, dropped by its time to live.
+REQUEST_QUEUE_MESSAGES: Final = 1_000
+#: At ~1 kB each; leaves room for long names and four keys' worth of header.
+REQUEST_QUEUE_BYTES: Final = 4 * 1024 * 1024
+#: A request queue without consumer or declaration for this long is removed by the broker.
+REQUEST_QUEUE_EXPIRES_MS: Final = 10 * 60 * 1000
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 10.0

@@ -1,0 +1,132 @@
+"""Routing keys, queue names and queue arguments."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miros_cache_net import limits
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.link import Place
+from miros_cache_net.errors import SettingsError, WrongPlace
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
+
+
+def place(scope: str = "fleet", document: str = "cache", exchange: str = "miros.cache.exchange") -> Place:
+    return Place(exchange, scope, document)
+
+
+def test_a_plain_place_has_a_readable_routing_key() -> None:
+    assert topology.routing_key(place(document="lan"), "CACHE") == "cache.fleet.lan.CACHE"
+    assert topology.binding_key(place(document="lan")) == "cache.fleet.lan.*"
+
+
+def test_dots_wildcards_and_everything_beyond_ascii_are_encoded() -> None:
+    key = topology.routing_key(place("lab/192.168.1.0%2F24", "a*b#c ü"), "k.")
+    assert key == "cache.lab%2F192%2E168%2E1%2E0%252F24.a%2Ab%23c%20%C3%BC.k%2E"
+    assert topology.parse_routing_key(key) == ("lab/192.168.1.0%2F24", "a*b#c ü", "k.")
+
+
+@given(WORDS, WORDS, WORDS)
+def test_a_routing_key_comes_back_as_what_it_was_made_from(scope: str, document: str, kind: str) -> None:
+    where = place(scope, document)
+    try:
+        key = topology.routing_key(where, kind)
+    except SettingsError:
+        return
+    assert key.isascii() and key.count(".") == 3 and "*" not in key and "#" not in key
+    assert topology.parse_routing_key(key) == (scope, document, kind)
+    assert topology.matches(topology.binding_key(where), key)
+
+
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_a_binding_takes_messages_of_its_own_place_only(scope: str, document: str, other: str, another: str) -> None:
+    key = topology.routing_key(place(other, another), "CACHE")
+    assert topology.matches(topology.binding_key(place(scope, document)), key) == ((scope, document) == (other, another))
+
+
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_two_places_never_share_a_request_queue(scope: str, document: str, other: str, another: str) -> None:
+    same = topology.request_queue_name(place(scope, document)) == topology.request_queue_name(place(other, another))
+    assert same == ((scope, document) == (other, another))
+
+
+def test_fleets_on_different_exchanges_do_not_share_a_request_queue() -> None:
+    assert topology.request_queue_name(place(exchange="a")) != topology.request_queue_name(place(exchange="b"))
+    assert not topology.request_queue_name(place(exchange="amq.topic")).startswith("amq.")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "cache",
+        "cache.fleet.lan",
+        "cache.fleet.lan.CACHE.more",
+        "other.fleet.lan.CACHE",
+        "cache..lan.CACHE",
+        "cache.fleet.lan.",
+        "cache.fl%65et.lan.CACHE",
+        "cache.fleet.l%2fan.CACHE",
+        "cache.fleet.lan.%FF",
+        "cache.fleet.lan.%ED%A0%80",
+        "cache.fleet.lan.ü",
+        "cache.fleet.lan.*",
+        "cache.fleet.lan.%",
+    ],
+)
+def test_a_routing_key_that_we_would_not_have_made_is_refused(key: str) -> None:
+    with pytest.raises(WrongPlace):
+        topology.parse_routing_key(key)
+
+
+@pytest.mark.parametrize("bad", [place(""), place(document=""), place(exchange=""), place("\ud800"), place("s" * 250)])
+def test_a_place_that_amqp_cannot_name_is_refused_with_the_settings(bad: Place) -> None:
+    with pytest.raises(SettingsError):
+        topology.check_place(bad)
+
+
+def test_every_accepted_place_has_room_for_every_kind() -> None:
+    kind = "k" * limits.KIND_BYTES
+    longest = next(n for n in range(255, 0, -1) if _accepted(place("s" * n)))
+    assert len(topology.routing_key(place("s" * longest), kind)) <= 255
+    assert len(topology.request_queue_name(place("s" * longest))) <= 255
+    assert longest > 150
+    with pytest.raises(SettingsError):
+        topology.routing_key(place(), kind + "k")
+
+
+def _accepted(where: Place) -> bool:
+    try:
+        topology.check_place(where)
+    except SettingsError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("binding", "key", "expected"),
+    [
+        ("a.*", "a.b", True),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("a.#", "a", True),
+        ("a.#", "a.b.c", True),
+        ("#", "", True),
+        ("#.c", "a.b.c", True),
+        ("*.*", "a.b", True),
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+    ],
+)
+def test_bindings_match_as_those_of_a_topic_exchange(binding: str, key: str, expected: bool) -> None:
+    assert topology.matches(binding, key) is expected
+
+
+def test_queues_are_bounded_both_ways_and_give_up_the_oldest() -> None:
+    for arguments in (topology.own_queue_arguments(), topology.request_queue_arguments()):
+        assert arguments["x-max-length"] and arguments["x-max-length-bytes"]
+        assert arguments["x-overflow"] == "drop-head"
+    assert topology.request_queue_arguments()["x-expires"] == limits.REQUEST_QUEUE_EXPIRES_MS
