@@ -53,6 +53,8 @@ SLOW_STAT_S: Final = 1.0
 #: Events waiting in one chart.  At ~2 kB each 20 MB; a chart that is 10,000 behind (at 50 us an event
 #: half a second) refuses new ones, says so and counts them.
 CHART_QUEUE_EVENTS: Final = 10_000
+#: Events that one chart has put off with `defer`; each came through the queue, so a tenth of it is plenty.
+CHART_DEFERRED_EVENTS: Final = 1_000
 #: Requests that wait for the file in one chart, reads and writes each.
 WAITING_REQUESTS: Final = 1_000
 
@@ -62,6 +64,21 @@ WAITING_REQUESTS: Final = 1_000
 BODY_BYTES: Final = 24 * 1024 * 1024
 #: Keys in a ring: each costs one HMAC of the body to find out that it is not the one (~5 us at 2 kB).
 RING_KEYS: Final = 8
+#: A key file: a full ring at 45 bytes a key is 360; the rest is room for comments.
+KEY_FILE_BYTES: Final = 64 * 1024
+#: A decrypted message: a document at its cap, as much again for escapes and metadata, and the envelope.
+#: Encrypted (x 4/3) it stays below `BODY_BYTES`.
+MESSAGE_BYTES: Final = 2 * DOCUMENT_BYTES + 64 * 1024
+#: Nesting of a message: a document at its cap, inside a field of the body, inside the body, inside the message.
+MESSAGE_DEPTH: Final = DOCUMENT_DEPTH + 4
+#: A scope, document, site or exchange: what AMQP carries in a routing key or name at all.
+PLACE_WORD_BYTES: Final = 255
+#: A host's name, as DNS has it.
+HOST_NAME_BYTES: Final = 255
+#: A message's id or a boot nonce.
+MESSAGE_ID_BYTES: Final = 64
+#: The same cause of refusal is logged this often at most; in between it is counted.
+REFUSAL_LOG_S: Final = 60.0
 #: How old a request may be, and so how long its id is remembered: the clocks' 60 s and as much again.
 REQUEST_AGE_S: Final = 120.0
 #: Request ids remembered: at ~150 bytes each 10 MB; a flood beyond that forgets the oldest.

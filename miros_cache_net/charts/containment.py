@@ -1,0 +1,56 @@
+"""Keeps the mistake of one handler from reaching the event processor, which would end the chart's thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from miros.event import Event, return_status, signals
+
+_HANDLED: Final = int(return_status.HANDLED)
+_SUPER: Final = int(return_status.SUPER)
+_UNHANDLED: Final = int(return_status.UNHANDLED)
+_TRAN: Final = int(return_status.TRAN)
+_STATUSES: Final = frozenset(int(status) for status in return_status.values())
+#: What takes no transition: the processor is in the middle of one.
+_NO_TRANSITION: Final = frozenset((int(signals.ENTRY_SIGNAL), int(signals.EXIT_SIGNAL)))
+
+Handler = Callable[..., Any]
+
+
+def contained(handler: Handler, state_name: str) -> Handler:
+    """`handler`, as `miros` calls it, but what it raises or wrongly returns is reported and counts as handled.
+
+    Takes bound methods `(e)` and plain functions `(chart, e)`; `chart` must have `handler_failed`.
+    """
+    takes_chart = not inspect.ismethod(handler)
+
+    @functools.wraps(handler)
+    def call(chart: Any, e: Event) -> int:
+        try:
+            status = handler(chart, e) if takes_chart else handler(e)
+        except BaseException as exc:
+            # On the start path this may be the main thread, whose Ctrl-C belongs to the program.
+            if not isinstance(exc, Exception) and threading.current_thread() is not chart.thread:
+                raise
+            chart.handler_failed(state_name, e, f"raised {describe(exc)}", exc)
+            return _HANDLED
+        if type(status) is not int or status not in _STATUSES:
+            chart.handler_failed(state_name, e, f"returned {status!r:.40}, which is no return_status")
+            return _HANDLED
+        if status >= _TRAN and e.signal in _NO_TRANSITION:
+            chart.handler_failed(state_name, e, "asked for a transition, which entering or leaving a state cannot make")
+            return _HANDLED
+        # SUPER without a search for the parent would have the processor ask this state for ever.
+        return _UNHANDLED if status == _SUPER else status
+
+    return call
+
+
+def describe(exc: BaseException) -> str:
+    """Type and message of an exception, in one line of bounded length."""
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text[:300]}" if text else type(exc).__name__
