@@ -218,5 +218,13 @@ class ExchangeConflict(BrokerError):
     fatal = True
 
 
+class QueueConflict(BrokerError):
+    """A queue of our name exists with other arguments; the broker drops an unused one after a while."""
+
+
+class TopologyLost(BrokerError):
+    """Somebody deleted a queue or exchange that was in use; the link declares it again at once."""
+
+
 class TLSRefused(BrokerError):
     """The broker's certificate was not accepted."""

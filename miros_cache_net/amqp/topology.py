@@ -19,6 +19,8 @@ from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import SettingsError, WrongPlace
 
 EXCHANGE_TYPE: Final = "topic"
+#: What RabbitMQ begins the names with that it makes itself.
+OWN_QUEUE_PREFIX: Final = "amq.gen-"
 _FIRST_WORD: Final = "cache"
 
 
@@ -69,6 +71,11 @@ def binding_key(place: Place) -> str:
     return f"{_place_words(place)}.*"
 
 
+def canary_key(token: str) -> str:
+    """Routing key of a link's messages to itself; no place's binding takes it."""
+    return f"canary.{encode_word(token)}"
+
+
 def request_queue_name(place: Place) -> str:
     """The queue that those who can answer requests for `place` share.  Raises `SettingsError`."""
     words = (place.exchange, place.scope, place.document)
@@ -82,6 +89,11 @@ def check_place(place: Place) -> Place:
     binding_key(place)
     request_queue_name(place)
     return place
+
+
+def is_server_named(queue: str) -> bool:
+    """Whether `queue` can be some link's own queue; an answer goes nowhere else, whatever a message asks for."""
+    return queue.startswith(OWN_QUEUE_PREFIX) and len(queue.encode("utf-8", "replace")) <= 255
 
 
 def matches(binding: str, key: str) -> bool:
