@@ -30,10 +30,9 @@ CLOCK_AHEAD_MS: Final = 60_000
 
 # --- the file -------------------------------------------------------------------------------------
 
-#: Back-off of an event that found the file un-writable: ``min(5, 0.1 + 1.2 n)`` for its n-th failure.
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_STEP_S: Final = 1.2
-BACKOFF_TOP_S: Final = 5.0
+#: Back-off of an event that found the file taken: upper bound of the random wait after its n-th failure; the
+#: last one stays.  A holder is inside for milliseconds, so the first waits are short; 5 s bound the worst.
+BACKOFF_BOUNDS_S: Final = (0.1, 1.3, 2.5, 3.7, 5.0)
 BACKOFF_LEAST_S: Final = 0.001
 #: An un-writable file with a free lock and no mark belongs to a program that knows only the mode bit.
 #: Such programs hold it for milliseconds; after this long it is taken for abandoned.

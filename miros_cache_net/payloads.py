@@ -105,4 +105,5 @@ class ConnectionDiscoveryPayload(NamedTuple):
     def __repr__(self) -> str:
         return f"ConnectionDiscoveryPayload(hosts={self.hosts!r}, dispatcher={self.dispatcher!r})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)

@@ -1,0 +1,136 @@
+"""The cache file for programs that want only the contents: no events, no `miros`, no broker.  Layer 5."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.store.changes import Change, Modify, update_of, write_of
+from miros_cache_net.store.file_store import FileStore, cache_path
+from miros_cache_net.store.os_errors import store_error
+from miros_cache_net.store.snapshot import SnapshotReader
+
+Contents = dict[str, Any]
+
+
+def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayload:
+    """The document at `file_path` (None: `cache_path`), read once, without a lock.
+
+    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read
+    and `DocumentError` where it holds no document; nothing is changed on the disk.
+    """
+    path = cache_path(file_path)
+    reader = SnapshotReader(path)
+    try:
+        return reader.read().payload(path, SYSTEM_CLOCK.wall_ms())
+    except OSError as error:
+        raise store_error(error, path) from error
+    finally:
+        reader.close()
+
+
+class Cache:
+    """One cache file, shared with every other program that uses it.
+
+    Thread-safe.  Reads take no lock and hand out the same immutable document until it changes.  Changes wait
+    for exclusive access and return once they are on the disk; they raise `PayloadError` for contents that
+    JSON cannot hold and `StoreError` for what the operating system refuses.  In a forked child build a new one.
+    """
+
+    def __init__(
+        self,
+        file_path: str | os.PathLike[str] | None = None,
+        *,
+        default: Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.path: Path = cache_path(file_path)
+        self._clock = clock
+        self._store = FileStore(self.path, default=default, clock=clock)
+        self._one_thread = threading.Lock()
+
+    def read(self) -> CacheReadPayload:
+        """The present document; a missing file reads as the default, expired."""
+        return self._store.read().payload(self.path, self._clock.wall_ms())
+
+    def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:
+        """Replace the whole document, discovered now; what is stored is returned."""
+        return self._change(write_of(contents))
+
+    def update(self, changes: Mapping[str, Any], delete: Iterable[str] = ()) -> CacheReadPayload:
+        """Set and delete single keys; other keys, also those written elsewhere meanwhile, stay.
+
+        Does not make the document younger, unless nobody had written it yet.
+        """
+        return self._change(update_of(changes, delete))
+
+    def modify(self, function: Callable[[Contents], Mapping[str, Any]]) -> CacheReadPayload:
+        """Replace the document by ``function(contents)``, with nobody else writing in between on this host.
+
+        `function` gets a dict of its own.  What it raises reaches the caller, and nothing is changed.
+        """
+        return self._change(Modify(function))
+
+    def wait(
+        self, predicate: Callable[[CacheReadPayload], bool] | None = None, timeout_s: float | None = None
+    ) -> CacheReadPayload | None:
+        """Wait until `predicate` holds of the document; None: until it changes.  None after `timeout_s`.
+
+        The kernel tells of changes; nothing is polled.
+        """
+        from miros_cache_net.store.watch import FileWatch
+
+        changed = threading.Condition()
+        changes = 0
+
+        def note() -> None:
+            nonlocal changes
+            with changed:
+                changes += 1
+                changed.notify_all()
+
+        before = self.read().version
+        holds = predicate or (lambda payload: payload.version != before)
+        watch = FileWatch(self.path, note)
+        try:
+            deadline = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
+            while True:
+                seen = changes
+                payload = self.read()
+                if holds(payload):
+                    return payload
+                left = None if deadline is None else deadline - self._clock.monotonic_s()
+                if left is not None and left <= 0:
+                    return None
+                with changed:
+                    changed.wait_for(lambda seen=seen: changes != seen, left)  # type: ignore[misc]
+        finally:
+            watch.close()
+
+    def close(self) -> None:
+        """Give up descriptors; the file stays as it is."""
+        with self._one_thread:
+            self._store.close()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def _change(self, change: Change) -> CacheReadPayload:
+        with self._one_thread, self._store.entered():
+            snapshot = self._store.apply([change], _raise)
+        return snapshot.payload(self.path, self._clock.wall_ms())
+
+
+def _raise(_change: Change, error: Exception) -> None:
+    raise error

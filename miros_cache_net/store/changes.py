@@ -1,0 +1,108 @@
+"""What can be done to a document, as values: built by whoever asks, applied inside the exclusive access."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from miros_cache_net import strict_json
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import PayloadError
+from miros_cache_net.frozen import FrozenDict, freeze
+
+
+class Change(Protocol):
+    """One request to change the document."""
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        """The changed document, or `document` itself where nothing changes.
+
+        `stamp` is later than every stamp in the document.  Raises `PayloadError` where it cannot be done.
+        """
+
+
+@dataclass(frozen=True)
+class Write:
+    """The whole contents, discovered now."""
+
+    contents: FrozenDict
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        return document.written(self.contents, stamp, now_ms)
+
+
+@dataclass(frozen=True)
+class Update:
+    """Single keys."""
+
+    changes: FrozenDict
+    delete: frozenset[str] = field(default_factory=frozenset)
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        return document.updated(self.changes, self.delete, stamp, now_ms)
+
+
+@dataclass(frozen=True)
+class Destroy:
+    """Empty it for everybody."""
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        return document.destroyed(stamp)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What another host sent."""
+
+    document: Document
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        return document.merged(self.document)
+
+
+@dataclass(frozen=True)
+class Modify:
+    """The contents through a function, which gets a dict of its own and returns the new contents."""
+
+    function: Callable[[dict[str, Any]], Mapping[str, Any]]
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        contents = self.function(copy.deepcopy(document.contents))
+        return document.written(as_contents(contents), stamp, now_ms)
+
+
+class AddressedChange(NamedTuple):
+    """A change and the absolute path of the file that it is for: what our own charts put into `CACHE_FILE_WRITE`."""
+
+    change: Change
+    file_path: str
+
+
+def write_of(value: str | bytes | Mapping[str, Any]) -> Write:
+    """The whole write of a mapping, or of a JSON object as text; `PayloadError` for anything else."""
+    return Write(as_contents(value))
+
+
+def update_of(changes: Mapping[str, Any], delete: Iterable[str] = ()) -> Update:
+    """The update of single keys; `PayloadError` where they cannot be JSON."""
+    if isinstance(delete, str):
+        raise PayloadError("delete is a list of keys, not one text")
+    keys = frozenset(delete)
+    if not all(isinstance(key, str) for key in keys):
+        raise PayloadError("the keys to delete must be text")
+    return Update(as_contents(changes), keys)
+
+
+def as_contents(value: object) -> FrozenDict:
+    """A frozen copy of a document's contents, checked; `PayloadError` says what is wrong."""
+    if isinstance(value, (str, bytes)):
+        try:
+            value = strict_json.loads(value)
+        except ValueError as error:
+            raise PayloadError(f"the contents are {error}") from None
+    if not isinstance(value, Mapping):
+        raise PayloadError(f"a document is a JSON object, not {type(value).__name__}")
+    frozen: FrozenDict = freeze(value)
+    return frozen

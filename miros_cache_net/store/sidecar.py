@@ -1,0 +1,98 @@
+"""The record in the lock file beside the document: who holds it, who we are, what we wrote last.
+
+The lock file is created once, never replaced and never deleted, because `flock` belongs to an inode.
+Its text is one padded line of JSON, written in place by one system call while the lock is held.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from miros_cache_net import limits
+from miros_cache_net.document import ZERO, Stamp, is_node_name
+from miros_cache_net.errors import DocumentError
+
+NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
+
+
+def sidecar_path(document: Path) -> Path:
+    """The lock file of a document: hidden, in the same directory."""
+    return document.with_name(f".{document.name.lstrip('.')}.lock")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The lock file's record.
+
+    node     this host's name in stamps; made once for each document
+    made_on  host and inode for which `node` was made: a copied directory gets a name of its own
+    holder   process in exclusive access, "" if none: lock free and holder named means that it died
+    mode     permission bits that the holder has to give back to the document
+    digest   of the contents that we wrote last
+    clock    greatest stamp seen or given
+    """
+
+    node: str
+    made_on: str
+    holder: str = ""
+    mode: int = 0
+    digest: str = ""
+    clock: Stamp = ZERO
+
+    def marked(self, mode: int) -> Sidecar:
+        return replace(self, holder=f"{socket.gethostname()}:{os.getpid()}", mode=mode)
+
+    def cleared(self, digest: str | None, clock: Stamp | None) -> Sidecar:
+        """The record that the holder leaves behind; None keeps what is there, the clock never falls."""
+        return replace(self, holder="", mode=0, digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
+
+
+def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
+    """The record behind `fd`; a new one where it is empty, broken, or was copied from elsewhere."""
+    made_on = f"{socket.gethostname()}:{os.fstat(fd).st_ino}"
+    try:
+        record = _parse(json.loads(os.pread(fd, limits.SIDECAR_BYTES, 0)))
+    except (ValueError, DocumentError):
+        return Sidecar(new_node_name(node_name), made_on)
+    return record if record.made_on == made_on else replace(record, node=new_node_name(node_name), made_on=made_on)
+
+
+def write_sidecar(fd: int, record: Sidecar) -> None:
+    """Write the record in place, in one call."""
+    text = json.dumps(
+        {
+            "node": record.node,
+            "made_on": record.made_on,
+            "holder": record.holder,
+            "mode": record.mode,
+            "digest": record.digest,
+            "clock": str(record.clock),
+        }
+    )
+    os.pwrite(fd, text.encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n", 0)
+
+
+def new_node_name(name: str | None = None) -> str:
+    """A name for stamps: readable part (given, or from the environment, or the host's) and 8 random digits."""
+    readable = name or os.environ.get(NODE_NAME_VARIABLE) or socket.gethostname()
+    slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")[: limits.NODE_NAME_BYTES - 9].rstrip("-")
+    return f"{slug or 'node'}-{secrets.token_hex(4)}"
+
+
+def _parse(value: Any) -> Sidecar:
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    texts = {key: value.get(key) for key in ("node", "made_on", "holder", "digest")}
+    mode = value.get("mode")
+    if not all(isinstance(text, str) for text in texts.values()) or type(mode) is not int:
+        raise ValueError("no record")
+    if not is_node_name(str(texts["node"])):
+        raise ValueError("no node name")
+    return Sidecar(mode=mode & 0o777, clock=Stamp.parse(value.get("clock")), **texts)  # type: ignore[arg-type]
