@@ -1,0 +1,159 @@
+"""AMQP 0-9-1 spoken by hand on one stream, up to the question whether an exchange exists.
+
+By hand, because the connection that shows the banner must be the one that gets the password (or does
+not), and because what a stranger sends is bounded here before anything decodes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from typing import Any, Final
+
+from pika import frame as pika_frame
+from pika import spec
+
+from miros_cache_net import limits
+
+_FRAME_KINDS: Final = (spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT)
+_TLS_ALERT: Final = b"\x15\x03"
+_CHANNEL: Final = 1
+
+
+class Garbled(Exception):
+    """What arrived is no AMQP 0-9-1; `looks_like` says what it is instead, as far as one can tell."""
+
+    def __init__(self, looks_like: str) -> None:
+        super().__init__(looks_like)
+        self.looks_like = looks_like
+
+
+class TLSOnly(Exception):
+    """The server answered in TLS."""
+
+
+class Closed(Exception):
+    """The server ended the connection; `code` is its AMQP reply code, 0 if it only hung up."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Handshake:
+    """Each method is one step and belongs after the one above it.
+
+    All raise `Garbled`, `TLSOnly`, `Closed`, or `OSError` (``ssl.SSLError`` among them).  No step is bounded in
+    time: that is for the caller.  The greeting may take `limits.BANNER_BYTES`, all that follows as many again.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._budget = limits.BANNER_BYTES
+        #: Whether a single byte has arrived.
+        self.heard = False
+
+    async def greet(self) -> Greeting:
+        self._writer.write(pika_frame.ProtocolHeader().marshal())
+        start = await self._expect(spec.Connection.Start)
+        self._budget = limits.BANNER_BYTES
+        return Greeting(start)
+
+    async def login(self, user: str, password: str) -> None:
+        """Send user and password (PLAIN)."""
+        self._send(
+            0,
+            spec.Connection.StartOk(
+                # without this RabbitMQ would hang up on a wrong password, after 3 s, without a word
+                client_properties={"capabilities": {"authentication_failure_close": True}},
+                mechanism="PLAIN",
+                response=f"\0{user}\0{password}",
+                locale="en_US",
+            ),
+        )
+        tune = await self._expect(spec.Connection.Tune)
+        self._send(0, spec.Connection.TuneOk(channel_max=_CHANNEL, frame_max=tune.frame_max, heartbeat=0))
+
+    async def open_vhost(self, vhost: str) -> None:
+        self._send(0, spec.Connection.Open(virtual_host=vhost))
+        await self._expect(spec.Connection.OpenOk)
+
+    async def find_exchange(self, exchange: str) -> None:
+        """Ask whether it is there (passive: declares nothing)."""
+        self._send(_CHANNEL, spec.Channel.Open())
+        await self._expect(spec.Channel.OpenOk)
+        self._send(_CHANNEL, spec.Exchange.Declare(exchange=exchange, passive=True))
+        await self._expect(spec.Exchange.DeclareOk)
+
+    async def close(self) -> None:
+        self._send(0, spec.Connection.Close(reply_code=200, reply_text="", class_id=0, method_id=0))
+        await self._expect(spec.Connection.CloseOk)
+
+    def _send(self, channel: int, method: Any) -> None:
+        self._writer.write(pika_frame.Method(channel, method).marshal())
+
+    async def _expect(self, wanted: type[Any]) -> Any:
+        while True:
+            method = await self._method()
+            if isinstance(method, wanted):
+                return method
+            if isinstance(method, spec.Connection.Close | spec.Channel.Close):
+                if isinstance(method, spec.Connection.Close):
+                    self._send(0, spec.Connection.CloseOk())
+                raise Closed(method.reply_code)
+            if method is not None:
+                raise Garbled("AMQP frames out of order")
+
+    async def _method(self) -> Any:
+        """The next frame's method; None where the frame carries none (a heartbeat)."""
+        head = await self._take(spec.FRAME_HEADER_SIZE)
+        kind, _channel, size = struct.unpack(">BHI", head)
+        if kind not in _FRAME_KINDS or size >= self._budget:
+            raise _stranger(head)
+        rest = await self._take(size + spec.FRAME_END_SIZE)
+        try:
+            _consumed, frame = pika_frame.decode_frame(head + rest)
+        except Exception as error:  # pika's decoder raises whatever struct, codecs, datetime, recursion do
+            raise Garbled("damaged AMQP frames") from error
+        return getattr(frame, "method", None)
+
+    async def _take(self, count: int) -> bytes:
+        if count > self._budget:
+            raise Garbled("a server that talks without end")
+        self._budget -= count
+        taken = b""
+        while len(taken) < count:
+            more = await self._reader.read(count - len(taken))
+            if not more:
+                raise _stranger(taken) if taken else Closed(0)
+            self.heard = True
+            taken += more
+        return taken
+
+
+class Greeting:
+    """What a server says of itself before anybody has logged in."""
+
+    def __init__(self, start: Any) -> None:
+        properties = start.server_properties
+        self.product = _printable(properties.get("product"))
+        self.version = _printable(properties.get("version"))
+        # pika hands out the text of a bytes object: b'AMQPLAIN PLAIN'
+        self.offers_plain = "PLAIN" in re.findall(r"[A-Z0-9-]+", str(start.mechanisms))
+
+
+def _printable(value: object) -> str:
+    """A stranger's text, short and without anything that could play with a terminal or a log."""
+    return re.sub(r"[^\x20-\x7e]", "?", value)[:40] if isinstance(value, str) else ""
+
+
+def _stranger(first_bytes: bytes) -> Exception:
+    if first_bytes.startswith(_TLS_ALERT):
+        return TLSOnly()
+    if first_bytes.startswith(b"AMQP"):
+        return Garbled("AMQP, but not version 0-9-1")
+    if first_bytes.startswith(b"HTTP"):
+        return Garbled("an HTTP server")
+    return Garbled("no AMQP server")
