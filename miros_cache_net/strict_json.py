@@ -15,7 +15,7 @@ from miros_cache_net.errors import DocumentError
 from miros_cache_net.frozen import FrozenDict, FrozenList
 
 
-def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES) -> Any:
+def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES, max_depth: int = limits.DOCUMENT_DEPTH) -> Any:
     """Parse strict JSON into frozen values.
 
     Raises `DocumentError`, in one line, for text that is too large, not UTF-8, not JSON, nested too deep,
@@ -27,15 +27,15 @@ def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES) -> Any:
     try:
         value = _DECODER.decode(text)
     except RecursionError:
-        raise DocumentError(_TOO_DEEP) from None
+        raise _too_deep(max_depth) from None
     except DocumentError:
         raise
     except ValueError as error:
         raise DocumentError(f"not JSON: {error}") from None
     if type(value) is list:
         value = _freeze_list(value)
-    if text.count("{") + text.count("[") > limits.DOCUMENT_DEPTH:
-        _check_depth(value, 1)
+    if text.count("{") + text.count("[") > max_depth:
+        _check_depth(value, 1, max_depth)
     if "\\ud" in text or "\\uD" in text:
         _check_surrogates(value)
     return value
@@ -52,7 +52,8 @@ def dumps(value: Any) -> bytes:
         raise DocumentError(f"cannot be written as JSON: {error}") from None
 
 
-_TOO_DEEP = f"nested deeper than {limits.DOCUMENT_DEPTH} levels"
+def _too_deep(max_depth: int) -> DocumentError:
+    return DocumentError(f"nested deeper than {max_depth} levels")
 
 
 def _decode(data: bytes | str) -> str:
@@ -92,13 +93,13 @@ def _constant(text: str) -> NoReturn:
     raise DocumentError(f"{text} is not JSON")
 
 
-def _check_depth(value: Any, depth: int) -> None:
-    if depth > limits.DOCUMENT_DEPTH:
-        raise DocumentError(_TOO_DEEP)
+def _check_depth(value: Any, depth: int, max_depth: int) -> None:
+    if depth > max_depth:
+        raise _too_deep(max_depth)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for item in items:
         if isinstance(item, (dict, list)):
-            _check_depth(item, depth + 1)
+            _check_depth(item, depth + 1, max_depth)
 
 
 def _check_surrogates(value: Any) -> None:

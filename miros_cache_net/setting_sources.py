@@ -1,0 +1,149 @@
+"""Where settings come from beside arguments: a TOML file, `.env` and the environment.  Layer 0."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv import dotenv_values
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+
+from miros_cache_net.errors import SettingsError
+
+PREFIX: Final = "MIROS_CACHE_"
+CONFIG_NAME: Final = "MIROS_CACHE_CONFIG"
+LOCAL_CONFIG: Final = "miros-cache-net.toml"
+
+
+@dataclass(frozen=True)
+class Env:
+    """A field's names in the environment, the strongest first; () if it has none.
+
+    from_file     each name + ``_FILE`` names a file to read the value from
+    default_text  the default for documentation, where it differs from machine to machine
+    """
+
+    names: tuple[str, ...] | None = None
+    from_file: bool = False
+    default_text: str = ""
+
+
+def env_of(name: str, field: FieldInfo) -> Env:
+    """The field's `Env`, completed with its name by rule."""
+    env = next((item for item in field.metadata if isinstance(item, Env)), Env())
+    names = (PREFIX + name.upper(),) if env.names is None else env.names
+    return Env(names, env.from_file, env.default_text)
+
+
+def config_directory() -> Path:
+    """The user's directory of settings and keys."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path("~/.config").expanduser()) / "miros-cache-net"
+
+
+def one_key_source(values: dict[str, Any]) -> dict[str, Any]:
+    """A source that names a key file and no keys overrules the keys of weaker sources."""
+    return {"keys": (), **values} if "keys_file" in values and "keys" not in values else values
+
+
+class Source(PydanticBaseSettingsSource):
+    """One tier of settings; `origins` tells where each field's value was found, for error messages."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.origins: dict[str, str] = {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("a source gives all its values at once")
+
+
+class EnvironmentSource(Source):
+    """The environment, and below it the file `.env` of the working directory.  Empty variables count as not set."""
+
+    def __call__(self) -> dict[str, Any]:
+        variables = environment()
+        values: dict[str, Any] = {}
+        for field_name, field in self.settings_cls.model_fields.items():
+            self._find(field_name, env_of(field_name, field), variables, values)
+        if "MIROS_CACHE_KEYS_FILE" in variables and self.origins.get("keys") == "MESH_ENCRYPTION_KEY":
+            del values["keys"]  # a new name is stronger than any old one
+        return one_key_source(values)
+
+    def _find(self, field_name: str, env: Env, variables: Mapping[str, str], values: dict[str, Any]) -> None:
+        for name in env.names or ():
+            if name in variables:
+                values[field_name], self.origins[field_name] = variables[name], name
+                return
+            if env.from_file and f"{name}_FILE" in variables:
+                self.origins[field_name] = f"{name}_FILE"
+                values[field_name] = _read_value(f"{name}_FILE", variables[f"{name}_FILE"])
+                return
+
+
+class TomlSource(Source):
+    """A TOML file: the one that MIROS_CACHE_CONFIG names, else ./miros-cache-net.toml, else the user's."""
+
+    def __call__(self) -> dict[str, Any]:
+        path = _config_path()
+        if path is None:
+            return {}
+        values = self._read(path)
+        for key in values:
+            if key not in self.settings_cls.model_fields:
+                close = nearest(key, self.settings_cls.model_fields)
+                raise SettingsError(f"{path}: unknown key {key[:60]!r}; did you mean {close!r}?")
+            self.origins[key] = f"{key} in {path}"
+        return one_key_source(values)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        hint = f"; {CONFIG_NAME} names it" if CONFIG_NAME in environment() else ""
+        try:
+            with path.open("rb"):
+                return TomlConfigSettingsSource(self.settings_cls, path).toml_data
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {_why(error)}{hint}") from None
+        except ValueError as error:  # not UTF-8 or no TOML
+            raise SettingsError(f"{path} is no TOML: {' '.join(str(error).split())}{hint}") from None
+
+
+def nearest(word: str, known: Mapping[str, Any]) -> str:
+    """The name in `known` that looks most like `word`, be it in the environment's spelling."""
+    plain = word.lower().removeprefix(PREFIX.lower())
+    return difflib.get_close_matches(plain, list(known), n=1, cutoff=0.0)[0]
+
+
+def environment() -> dict[str, str]:
+    """The variables that are set: the process's environment over `.env`."""
+    try:
+        variables = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f".env in the working directory cannot be read: {_why(error)}") from None
+    merged = {name: value for name, value in variables.items() if value}
+    merged.update((name, value) for name, value in os.environ.items() if value)
+    return merged
+
+
+def _config_path() -> Path | None:
+    named = environment().get(CONFIG_NAME)
+    if named:
+        return Path(named).expanduser()
+    for path in (Path(LOCAL_CONFIG), config_directory() / "config.toml"):
+        if path.exists():
+            return path
+    return None
+
+
+def _read_value(name: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
+        raise SettingsError(f"{name}: the file {path!r} that it names cannot be read: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "it is not UTF-8"

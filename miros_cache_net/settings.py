@@ -1,0 +1,227 @@
+"""Every setting of the project, as one frozen, typed value.  Layer 1.
+
+Sources, the later the stronger: defaults, a TOML file, `.env` and the environment, arguments.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from miros_cache_net import key_file, limits, setting_types
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.errors import SettingsError
+from miros_cache_net.setting_sources import Env, EnvironmentSource, TomlSource, config_directory, one_key_source
+from miros_cache_net.setting_text import SettingDescription, describe_field, one_line
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Word = Annotated[str, BeforeValidator(setting_types.as_place_word)]
+NeededWord = Annotated[str, BeforeValidator(setting_types.as_needed_word)]
+AbsolutePath = Annotated[Path, BeforeValidator(setting_types.as_path)]
+
+_DEFAULT_FILE: Final = ".miros_rabbitmq_cache.json"
+
+
+class Settings(BaseSettings):
+    """Typed settings.  Neither `str`, `repr` nor a dump shows a secret.
+
+    Building one raises `SettingsError`, in one line that names the setting and what helps.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+    rabbit_user: Annotated[Word, Env(("RABBIT_USER",))] = Field(
+        "guest", description="User for broker URLs that name none.", examples=["guest"]
+    )
+    rabbit_password: Annotated[SecretStr, Env(("RABBIT_PASSWORD",), from_file=True)] = Field(
+        SecretStr("guest"), description="Password for broker URLs that hold none."
+    )
+    rabbit_port: Annotated[int, Env(("RABBIT_PORT",))] = Field(
+        5672, ge=1, le=65535, description="Port of the default broker.", examples=["5672"]
+    )
+    amqp_urls: Annotated[
+        tuple[InstanceOf[BrokerAddress], ...],
+        Env(("MIROS_CACHE_AMQP_URL",), from_file=True, default_text="amqp://localhost:5672"),
+    ] = Field(
+        (),
+        description="RabbitMQ brokers of one cluster, divided by commas, tried in turn; amqps:// for TLS.",
+    )
+    keys: Annotated[tuple[SecretStr, ...], Env(("MIROS_CACHE_KEYS", "MESH_ENCRYPTION_KEY"))] = Field(
+        (), description="Fernet keys, divided by commas or lines; the first encrypts, all decrypt."
+    )
+    keys_file: Annotated[
+        AbsolutePath,
+        Env(("MIROS_CACHE_KEYS_FILE", "MESH_ENCRYPTION_KEY_FILE"), default_text="~/.config/miros-cache-net/keys"),
+    ] = Field(
+        default_factory=lambda: config_directory() / "keys",
+        description="File of Fernet keys, one a line, closed to other users; used where no keys are given directly.",
+        examples=["/etc/miros-cache-net/keys"],
+    )
+    file: Annotated[AbsolutePath, Env(default_text=_DEFAULT_FILE)] = Field(
+        Path(_DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[_DEFAULT_FILE]
+    )
+    scope: NeededWord = Field(
+        "fleet", description="Whose documents: hosts of one scope share them.", examples=["fleet"]
+    )
+    site: Word = Field(
+        "", description="Name of this site; keeps apart private networks of equal addresses.", examples=["lab"]
+    )
+    document: Annotated[Word, Env(default_text="base name of the cache file")] = Field(
+        "", description="The document's name within its scope, the same on every host.", examples=["peers"]
+    )
+    exchange: NeededWord = Field(
+        "miros.cache.exchange", description="Topic exchange that carries the caches.", examples=["miros.cache.exchange"]
+    )
+    node_name: Annotated[
+        str, BeforeValidator(setting_types.as_node_name), Env(default_text="host name, lower-case")
+    ] = Field(
+        default_factory=setting_types.host_node_name,
+        description="This host's name in stamps and status; no two hosts of a scope may share one.",
+        examples=["alpha"],
+    )
+    trusted_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], Env(default_text="127.0.0.0/8,::1/128")] = Field(
+        setting_types.LOOPBACK,
+        description="Networks whose peers may be sent the password without TLS; `auto` adds loopback and this "
+        "machine's own subnets.",
+        examples=["192.168.1.0/24,auto"],
+    )
+    trust_own_subnets: Annotated[bool, Env(())] = Field(
+        False, description="Whether `auto` stood in the trusted networks."
+    )
+    scout_timeout_s: Seconds = Field(2.0, description="How long a scout tries one address.", examples=["2"])
+    answer_timeout_s: Seconds = Field(
+        1.0, description="How long one peer has to answer before another is asked.", examples=["1"]
+    )
+    digest_interval_s: Seconds = Field(
+        30.0, description="Mean time between the digests that repair what a fault lost.", examples=["30"]
+    )
+    take_over_after_s: Seconds = Field(
+        limits.TAKE_OVER_AFTER_S,
+        description="After how long an un-writable file that nobody locks counts as abandoned.",
+        examples=["10"],
+    )
+    heartbeat_s: Annotated[int, Env(("MIROS_CACHE_HEARTBEAT_S", "RABBIT_HEARTBEAT_INTERVAL"))] = Field(
+        10, ge=0, le=65535, description="AMQP heartbeat; a dead link is noticed within two of them, 0: never."
+    )
+    connection_attempts: Annotated[int, Env(("MIROS_CACHE_CONNECTION_ATTEMPTS", "CONNECTION_ATTEMPTS"))] = Field(
+        1, ge=1, le=1000, description="How often one broker is tried before the next in the list.", examples=["1"]
+    )
+    tls_ca_file: Annotated[Path, BeforeValidator(setting_types.as_existing_file)] | None = Field(
+        None,
+        description="Certificates that sign the broker's; the system's if not given.",
+        examples=["/etc/ssl/ca.pem"],
+    )
+    tls_verify: bool = Field(True, description="Check the broker's certificate and host name.", examples=["true"])
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: str(text).upper())
+    ] = Field("WARNING", description="What the commands log, to standard error.", examples=["INFO"])
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**one_key_source(values))
+            return
+        except ValidationError as error:
+            details: Any = error.errors(include_url=False, include_input=False)[0]
+        # outside the handler: pydantic's error holds the values and must not come along
+        raise SettingsError(one_line(type(self), details, values))
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """Settings from all sources, `overrides` the strongest; one that is None counts as not given."""
+        return cls(**{name: value for name, value in overrides.items() if value is not None})
+
+    def load_keys(self) -> tuple[bytes, ...]:
+        """The ring's keys, the encrypting one first: those given directly, else the key file's.
+
+        Raises `SettingsError` if there are none, or if they are malformed or open to other users.
+        """
+        if not self.keys:
+            return key_file.read_keys(self.keys_file)
+        given = (key.get_secret_value() for key in self.keys)
+        keys = {key_file.canonical_key(key, f"MIROS_CACHE_KEYS, key {n}"): None for n, key in enumerate(given, 1)}
+        return key_file.checked_ring(keys, "MIROS_CACHE_KEYS")
+
+    @classmethod
+    def describe(cls) -> list[SettingDescription]:
+        """Every setting there is, for documentation and commands."""
+        return [describe_field(name, field) for name, field in cls.model_fields.items()]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, EnvironmentSource(settings_cls), TomlSource(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The word `auto` among the networks becomes the flag, and loopback is always one's own."""
+        try:
+            given = setting_types.as_list(values.get("trusted_networks", ()))
+        except ValueError:
+            return values  # the field's own validator says so by name
+        if setting_types.AUTO not in given:
+            return values
+        named = [item for item in given if item != setting_types.AUTO]
+        return {**values, "trusted_networks": [*named, *setting_types.LOOPBACK], "trust_own_subnets": True}
+
+    @field_validator("amqp_urls", mode="before")
+    @classmethod
+    def _brokers(cls, value: Any, info: ValidationInfo) -> tuple[BrokerAddress, ...]:
+        user, password = info.data.get("rabbit_user", ""), info.data.get("rabbit_password", SecretStr(""))
+        items = setting_types.as_list(value) or [f"amqp://localhost:{info.data.get('rabbit_port', 5672)}"]
+        try:
+            brokers = [item if isinstance(item, BrokerAddress) else BrokerAddress.parse(str(item)) for item in items]
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+        return tuple(broker.with_credentials(user, password.get_secret_value()) for broker in brokers)
+
+    @field_validator("rabbit_password")
+    @classmethod
+    def _unicode(cls, value: SecretStr) -> SecretStr:
+        setting_types.as_unicode(value.get_secret_value())
+        return value
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> list[Any]:
+        keys = [value] if isinstance(value, bytes) else setting_types.as_list(value)
+        return [key.decode("ascii", "replace") if isinstance(key, bytes) else key for key in keys]
+
+    @field_validator("trusted_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> tuple[setting_types.Network, ...]:
+        return tuple(setting_types.as_network(item) for item in setting_types.as_list(value))
+
+    @field_validator("document", mode="after")
+    @classmethod
+    def _named_as_the_file(cls, value: str, info: ValidationInfo) -> str:
+        if value or "file" not in info.data:
+            return value
+        try:
+            return setting_types.as_needed_word(info.data["file"].name)
+        except ValueError as error:
+            raise ValueError(f"must be given, because the cache file's name cannot serve: it {error}") from None
+
+    @field_serializer("amqp_urls")
+    def _redacted(self, brokers: tuple[BrokerAddress, ...]) -> tuple[str, ...]:
+        return tuple(broker.redacted for broker in brokers)

@@ -1,0 +1,163 @@
+"""The message inside the encryption: its fields, and its form as compact UTF-8 JSON.
+
+The form is version 1: an object with ``v, kind, scope, document, id, node, host, boot, seq, sent_ms, body``.
+Within a version, fields may be added that older releases pass over; anything else raises the version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from miros_cache_net import limits, strict_json
+from miros_cache_net.document import is_node_name
+from miros_cache_net.errors import DocumentError, MalformedMessage, PayloadError, WrongVersion
+
+VERSION: Final = 1
+
+CACHE: Final = "CACHE"
+CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"
+CACHE_FILE_READ: Final = "CACHE_FILE_READ"
+DIGEST: Final = "digest"
+ANSWER: Final = "answer"
+STATUS_REQUEST: Final = "status_request"
+STATUS: Final = "status"
+CHALLENGE: Final = "challenge"
+CHALLENGE_ANSWER: Final = "challenge_answer"
+
+#: Every kind of message there is.  Names from outside are compared with these and never become signals.
+KINDS: Final = (
+    CACHE,
+    CACHE_FILE_WRITE,
+    CACHE_FILE_READ,
+    DIGEST,
+    ANSWER,
+    STATUS_REQUEST,
+    STATUS,
+    CHALLENGE,
+    CHALLENGE_ANSWER,
+)
+
+
+class Origin(NamedTuple):
+    """Who sent a message.
+
+    node      the sender's node name, which stands in its stamps
+    host      its host's name, for people
+    boot      a nonce of this run of it
+    sequence  how many messages it had sealed in this run
+    """
+
+    node: str
+    host: str
+    boot: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message.
+
+    kind        one of `KINDS`
+    message_id  unique among all messages
+    sent_ms     milliseconds since 1970 by the sender's clock
+    body        a JSON value, frozen where it came from `decode`
+    """
+
+    kind: str
+    scope: str
+    document: str
+    message_id: str
+    origin: Origin
+    sent_ms: int
+    body: Any = None
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON.  Raises `PayloadError` for a message that no receiver would take."""
+    origin = message.origin
+    fields = {
+        "v": VERSION,
+        "kind": message.kind,
+        "scope": message.scope,
+        "document": message.document,
+        "id": message.message_id,
+        "node": origin.node,
+        "host": origin.host,
+        "boot": origin.boot,
+        "seq": origin.sequence,
+        "sent_ms": message.sent_ms,
+        "body": message.body,
+    }
+    try:
+        _message(fields)
+        return strict_json.dumps(fields)
+    except (MalformedMessage, DocumentError) as error:
+        raise PayloadError(f"a message of kind {message.kind[:40]!r} cannot be sent: {error}") from None
+
+
+def decode(data: bytes) -> Message:
+    """The message that `encode` gave.
+
+    Raises `MalformedMessage` for what is no message, `WrongVersion` for one of another format.  Neither
+    repeats what the message holds.
+    """
+    try:
+        fields = strict_json.loads(data, max_bytes=limits.MESSAGE_BYTES, max_depth=limits.MESSAGE_DEPTH)
+    except DocumentError:
+        # its own words may quote the text
+        raise MalformedMessage("what a valid key opened is no strict JSON") from None
+    if not isinstance(fields, dict):
+        raise MalformedMessage("what a valid key opened is no JSON object")
+    version = fields.get("v")
+    if type(version) is not int:
+        raise MalformedMessage("the message names no format version")
+    if version != VERSION:
+        raise WrongVersion(
+            f"a message of format version {version if 0 <= version < 1000 else '?'}, this release reads {VERSION}: "
+            "run the same release of miros-cache-net on all hosts"
+        )
+    return _message(fields)
+
+
+def _message(fields: dict[str, Any]) -> Message:
+    if "body" not in fields:
+        raise MalformedMessage("the message has no body")
+    node = _text(fields, "node", limits.NODE_NAME_BYTES)
+    if not is_node_name(node):
+        raise MalformedMessage("the message's node is no node name")
+    kind = fields.get("kind")
+    if kind not in KINDS:
+        raise MalformedMessage("the message is of no known kind")
+    return Message(
+        kind=kind,
+        scope=_text(fields, "scope", limits.PLACE_WORD_BYTES),
+        document=_text(fields, "document", limits.PLACE_WORD_BYTES),
+        message_id=_text(fields, "id", limits.MESSAGE_ID_BYTES),
+        origin=Origin(
+            node=node,
+            host=_text(fields, "host", limits.HOST_NAME_BYTES),
+            boot=_text(fields, "boot", limits.MESSAGE_ID_BYTES),
+            sequence=_number(fields, "seq", _GREATEST_SEQUENCE),
+        ),
+        sent_ms=_number(fields, "sent_ms", limits.STAMP_WALL_MS),
+        body=fields["body"],
+    )
+
+
+_GREATEST_SEQUENCE: Final = 2**63 - 1
+
+
+def _text(fields: dict[str, Any], name: str, most_bytes: int) -> str:
+    """Printable, so that what a peer names itself can do nothing to a terminal or a log."""
+    value = fields.get(name)
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.encode()) <= most_bytes:
+        raise MalformedMessage(f"the message's {name} is no printable text of 1 to {most_bytes} bytes")
+    return value
+
+
+def _number(fields: dict[str, Any], name: str, greatest: int) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not 0 <= value <= greatest:
+        raise MalformedMessage(f"the message's {name} is no whole number from 0 to {greatest}")
+    return value

@@ -1,0 +1,50 @@
+"""What was refused, counted by reason, and said to a person now and then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+
+from miros_cache_net import limits
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.errors import WireError
+
+log = logging.getLogger(__name__)
+
+
+class Refusals:
+    """Counts every refusal and logs one a reason every `limits.REFUSAL_LOG_S`, without the message's body.
+
+    Safe for all threads; memory is bounded by the number of reasons that there are.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._said: dict[str, tuple[float, int]] = {}  # reason -> when, and how many there were by then
+
+    def counts(self) -> Counter[str]:
+        """Refusals by `WireError.counter` since the start; a copy."""
+        with self._lock:
+            return self._counts.copy()
+
+    def note(self, error: WireError) -> None:
+        """Count one refusal."""
+        reason = error.counter
+        with self._lock:
+            self._counts[reason] += 1
+            silent = self._silent_until_now(reason)
+        if silent is not None:
+            more = f" (and {silent} more like it since last said)" if silent else ""
+            log.warning("refused a message, %s: %s%s", reason, error, more)
+
+    def _silent_until_now(self, reason: str) -> int | None:
+        """How many were counted in silence since the last line; None while silence goes on."""
+        now_s, count = self._clock.monotonic_s(), self._counts[reason]
+        said_s, said_count = self._said.get(reason, (-limits.REFUSAL_LOG_S, 0))
+        if reason in self._said and now_s - said_s < limits.REFUSAL_LOG_S:
+            return None
+        self._said[reason] = (now_s, count)
+        return count - said_count - 1
