@@ -15,7 +15,6 @@ from miros_cache_net.amqp.outbox import Outbox
 from miros_cache_net.amqp.pika_loop import quieten_pika
 from miros_cache_net.amqp.pika_parameters import tls_context
 from miros_cache_net.amqp.reconnect import Reconnect
-from miros_cache_net.amqp.session import destination
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 
@@ -74,7 +73,7 @@ class RabbitLink:
 
         Raises ValueError or `SettingsError` for a publication that no broker could carry.
         """
-        destination(self._place, publication)
+        topology.destination(self._place, publication)
         wake = self._outbox.hand_over(publication)
         thread = self._thread
         if wake and thread is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import pika
 from pika.exceptions import AMQPChannelError
@@ -84,7 +83,7 @@ class Session:
         return self._up and not self._over and not self._publisher.is_blocked
 
     def publish(self, publication: Publication, settled: Callable[[bool], None]) -> None:
-        exchange, key = destination(self._place, publication)
+        exchange, key = topology.destination(self._place, publication)
         self._publisher.send(exchange, key, publication.body, self._properties(publication), settled)
 
     def serve_requests(self, serve: bool) -> None:
@@ -194,22 +193,3 @@ class Session:
     @property
     def _halves(self) -> tuple[Half, ...]:
         return (self._consumer, self._publisher)
-
-
-@lru_cache(maxsize=256)
-def _by_kind(place: Place, kind: str) -> tuple[str, str]:
-    return place.exchange, topology.routing_key(place, kind)
-
-
-def destination(place: Place, publication: Publication) -> tuple[str, str]:
-    """Exchange and routing key of `publication`.  Raises `SettingsError` or ValueError for what cannot be sent."""
-    named: tuple[Any, ...] = (publication.kind, publication.queue, publication.requests)
-    if sum(map(bool, named)) != 1:
-        raise ValueError("a publication names exactly one of kind, queue and requests")
-    if publication.kind:
-        return _by_kind(place, publication.kind)
-    if publication.requests:
-        return "", topology.request_queue_name(place)
-    if len(publication.queue.encode()) > 255:
-        raise ValueError("the name of a queue takes at most 255 bytes")
-    return "", publication.queue

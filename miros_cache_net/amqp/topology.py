@@ -11,11 +11,12 @@ that a person can read at the broker is worth more than scopes of 80 letters.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import Place
+from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.errors import SettingsError, WrongPlace
 
 EXCHANGE_TYPE: Final = "topic"
@@ -91,6 +92,20 @@ def check_place(place: Place) -> Place:
     return place
 
 
+def destination(place: Place, publication: Publication) -> tuple[str, str]:
+    """Exchange and routing key of `publication`.  Raises ValueError or `SettingsError` for what cannot be sent."""
+    named: tuple[object, ...] = (publication.kind, publication.queue, publication.requests)
+    if sum(map(bool, named)) != 1:
+        raise ValueError("a publication names exactly one of kind, queue and requests")
+    if publication.kind:
+        return place.exchange, _kept_routing_key(place, publication.kind)
+    if publication.requests:
+        return "", request_queue_name(place)
+    if len(publication.queue.encode("utf-8", "replace")) > 255:
+        raise ValueError("the name of a queue takes at most 255 bytes")
+    return "", publication.queue
+
+
 def is_server_named(queue: str) -> bool:
     """Whether `queue` can be some link's own queue; an answer goes nowhere else, whatever a message asks for."""
     return queue.startswith(OWN_QUEUE_PREFIX) and len(queue.encode("utf-8", "replace")) <= 255
@@ -123,6 +138,11 @@ def request_queue_arguments() -> dict[str, str | int]:
         "x-max-length-bytes": limits.REQUEST_QUEUE_BYTES,
         "x-overflow": "drop-head",
     }
+
+
+@lru_cache(maxsize=256)
+def _kept_routing_key(place: Place, kind: str) -> str:
+    return routing_key(place, kind)
 
 
 def _place_words(place: Place) -> str:

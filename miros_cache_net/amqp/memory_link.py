@@ -1,0 +1,105 @@
+"""A link to the in-memory broker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.mailbox import Mailbox
+from miros_cache_net.amqp.memory_queues import MemoryMessage
+from miros_cache_net.errors import BrokerError
+
+if TYPE_CHECKING:
+    from miros_cache_net.amqp.memory import MemoryBroker
+
+_STOP_S = 5.0
+_tokens = itertools.count(1)
+
+
+class MemoryLink:
+    """A `Link` (see there for the contract) to a `MemoryBroker`.
+
+    Before `start` and after `stop`, the ``done(False)`` of a publication is called on the calling thread.
+    `place`, `serves`, `is_up`, `given_up` and `token` are for the broker and for tests to look at.
+    """
+
+    def __init__(self, broker: MemoryBroker, place: Place, *, connection_name: str = "memory-link") -> None:
+        self.place = topology.check_place(place)
+        self.serves = False
+        self.given_up = False
+        self.own_queue = ""
+        self.token = f"memory-{next(_tokens)}"
+        self._broker = broker
+        self._name = connection_name
+        self._mailbox: Mailbox | None = None
+        self._listener: LinkListener
+        self._stopped = False
+        # Which of its connections this is; a delivery of an earlier one no longer counts.
+        self._connection = 0
+        self._told: type[BrokerError] | None = None
+        self.is_up = False
+
+    # --- the interface of every link ------------------------------------------------------------------
+
+    def start(self, listener: LinkListener) -> None:
+        if self._mailbox is not None or self._stopped:
+            raise RuntimeError("a link starts once")
+        self._listener = listener
+        self._mailbox = self._broker._mailbox(self._name)
+        self._broker._attach(self)
+
+    def publish(self, publication: Publication) -> None:
+        topology.destination(self.place, publication)
+        if not self._broker._publish(self, publication) and publication.done is not None:
+            publication.done(False)
+
+    def serve_requests(self, serve: bool) -> None:
+        self.serves = serve
+        self._broker._serve(self)
+
+    def stop(self) -> None:
+        mailbox, stopped, self._stopped = self._mailbox, self._stopped, True
+        if mailbox is not None and not stopped:
+            self._broker._detach(self)
+            mailbox.close(_STOP_S)
+
+    # --- what the broker does with it, its lock held ----------------------------------------------------
+
+    def up(self, up: LinkUp) -> None:
+        self._connection += 1
+        self.is_up, self._told, self.own_queue = True, None, up.own_queue
+        self._post(self._listener.link_up, up)
+
+    def down(self, error: BrokerError) -> None:
+        """It is not connected because of `error`; the listener is told unless it knows."""
+        self.is_up = False
+        self.given_up = error.fatal
+        if type(error) is not self._told:
+            self._told = type(error)
+            self._post(self._listener.link_down, error)
+
+    def deliver(self, queue: str, message: MemoryMessage) -> None:
+        self._post(self._deliver, self._connection, queue, message)
+
+    def settle(self, publication: Publication, taken: bool) -> None:
+        if publication.done is not None:
+            self._post(publication.done, taken)
+
+    # --- on the link's thread ---------------------------------------------------------------------------
+
+    def _deliver(self, connection: int, queue: str, message: MemoryMessage) -> None:
+        requested = not queue.startswith(topology.OWN_QUEUE_PREFIX)
+        if self.is_up and connection == self._connection:
+            reply_to = message.reply_to if topology.is_server_named(message.reply_to) else ""
+            self._listener.delivered(
+                Delivery(message.body, message.routing_key, reply_to, message.key_id, from_requests=requested)
+            )
+        elif requested:
+            self._broker._return(queue, message)
+
+    def _post(self, function: Callable[..., None], *args: object) -> None:
+        if self._mailbox is not None:
+            self._mailbox.post(function, *args)

@@ -1,0 +1,468 @@
+"""What every `Link` promises, whatever is behind it: the same checks for the real and the in-memory broker.
+
+A test module subclasses `LinkContract` and provides the fixture `rig`.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
+from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, SettingsError, TopologyLost
+from miros_cache_net.testing import wait_until
+
+
+class Recorder:
+    """A listener that remembers what it is told, and on which thread."""
+
+    def __init__(self) -> None:
+        self.ups: list[LinkUp] = []
+        self.downs: list[BrokerError] = []
+        self.deliveries: list[Delivery] = []
+        self.threads: set[threading.Thread] = set()
+        self.order: list[str] = []
+
+    def link_up(self, up: LinkUp) -> None:
+        self._note("up")
+        self.ups.append(up)
+
+    def link_down(self, error: BrokerError) -> None:
+        self._note("down")
+        self.downs.append(error)
+
+    def delivered(self, delivery: Delivery) -> None:
+        self._note("delivered")
+        self.deliveries.append(delivery)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    @property
+    def own_queue(self) -> str:
+        return self.ups[-1].own_queue
+
+    def _note(self, what: str) -> None:
+        self.threads.add(threading.current_thread())
+        self.order.append(what)
+
+
+class Confirms:
+    """Collects what `done` of numbered publications was called with."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[int, bool]] = []
+        self.threads: set[threading.Thread] = set()
+
+    def of(self, number: int) -> Callable[[bool], None]:
+        def done(taken: bool) -> None:
+            self.threads.add(threading.current_thread())
+            self.results.append((number, taken))
+
+        return done
+
+    def wait(self, count: int) -> list[tuple[int, bool]]:
+        wait_until(lambda: len(self.results) >= count, 20, f"{count} confirms")
+        return self.results
+
+
+class Rig(ABC):
+    """A broker to break.  Places are new ones for each rig, so that tests share a broker without meeting."""
+
+    def __init__(self) -> None:
+        self.exchange = f"test.{uuid.uuid4().hex}"
+        self._links: list[Link] = []
+
+    def place(self, scope: str = "fleet", document: str = "cache", exchange: str = "") -> Place:
+        return Place(exchange or self.exchange, scope, document)
+
+    def link(self, place: Place | None = None) -> Link:
+        """A link that is not started; stopped at the test's end."""
+        link = self.make(place or self.place())
+        self._links.append(link)
+        return link
+
+    def up(self, place: Place | None = None, *, serve: bool = False) -> tuple[Link, Recorder]:
+        """A link that stands."""
+        link, recorder = self.link(place), Recorder()
+        link.serve_requests(serve)
+        link.start(recorder)
+        wait_until(lambda: recorder.ups, 20, "the link to come up")
+        return link, recorder
+
+    def close(self) -> None:
+        for link in self._links:
+            link.stop()
+
+    @abstractmethod
+    def make(self, place: Place) -> Link: ...
+
+    @abstractmethod
+    def crash(self) -> None:
+        """Kill the broker."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Start it again."""
+
+    @abstractmethod
+    def declare_exchange(self, name: str, exchange_type: str) -> None: ...
+
+    @abstractmethod
+    def delete_exchange(self, name: str) -> None: ...
+
+    @abstractmethod
+    def delete_queue(self, name: str) -> None: ...
+
+    @abstractmethod
+    def request_consumers(self, place: Place) -> int: ...
+
+
+def talk(sender: Link, receiver: Recorder, body: bytes) -> None:
+    """`body` gets through, sent until it does: for links that have just come up again."""
+
+    def heard() -> bool:
+        sender.publish(Publication(body, kind="CACHE"))
+        wait_until(lambda: body in receiver.bodies, 0.2)
+        return True
+
+    wait_until(heard, 20, f"{body!r} to get through")
+
+
+class LinkContract:
+    """The promises of `miros_cache_net.amqp.link`."""
+
+    @pytest.fixture
+    def rig(self) -> Iterator[Rig]:
+        raise NotImplementedError
+
+    # --- broadcasts -------------------------------------------------------------------------------------
+
+    def test_a_message_by_kind_reaches_every_other_link_of_the_place_and_not_its_sender(self, rig: Rig) -> None:
+        (alpha, at_alpha), (_, at_beta), (_, at_gamma) = rig.up(), rig.up(), rig.up()
+        alpha.publish(Publication(b"news", kind="CACHE", key_id="k1"))
+        alpha.publish(Publication(b"last", kind="CACHE_FILE_WRITE"))
+        for heard in (at_beta, at_gamma):
+            wait_until(lambda heard=heard: len(heard.deliveries) == 2)
+            assert heard.deliveries == [
+                Delivery(b"news", topology.routing_key(rig.place(), "CACHE"), key_id="k1"),
+                Delivery(b"last", topology.routing_key(rig.place(), "CACHE_FILE_WRITE")),
+            ]
+        alpha.publish(Publication(b"to myself", queue=at_alpha.own_queue))
+        wait_until(lambda: at_alpha.deliveries)
+        assert at_alpha.bodies == [b"to myself"]
+
+    def test_other_scopes_documents_and_exchanges_hear_nothing(self, rig: Rig) -> None:
+        sender, _ = rig.up(rig.place("a", "b"))
+        _, inside = rig.up(rig.place("a", "b"))
+        others = [rig.up(rig.place(*names)) for names in (("a", "c"), ("c", "b"), ("b", "a"), ("a.b", "c"))]
+        others.append(rig.up(rig.place("a", "b", exchange=rig.exchange + ".other")))
+        sender.publish(Publication(b"news", kind="CACHE"))
+        wait_until(lambda: inside.deliveries)
+        for link, heard in others:
+            link.publish(Publication(b"end", queue=heard.own_queue))
+            wait_until(lambda heard=heard: heard.deliveries)
+            assert heard.bodies == [b"end"]
+
+    def test_messages_of_one_sender_arrive_in_order_and_once(self, rig: Rig) -> None:
+        (sender, _), (_, heard) = rig.up(), rig.up()
+        sent = [b"%d" % number for number in range(500)]
+        for body in sent:
+            sender.publish(Publication(body, kind="CACHE"))
+        wait_until(lambda: len(heard.deliveries) >= len(sent), 20)
+        assert heard.bodies == sent
+
+    def test_scopes_and_documents_may_hold_anything(self, rig: Rig) -> None:
+        place = rig.place("lab/192.168.1.0%2F24 #*", "ü.json")
+        (sender, _), (_, heard) = rig.up(place), rig.up(place)
+        sender.publish(Publication(b"news", kind="CACHE"))
+        wait_until(lambda: heard.deliveries)
+        assert topology.parse_routing_key(heard.deliveries[0].routing_key) == (place.scope, place.document, "CACHE")
+
+    # --- requests ---------------------------------------------------------------------------------------
+
+    def test_a_request_reaches_exactly_one_server_and_all_take_turns(self, rig: Rig) -> None:
+        asker, at_asker = rig.up()
+        servers = [rig.up(serve=True)[1] for _ in range(3)]
+        wait_until(lambda: rig.request_consumers(rig.place()) == 3)
+        for number in range(30):
+            asker.publish(Publication(b"%d" % number, requests=True, reply_here=True))
+        wait_until(lambda: sum(len(server.deliveries) for server in servers) >= 30)
+        bodies = [body for server in servers for body in server.bodies]
+        assert sorted(bodies, key=int) == [b"%d" % number for number in range(30)]
+        assert all(server.deliveries for server in servers)
+        for server in servers:
+            assert all(d.from_requests and d.reply_to == at_asker.own_queue for d in server.deliveries)
+        assert not at_asker.deliveries
+
+    def test_an_answer_goes_to_the_asker_alone(self, rig: Rig) -> None:
+        (asker, at_asker), (server, at_server), (_, bystander) = rig.up(), rig.up(serve=True), rig.up()
+        asker.publish(Publication(b"question", requests=True, reply_here=True, key_id="k"))
+        wait_until(lambda: at_server.deliveries)
+        server.publish(Publication(b"answer", queue=at_server.deliveries[0].reply_to, key_id="k"))
+        wait_until(lambda: at_asker.deliveries)
+        server.publish(Publication(b"end", kind="CACHE"))
+        wait_until(lambda: b"end" in bystander.bodies and b"end" in at_asker.bodies)
+        assert at_asker.bodies == [b"answer", b"end"]
+        assert at_asker.deliveries[0].key_id == "k" and not at_asker.deliveries[0].from_requests
+        assert bystander.bodies == [b"end"]
+
+    def test_a_link_that_comes_up_learns_whether_anybody_can_answer(self, rig: Rig) -> None:
+        _, first = rig.up()
+        assert first.ups[0].request_servers == 0
+        rig.up(serve=True)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        _, later = rig.up()
+        assert later.ups[0].request_servers == 1
+        assert later.ups[0].own_queue != first.ups[0].own_queue
+
+    def test_requests_wait_while_nobody_serves_and_go_on_when_somebody_does(self, rig: Rig) -> None:
+        (asker, _), (server, at_server), (_, at_other) = rig.up(), rig.up(serve=True), rig.up()
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        server.serve_requests(False)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 0)
+        asker.publish(Publication(b"waits", requests=True))
+        server.publish(Publication(b"end", queue=at_server.own_queue))
+        wait_until(lambda: at_server.bodies == [b"end"])
+        server.serve_requests(True)
+        wait_until(lambda: b"waits" in at_server.bodies)
+        assert not at_other.deliveries
+
+    def test_serving_switched_quickly_ends_in_what_was_said_last(self, rig: Rig) -> None:
+        asker, _ = rig.up()
+        server, at_server = rig.up()
+        for _ in range(20):
+            server.serve_requests(False)
+            server.serve_requests(True)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        asker.publish(Publication(b"question", requests=True))
+        wait_until(lambda: at_server.bodies == [b"question"])
+
+    def test_a_request_that_outlived_its_time_is_answered_by_nobody(self, rig: Rig) -> None:
+        asker, _ = rig.up()
+        confirms = Confirms()
+        asker.publish(Publication(b"stale", requests=True, ttl_s=0.0, done=confirms.of(0)))
+        asker.publish(Publication(b"fresh", requests=True, ttl_s=60.0, done=confirms.of(1)))
+        confirms.wait(2)
+        _, at_server = rig.up(serve=True)
+        wait_until(lambda: at_server.deliveries)
+        asker.publish(Publication(b"end", requests=True))
+        wait_until(lambda: b"end" in at_server.bodies)
+        assert at_server.bodies == [b"fresh", b"end"]
+
+    # --- confirms -----------------------------------------------------------------------------------------
+
+    def test_every_publication_is_confirmed_once_on_the_links_thread(self, rig: Rig) -> None:
+        (link, heard), _ = rig.up(), rig.up()
+        confirms = Confirms()
+        for number in range(200):
+            link.publish(Publication(b"%d" % number, kind="CACHE", done=confirms.of(number)))
+        link.publish(Publication(b"nowhere", queue="amq.gen-nobody", done=confirms.of(200)))
+        assert sorted(confirms.wait(201)) == [(number, True) for number in range(201)]
+        assert confirms.threads == heard.threads != {threading.current_thread()}
+
+    def test_beyond_the_backlog_publications_are_lost_at_once_and_say_so(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        link, _ = rig.up()
+        confirms = Confirms()
+        hold = threading.Event()
+        link.publish(Publication(b"first", kind="CACHE", done=lambda _taken: hold.wait(20) and None))
+        for number in range(5000):
+            link.publish(Publication(b"more", kind="CACHE", done=confirms.of(number)))
+        hold.set()
+        assert len(confirms.wait(5000)) == 5000
+        wait_until(lambda: len({number for number, _ in confirms.results}) == 5000)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            Publication(b""),
+            Publication(b"", kind="CACHE", queue="q"),
+            Publication(b"", kind="CACHE", requests=True),
+            Publication(b"", queue="q" * 256),
+            Publication(b"", kind="k" * 256),
+        ],
+    )
+    def test_a_publication_that_no_broker_can_carry_is_refused_at_once(self, rig: Rig, wrong: Publication) -> None:
+        link, _ = rig.up()
+        with pytest.raises((ValueError, SettingsError)):
+            link.publish(wrong)
+
+    # --- threads --------------------------------------------------------------------------------------------
+
+    def test_all_calls_to_a_listener_come_on_one_thread_which_is_the_links(self, rig: Rig) -> None:
+        (sender, _), (_, heard) = rig.up(), rig.up()
+        sender.publish(Publication(b"news", kind="CACHE"))
+        wait_until(lambda: heard.deliveries)
+        assert len(heard.threads) == 1
+        assert threading.current_thread() not in heard.threads
+        assert heard.order == ["up", "delivered"]
+
+    def test_a_listener_that_raises_costs_nothing_but_a_log_line(
+        self, rig: Rig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Raises(Recorder):
+            def link_up(self, up: LinkUp) -> None:
+                super().link_up(up)
+                raise RuntimeError("planted")
+
+            def delivered(self, delivery: Delivery) -> None:
+                super().delivered(delivery)
+                raise RuntimeError("planted")
+
+        (sender, _), (link, heard) = rig.up(), (rig.link(), Raises())
+        link.start(heard)
+        wait_until(lambda: heard.ups)
+        for body in (b"1", b"2", b"3"):
+            sender.publish(Publication(body, kind="CACHE"))
+        wait_until(lambda: heard.bodies == [b"1", b"2", b"3"])
+        logged = [record.getMessage() for record in caplog.records if "raised" in record.getMessage()]
+        assert len(logged) == 2, "one line each for link_up and delivered, not one a message"
+
+    def test_a_done_that_raises_costs_nothing(self, rig: Rig) -> None:
+        link, _ = rig.up()
+        confirms = Confirms()
+
+        def raises(_taken: bool) -> None:
+            raise RuntimeError("planted")
+
+        link.publish(Publication(b"1", kind="CACHE", done=raises))
+        link.publish(Publication(b"2", kind="CACHE", done=confirms.of(2)))
+        assert confirms.wait(1) == [(2, True)]
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    def test_stop_sends_what_was_handed_over_and_leaves_no_thread(self, rig: Rig) -> None:
+        _, heard = rig.up()
+        before = set(threading.enumerate())
+        link, recorder = rig.up()
+        confirms = Confirms()
+        for number in range(100):
+            link.publish(Publication(b"%d" % number, kind="CACHE", done=confirms.of(number)))
+        link.stop()
+        assert confirms.results == [(number, True) for number in range(100)]
+        assert set(threading.enumerate()) <= before
+        wait_until(lambda: len(heard.deliveries) == 100)
+        assert recorder.downs == [] and recorder.order == ["up"]
+
+    def test_after_stop_publications_are_lost_and_stopping_again_changes_nothing(self, rig: Rig) -> None:
+        link, _ = rig.up()
+        link.stop()
+        link.stop()
+        link.serve_requests(True)
+        confirms = Confirms()
+        link.publish(Publication(b"late", kind="CACHE", done=confirms.of(0)))
+        assert confirms.results == [(0, False)]
+
+    def test_a_link_never_started_stops_too(self, rig: Rig) -> None:
+        link = rig.link()
+        link.stop()
+        with pytest.raises(RuntimeError):
+            link.start(Recorder())
+
+    def test_a_link_starts_once(self, rig: Rig) -> None:
+        link, _ = rig.up()
+        with pytest.raises(RuntimeError):
+            link.start(Recorder())
+
+    def test_a_link_stopped_by_its_own_listener_ends(self, rig: Rig) -> None:
+        before = set(threading.enumerate())
+        link = rig.link()
+
+        class StopsIt(Recorder):
+            def link_up(self, up: LinkUp) -> None:
+                super().link_up(up)
+                link.stop()
+
+        listener = StopsIt()
+        link.start(listener)
+        wait_until(lambda: listener.ups)
+        wait_until(lambda: set(threading.enumerate()) <= before)
+
+    def test_stopped_links_are_no_servers_and_their_queues_are_gone(self, rig: Rig) -> None:
+        asker, _ = rig.up()
+        server, _ = rig.up(serve=True)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        server.stop()
+        wait_until(lambda: rig.request_consumers(rig.place()) == 0)
+        asker.publish(Publication(b"question", requests=True))
+        _, at_next = rig.up(serve=True)
+        wait_until(lambda: at_next.bodies == [b"question"])
+
+    # --- faults -------------------------------------------------------------------------------------------------
+
+    def test_a_broker_that_dies_is_told_once_and_the_link_comes_back_by_itself(self, rig: Rig) -> None:
+        (alpha, at_alpha), (beta, at_beta) = rig.up(), rig.up(serve=True)
+        talk(alpha, at_beta, b"before")
+        rig.crash()
+        for heard in (at_alpha, at_beta):
+            wait_until(lambda heard=heard: heard.downs, 20)
+        confirms = Confirms()
+        alpha.publish(Publication(b"lost", kind="CACHE", done=confirms.of(0)))
+        assert confirms.wait(1) == [(0, False)]
+        rig.restart()
+        for heard in (at_alpha, at_beta):
+            wait_until(lambda heard=heard: len(heard.ups) == 2, 60)
+            assert [type(error) for error in heard.downs] == [BrokerUnreachable]
+            assert not any(error.fatal for error in heard.downs)
+        talk(alpha, at_beta, b"after")
+        talk(beta, at_alpha, b"back")
+        alpha.publish(Publication(b"question", requests=True))
+        wait_until(lambda: b"question" in at_beta.bodies, what="requests served again")
+        assert b"lost" not in at_beta.bodies
+
+    def test_an_exchange_of_another_type_is_fatal_and_tried_no_more(self, rig: Rig) -> None:
+        rig.declare_exchange(rig.exchange, "fanout")
+        link, recorder = rig.link(), Recorder()
+        link.start(recorder)
+        wait_until(lambda: recorder.downs, 20)
+        confirms = Confirms()
+        link.publish(Publication(b"news", kind="CACHE", done=confirms.of(0)))
+        assert confirms.wait(1) == [(0, False)]
+        assert [type(error) for error in recorder.downs] == [ExchangeConflict]
+        assert recorder.downs[0].fatal and rig.exchange in str(recorder.downs[0])
+        assert "\n" not in str(recorder.downs[0])
+        rig.delete_exchange(rig.exchange)
+        rig.up()
+        assert not recorder.ups, "a fatal error ends the trying"
+
+    def test_a_queue_deleted_under_a_link_is_made_again_and_no_other_link_is_disturbed(self, rig: Rig) -> None:
+        (alpha, at_alpha), (_, at_beta) = rig.up(), rig.up()
+        rig.delete_queue(at_beta.own_queue)
+        wait_until(lambda: len(at_beta.ups) == 2, 20)
+        assert [type(error) for error in at_beta.downs] == [TopologyLost]
+        assert at_beta.ups[0].own_queue != at_beta.ups[1].own_queue
+        talk(alpha, at_beta, b"after")
+        assert at_alpha.order == ["up"]
+
+    def test_a_request_queue_deleted_under_a_server_is_made_again(self, rig: Rig) -> None:
+        (asker, _), (_, at_server) = rig.up(), rig.up(serve=True)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        rig.delete_queue(topology.request_queue_name(rig.place()))
+        wait_until(lambda: len(at_server.ups) == 2, 20)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        asker.publish(Publication(b"question", requests=True))
+        wait_until(lambda: at_server.bodies == [b"question"])
+
+    def test_an_exchange_deleted_under_the_links_is_noticed_and_made_again(self, rig: Rig) -> None:
+        (alpha, at_alpha), (_, at_beta) = rig.up(), rig.up()
+        rig.delete_exchange(rig.exchange)
+        for heard in (at_alpha, at_beta):
+            wait_until(lambda heard=heard: len(heard.ups) == 2, 30)
+            assert [type(error) for error in heard.downs] == [TopologyLost]
+        talk(alpha, at_beta, b"after")
+
+    def test_what_is_silently_lost_is_not_told_but_later_messages_arrive(self, rig: Rig) -> None:
+        alpha, at_alpha = rig.up()
+        alpha.publish(Publication(b"nobody", kind="CACHE"))
+        _, at_beta = rig.up()
+        talk(alpha, at_beta, b"after")
+        assert b"nobody" not in at_beta.bodies
+        assert at_alpha.order == ["up"]
