@@ -108,7 +108,7 @@ REQUEST_QUEUE_BYTES: Final = 4 * 1024 * 1024
 REQUEST_QUEUE_EXPIRES_MS: Final = 10 * 60 * 1000
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
-RECONNECT_TOP_S: Final = 10.0
+RECONNECT_TOP_S: Final = 5.0
 
 # --- discovery ------------------------------------------------------------------------------------
 
@@ -123,3 +123,16 @@ PROBER_IDLE_S: Final = 5.0
 LOOKUPS_AT_ONCE: Final = 32
 #: Addresses of one name that are tried in turn; the probe's time is divided among them.
 ADDRESSES_PER_NAME: Final = 4
+
+# --- the fleet ------------------------------------------------------------------------------------
+
+#: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
+DIGEST_LEAST_S: Final = 1.0
+#: How many peers a joining host asks, one after another, before it takes itself for the first.
+JOIN_ATTEMPTS: Final = 3
+#: The same complaint about the same host is repeated after this long.
+REPORT_AGAIN_S: Final = 300.0
+#: Hosts whose clocks were complained about: bounds what names from outside can make us remember (~100 bytes each).
+CLOCK_REPORTS: Final = 1_000
+#: Requests from the link's thread that wait for the node's; documents are merged while they wait, so one is enough.
+INBOX_REQUESTS: Final = 1_000

@@ -14,6 +14,7 @@ from miros_cache_net.charts import registry
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.requests import Request, WaitingLine, addressee, parse_write
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, PayloadError, Reason, StoreError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.store.changes import Change, Destroy, as_contents
@@ -138,6 +139,15 @@ class CacheFileChart(Chart):
         if waiting:
             self.report(Reason.STOPPED, f"stopped with {waiting} writes still waiting for the file", self.file_name)
 
+    def document(self) -> Document:
+        """The present replicated document, read without a lock.  Raises `StoreError` or `DocumentError`."""
+        return self._store.read().document
+
+    @property
+    def node(self) -> str:
+        """This host's name in the stamps of this document."""
+        return self._store.access.record.node
+
     def post_fifo(self, e: Event, period: float | None = None, times: int | None = None, deferred: Any = None) -> Any:
         return super().post_fifo(_posted(e), period, times, deferred)
 
@@ -147,9 +157,8 @@ class CacheFileChart(Chart):
     # --- file_access_waiting ------------------------------------------------------------------------
 
     def file_access_waiting_ENTRY(self, e: Event) -> int:
-        """Make the file if it is missing, and have it watched."""
-        if not self.path.exists():
-            self._make_file()
+        """Make, repair or adopt the file if that is needed, and have it watched."""
+        self._look_after_file()
         if self._watch_wanted and self._watch is None:
             self._start_watch()
         return HANDLED
@@ -313,7 +322,7 @@ class CacheFileChart(Chart):
         payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self.connected())
         self.publish(event(self.system_read_signal_name, payload))
 
-    def _make_file(self) -> None:
+    def _look_after_file(self) -> None:
         try:
             if self._store.access.try_enter() is Outcome.ENTERED:
                 self._store.access.mark()

@@ -61,6 +61,10 @@ def fits_path(file_name: str, path: Path) -> bool:
     return cache_path(file_name) == path
 
 
+def _in_child() -> None:
+    _charts.clear()
+    _guard.release()
+
+
 # the charts of the parent process have no threads in a forked child
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release)
-os.register_at_fork(after_in_child=lambda: (_charts.clear(), _guard.release()))
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)

@@ -1,0 +1,188 @@
+"""A host's side of the link, put together: gate, inbox, replica and the link itself, without a thread of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
+from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
+from miros_cache_net.clock import Clock
+from miros_cache_net.document import Document
+from miros_cache_net.errors import BrokerError, CacheNetError, Reason
+from miros_cache_net.fleet.inbox import Inbox
+from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.settings import Settings
+from miros_cache_net.wire import envelope
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import RingProvider
+
+#: Who wants an answer into the sender's own queue.
+_ASKING_KINDS = frozenset({envelope.CACHE_FILE_READ, envelope.DIGEST, envelope.STATUS_REQUEST})
+
+
+class BridgeOwner(Protocol):
+    """The chart that owns a bridge.  All but `merge`, `report` and `status` only post to it."""
+
+    def bridge_event(self, name: str, payload: Any = None) -> None:
+        """Post the private event `name`; from any thread."""
+
+    def bridge_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
+        """The same after `delay_s`; what is returned prevents it."""
+
+    def merge(self, document: Document) -> None:
+        """Have the file chart merge it."""
+
+    def report(self, reason: Reason, message: str) -> None:
+        """Publish ``CACHE_ERROR``."""
+
+    def status(self) -> dict[str, Any]:
+        """This node, for `status`."""
+
+
+class Bridge:
+    """One host's attachment to the fleet; used by its owner's thread, but for the `LinkListener` methods.
+
+    Those run on the link's thread and post ``link_up``, ``link_down`` and ``messages_waiting``;
+    ``publication_done``, ``replica_timer`` and ``joined`` follow.  The owner answers each with the method of
+    that name.
+    """
+
+    def __init__(
+        self,
+        owner: BridgeOwner,
+        settings: Settings,
+        place: Place,
+        *,
+        node: str,
+        rings: RingProvider,
+        document: Document,
+        clock: Clock,
+        rng: random.Random,
+        link_factory: LinkFactory,
+    ) -> None:
+        self._owner = owner
+        self._answer_timeout_s = settings.answer_timeout_s
+        self.broker = ""
+        self.trouble = ""
+        self._timers: dict[str, Callable[[], None]] = {}
+        self._gate = Gate(
+            rings,
+            scope=place.scope,
+            document=place.document,
+            node=node,
+            host=settings.node_name,
+            key_words=routing_words(place),
+            clock=clock,
+        )
+        self._inbox = Inbox(self._gate, lambda: owner.bridge_event("messages_waiting"))
+        self._replica = Replica(
+            self,
+            document,
+            clock,
+            answer_timeout_s=settings.answer_timeout_s,
+            digest_interval_s=settings.digest_interval_s,
+            rng=rng,
+        )
+        self._link: Link = link_factory(settings, place)
+
+    def start(self) -> None:
+        self._link.start(self)
+
+    def stop(self) -> None:
+        """End link and timers; bounded by `Link.stop`."""
+        for cancel in self._timers.values():
+            cancel()
+        self._link.stop()
+
+    def counters(self) -> dict[str, int]:
+        """Messages refused and received, by kind; from any thread."""
+        refused = {f"refused_{name}": number for name, number in sorted(self._gate.counters.items())}
+        received = {f"received_{name}": number for name, number in sorted(self._inbox.counters.copy().items())}
+        return refused | received
+
+    # --- what the owner passes on -------------------------------------------------------------------
+
+    def is_linked(self, up: LinkUp) -> None:
+        self.broker, self.trouble = up.broker, ""
+        self._replica.link_up(up.request_servers)
+
+    def is_unlinked(self, error: BrokerError) -> None:
+        self.broker, self.trouble = "", str(error)
+        self._replica.link_down()
+
+    def take_messages(self) -> None:
+        for message, reply_to in self._inbox.take_all():
+            if message.kind != envelope.STATUS_REQUEST:
+                self._replica.received(message, reply_to)
+            elif reply_to:
+                self.send(envelope.STATUS, self._owner.status(), reply_to)
+
+    def publication_done(self, confirmed: bool) -> None:
+        self._replica.sent(confirmed)
+
+    def timer_due(self, name: str) -> None:
+        self._replica.timer(name)
+
+    def local_changed(self, document: Document) -> None:
+        self._replica.local_changed(document)
+
+    # --- LinkListener: on the link's thread -----------------------------------------------------------
+
+    def link_up(self, up: LinkUp) -> None:
+        self._owner.bridge_event("link_up", up)
+
+    def link_down(self, error: BrokerError) -> None:
+        self._owner.bridge_event("link_down", error)
+
+    def delivered(self, delivery: Delivery) -> None:
+        self._inbox.put(delivery)
+
+    # --- ReplicaPort ------------------------------------------------------------------------------------
+
+    def send(self, kind: str, body: Any, to: str) -> None:
+        try:
+            sealed = self._gate.seal(kind, body)
+        except CacheNetError as error:
+            self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
+            return
+        self._link.publish(
+            Publication(
+                sealed.body,
+                kind=kind if to == EVERYBODY else "",
+                queue="" if to in (EVERYBODY, ANY_PEER) else to,
+                requests=to == ANY_PEER,
+                reply_here=kind in _ASKING_KINDS,
+                key_id=sealed.key_id,
+                # who asked has asked somebody else by then
+                ttl_s=self._answer_timeout_s if to == ANY_PEER else None,
+                done=self._done if kind == envelope.CACHE else None,
+            )
+        )
+
+    def merge(self, document: Document) -> None:
+        self._owner.merge(document)
+
+    def serve(self, serving: bool) -> None:
+        self._link.serve_requests(serving)
+        if serving:
+            self._owner.bridge_event("joined")
+
+    def after(self, name: str, delay_s: float) -> None:
+        if name in self._timers:
+            self._timers[name]()
+        self._timers[name] = self._owner.bridge_event_later("replica_timer", name, delay_s)
+
+    def report(self, reason: Reason, message: str) -> None:
+        self._owner.report(reason, message)
+
+    def _done(self, confirmed: bool) -> None:
+        self._owner.bridge_event("publication_done", confirmed)
+
+
+def routing_words(place: Place) -> Callable[[str], Sequence[str] | None]:
+    """How the gate reads a routing key; what was sent straight to a queue carries the queue's name instead."""
+    requests = request_queue_name(place)
+    return lambda key: None if key == requests or is_server_named(key) else parse_routing_key(key)

@@ -1,0 +1,75 @@
+"""From the link's thread to the node's: messages pass the gate here and wait, bounded, until they are taken."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.link import Delivery
+from miros_cache_net.errors import WireError
+from miros_cache_net.wire import envelope
+from miros_cache_net.wire.envelope import Message
+from miros_cache_net.wire.gate import Gate
+
+_STATE_KINDS = frozenset({envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.DIGEST})
+
+
+class Received(NamedTuple):
+    """A trusted message and the queue in which its sender wants the answer, "" if none."""
+
+    message: Message
+    reply_to: str
+
+
+class Inbox:
+    """Opens deliveries and keeps them for the node; thread-safe.
+
+    A host's newer document or digest takes the place of its older one, because it holds all of it.  Beyond
+    the bounds messages are dropped and counted: the next digests repair that.  `wake` is called, on the
+    link's thread, when the first message after a `take_all` has come.
+    """
+
+    def __init__(self, gate: Gate, wake: Callable[[], None]) -> None:
+        self._gate = gate
+        self._wake = wake
+        self._guard = threading.Lock()
+        self._waiting: dict[object, Received] = {}
+        self._bytes: dict[object, int] = {}
+        self.counters: Counter[str] = Counter()
+
+    def put(self, delivery: Delivery) -> None:
+        """One message off the link; never raises for what is in it."""
+        try:
+            message = self._gate.open(delivery.body, routing_key=delivery.routing_key, key_id=delivery.key_id)
+        except WireError:
+            return  # the gate has counted and logged it
+        if self._gate.is_own(message):
+            return
+        key = (message.origin.node, message.kind) if message.kind in _STATE_KINDS else message.message_id
+        with self._guard:
+            self.counters[message.kind] += 1
+            first = not self._waiting
+            self._bytes.pop(key, None)
+            if not self._has_room_for(len(delivery.body)):
+                self.counters["dropped"] += 1
+                return
+            self._waiting[key] = Received(message, delivery.reply_to)
+            self._bytes[key] = len(delivery.body)
+        if first:
+            self._wake()
+
+    def take_all(self) -> list[Received]:
+        """Everything that waits."""
+        with self._guard:
+            taken = list(self._waiting.values())
+            self._waiting.clear()
+            self._bytes.clear()
+        return taken
+
+    def _has_room_for(self, size: int) -> bool:
+        return (
+            len(self._waiting) < limits.INBOX_REQUESTS and sum(self._bytes.values()) + size <= limits.NODE_QUEUE_BYTES
+        )

@@ -1,0 +1,222 @@
+"""What a host says to the fleet about its document, and what it makes of what it hears.
+
+State-based replication (see `document`): whatever is lost is mended by the next exchange of whole
+documents, so no message has to arrive.  *Known* is what the fleet is known to have: received from it, or
+sent and confirmed.  A host sends its document only if it holds more than that, so nothing that came from
+the fleet is ever sent on.
+
+All methods are called by one thread.  Effects go through a `ReplicaPort`, so that the same logic runs in a
+node and in a simulator.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Protocol
+
+from miros_cache_net import limits
+from miros_cache_net.clock import Clock
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.fleet.trickle import Trickle
+from miros_cache_net.wire import envelope
+from miros_cache_net.wire.envelope import Message
+
+EVERYBODY = ""
+#: Where to send a request that exactly one peer, whichever, shall answer.
+ANY_PEER = "?"
+
+
+class ReplicaPort(Protocol):
+    """What a replica can do to the world."""
+
+    def send(self, kind: str, body: Any, to: str) -> None:
+        """Send to `EVERYBODY`, `ANY_PEER` or the queue `to`; `Replica.sent` follows for kind ``CACHE``."""
+
+    def merge(self, document: Document) -> None:
+        """Have it merged into the file; `Replica.local_changed` follows if that changed anything."""
+
+    def serve(self, serving: bool) -> None:
+        """Take part in answering the requests of joining hosts, or not."""
+
+    def after(self, name: str, delay_s: float) -> None:
+        """Call `Replica.timer` with `name` then, instead of what was set under that name before."""
+
+    def report(self, reason: Reason, message: str) -> None:
+        """Tell the users."""
+
+
+class Replica:
+    """One host's part in keeping one document.  `document` is the file's present state."""
+
+    ANSWER_TIMER = "answer"
+    DIGEST_TIMER = "digest"
+
+    def __init__(
+        self,
+        port: ReplicaPort,
+        document: Document,
+        clock: Clock,
+        *,
+        answer_timeout_s: float,
+        digest_interval_s: float,
+        rng: random.Random,
+    ) -> None:
+        self._port = port
+        self._clock = clock
+        self._answer_timeout_s = answer_timeout_s
+        self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
+        self.document = document
+        self.in_sync = False
+        self._linked = False
+        self._asked = 0
+        self._known = Document.unwritten({})
+        self._in_flight: Document | None = None
+        self._told_about_clock: dict[str, float] = {}
+
+    # --- the link ---------------------------------------------------------------------------------
+
+    def link_up(self, request_servers: int) -> None:
+        """The link stands; `request_servers` peers can answer."""
+        self._linked = True
+        self._asked = 0
+        if request_servers:
+            self._ask()
+        else:
+            self._joined()
+
+    def link_down(self) -> None:
+        """What was on its way may be lost, so nothing is known of the fleet any more."""
+        self._linked = self.in_sync = False
+        self._in_flight = None
+        self._known = Document.unwritten({})
+        self._port.serve(False)
+
+    # --- this host --------------------------------------------------------------------------------
+
+    def local_changed(self, document: Document) -> None:
+        """The file holds `document` now, whoever wrote it."""
+        self.document = document
+        self._spread()
+
+    def sent(self, confirmed: bool) -> None:
+        """The last ``CACHE`` was taken by the broker, or lost."""
+        sent, self._in_flight = self._in_flight, None
+        if sent is None:
+            return
+        if confirmed:
+            self._known = self._known.merged(sent)
+            self._spread()
+        else:
+            # the link comes back or the backlog drains; either way the digest timer tries again
+            self._port.after(self.DIGEST_TIMER, limits.DIGEST_LEAST_S)
+
+    def timer(self, name: str) -> None:
+        """A moment asked for with `ReplicaPort.after` has come."""
+        if name == self.ANSWER_TIMER:
+            self._no_answer()
+        elif self.in_sync:
+            self._spread()
+            if self._trickle.should_send():
+                self._send_digest()
+            self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
+
+    # --- the fleet --------------------------------------------------------------------------------
+
+    def received(self, message: Message, reply_to: str) -> None:
+        """A trusted message from another host."""
+        if message.kind == envelope.CACHE_FILE_READ:
+            if reply_to:
+                self._port.send(envelope.ANSWER, self._body(), reply_to)
+        elif message.kind == envelope.DIGEST:
+            self._compare(message, reply_to)
+        elif message.kind in (envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.ANSWER):
+            self._take(message)
+            if message.kind == envelope.ANSWER and self._linked and not self.in_sync:
+                self._joined()
+
+    def _take(self, message: Message) -> None:
+        try:
+            document = Document.from_json(message.body)
+        except DocumentError as error:
+            self._port.report(Reason.WIRE, f"{message.origin.node} sent no document: {error}")
+            return
+        if self._is_ahead(document, message) or not document.is_written:
+            return
+        self._known = self._known.merged(document)
+        if self.document.merged(document) is not self.document:
+            self._port.merge(document)
+
+    def _is_ahead(self, document: Document, message: Message) -> bool:
+        ahead_ms = document.ahead_ms(self._clock.wall_ms())
+        if ahead_ms <= limits.CLOCK_AHEAD_MS:
+            return False
+        node, now_s = message.origin.node, self._clock.monotonic_s()
+        if now_s - self._told_about_clock.get(node, -limits.REPORT_AGAIN_S) >= limits.REPORT_AGAIN_S:
+            if len(self._told_about_clock) >= limits.CLOCK_REPORTS:
+                self._told_about_clock.clear()
+            self._told_about_clock[node] = now_s
+            self._port.report(
+                Reason.CLOCK,
+                f"{node} sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; set aside until the clocks agree. "
+                "Set the clock of that host, or of this one (chrony, NTP)",
+            )
+        return True
+
+    def _compare(self, message: Message, reply_to: str) -> None:
+        theirs = message.body if isinstance(message.body, dict) else {}
+        agrees = theirs.get("version") == self._version()
+        newest = str(theirs.get("newest", ""))
+        # a host with a clock far ahead disagrees for as long as that lasts; it must not keep the fleet talking
+        if self._trickle.heard(agrees or self._lies_ahead(newest)) and self.in_sync:
+            self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
+        if not agrees and reply_to and newest >= self._newest():
+            self._port.send(envelope.CACHE_FILE_READ, None, reply_to)
+
+    def _lies_ahead(self, newest: str) -> bool:
+        try:
+            return Stamp.parse(newest).wall_ms - self._clock.wall_ms() > limits.CLOCK_AHEAD_MS
+        except DocumentError:
+            return False
+
+    # --- joining and spreading --------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        self._asked += 1
+        self._port.send(envelope.CACHE_FILE_READ, None, ANY_PEER)
+        self._port.after(self.ANSWER_TIMER, self._answer_timeout_s)
+
+    def _no_answer(self) -> None:
+        if self._linked and not self.in_sync:
+            if self._asked < limits.JOIN_ATTEMPTS:
+                self._ask()
+            else:
+                self._joined()
+
+    def _joined(self) -> None:
+        self.in_sync = True
+        self._port.serve(True)
+        self._spread()
+        self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
+
+    def _spread(self) -> None:
+        """Send the document if the fleet is not known to have all of it.  One at a time: bursts become one."""
+        if not self.in_sync or self._in_flight is not None or not self.document.is_written:
+            return
+        if self._known.merged(self.document) is not self._known:
+            self._in_flight = self.document
+            self._port.send(envelope.CACHE, self._body(), EVERYBODY)
+
+    def _send_digest(self) -> None:
+        body = {"version": self._version(), "newest": self._newest()}
+        self._port.send(envelope.DIGEST, body, EVERYBODY)
+
+    def _version(self) -> str:
+        # what nobody wrote differs from host to host and is nothing to agree on
+        return self.document.version if self.document.is_written else ""
+
+    def _newest(self) -> str:
+        return str(max(self.document.last_stamp, self.document.floor.stamp))
+
+    def _body(self) -> dict[str, Any]:
+        return self.document.to_json()

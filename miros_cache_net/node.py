@@ -1,0 +1,259 @@
+"""`CacheNode`: the statechart that keeps this host's cache file in step with the fleet's.  Layer 4."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from miros.event import Event, return_status, signals
+
+from miros_cache_net.amqp.link import Place
+from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.document import Document
+from miros_cache_net.errors import CacheNetError
+from miros_cache_net.events import CACHE, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.fleet.bridge import Bridge
+from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
+from miros_cache_net.host.bridge_lock import BridgeLock, bridge_lock_path
+from miros_cache_net.settings import Settings
+from miros_cache_net.store.changes import AddressedChange, Merge
+from miros_cache_net.wire.keyring import open_ring
+
+HANDLED: Final = int(return_status.HANDLED)
+
+
+class CacheNode(Chart):
+    """Owns this host's link to the fleet and one `CacheFileChart`; starts itself.
+
+    Any number of processes of a host may build one on the same file: the first connects to RabbitMQ (the
+    bridge), the others follow through the file, and one of them takes over when the bridge ends.  A node
+    serves and takes writes without any broker in sight, and catches up.
+
+    file_path     as for `CacheFileChart`; None: the settings' `file`
+    settings      None: `Settings()` from the environment
+    default_json  contents of a file that is not there yet
+    link_factory  what makes the link; for tests, see `miros_cache_net.amqp.memory`
+
+    Publishes what its file chart publishes: ``CACHE`` whenever the document changed, also once the node is in
+    step with the fleet (`CacheReadPayload.connected`), and ``CACHE_ERROR``.  `file_chart` is that chart.
+
+    Raises `SettingsError` where a setting is malformed or no key is configured.
+    """
+
+    def __init__(
+        self,
+        file_path: str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        live_trace: bool | None = None,
+        live_spy: bool | None = None,
+        default_json: str | Mapping[str, Any] | None = None,
+        *,
+        link_factory: LinkFactory = rabbit_link,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self._rings = open_ring(self.settings)
+        self._link_factory = link_factory
+        self._rng = rng or random.Random()
+        self._bridge: Bridge | None = None
+        path = file_path if file_path is not None else self.settings.file
+        super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
+        self.file_chart = CacheFileChart(
+            path,
+            live_trace=live_trace,
+            live_spy=live_spy,
+            default_json=default_json,
+            watch=True,
+            clock=clock,
+            take_over_after_s=self.settings.take_over_after_s,
+            node_name=self.settings.node_name,
+            connected=lambda: self.connected,
+        )
+        self.place: Place = place_of(self.settings, self.file_chart.path)
+        lock_path = bridge_lock_path(self.file_chart.path, self._identity())
+        self._bridge_lock = BridgeLock(lock_path, lambda: self.bridge_event("bridge_lock_taken"))
+        self._build_states()
+        self.subscribe(event(CACHE))
+        self.start_at(self.node_running)
+
+    def _build_states(self) -> None:
+        self.node_running = (
+            self.create(state="node_running")
+            .catch(signal=signals.ENTRY_SIGNAL, handler=self.node_running_ENTRY)
+            .catch(signal=signals.INIT_SIGNAL, handler=self.node_running_INIT)
+            .to_method()
+        )
+        self.following = (
+            self.create(state="following")
+            .catch(signal=signals.bridge_lock_taken, handler=self.following_bridge_lock_taken)
+            .to_method()
+        )
+        self.bridging = (
+            self.create(state="bridging")
+            .catch(signal=signals.ENTRY_SIGNAL, handler=self.bridging_ENTRY)
+            .catch(signal=signals.INIT_SIGNAL, handler=self.bridging_INIT)
+            .catch(signal=signals.CACHE, handler=self.bridging_CACHE)
+            .catch(signal=signals.link_up, handler=self.bridging_link_up)
+            .catch(signal=signals.link_down, handler=self.bridging_link_down)
+            .catch(signal=signals.messages_waiting, handler=self.bridging_messages_waiting)
+            .catch(signal=signals.publication_done, handler=self.bridging_publication_done)
+            .catch(signal=signals.replica_timer, handler=self.bridging_replica_timer)
+            .to_method()
+        )
+        self.unlinked = self.create(state="unlinked").to_method()
+        self.joining = (
+            self.create(state="joining").catch(signal=signals.joined, handler=self.joining_joined).to_method()
+        )
+        self.in_sync = (
+            self.create(state="in_sync")
+            .catch(signal=signals.ENTRY_SIGNAL, handler=self.in_sync_ENTRY)
+            .catch(signal=signals.EXIT_SIGNAL, handler=self.in_sync_EXIT)
+            .to_method()
+        )
+        self.nest(self.node_running, parent=None)
+        self.nest(self.following, parent=self.node_running).nest(self.bridging, parent=self.node_running)
+        for state in (self.unlinked, self.joining, self.in_sync):
+            self.nest(state, parent=self.bridging)
+
+    # --- what users ask -----------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """This host is in step with the fleet, by this process or by its bridge."""
+        return self._bridge_lock.linked
+
+    def status(self) -> dict[str, Any]:
+        """What `status` shows of this node: a JSON object without secrets.  From any thread."""
+        document, bridge, now_ms = self._document(), self._bridge, self.clock.wall_ms()
+        return {
+            "node": self.file_chart.node,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "role": "bridge" if self._bridge_lock.held else "follower",
+            "connected": self.connected,
+            "broker": bridge.broker if bridge else "",
+            "trouble": bridge.trouble if bridge else "",
+            "scope": self.place.scope,
+            "document": self.place.document,
+            "version": document.version if document.is_written else "",
+            "origin": document.origin,
+            "age_s": None if document.is_empty else document.age_s(now_ms),
+            "expired": document.expired(now_ms),
+            "keys": list(self._rings().ids),
+            "clock_ms": now_ms,
+            "counters": bridge.counters() if bridge else {},
+        }
+
+    def stop(self) -> None:
+        """Leave the fleet, end threads and connections; the cache file stays and is writable."""
+        super().stop()
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            bridge.stop()
+        self._bridge_lock.close()
+        self.file_chart.stop()
+
+    # --- states ---------------------------------------------------------------------------------------
+
+    def node_running_ENTRY(self, e: Event) -> int:
+        self._bridge_lock.start()
+        return HANDLED
+
+    def node_running_INIT(self, e: Event) -> int:
+        return self.trans(self.following)
+
+    def following_bridge_lock_taken(self, e: Event) -> int:
+        """From now on this process is its host's bridge, for life."""
+        return self.trans(self.bridging)
+
+    def bridging_ENTRY(self, e: Event) -> int:
+        self._bridge = Bridge(
+            self,
+            self.settings,
+            self.place,
+            node=self.file_chart.node,
+            rings=self._rings,
+            document=self._document(),
+            clock=self.clock,
+            rng=self._rng,
+            link_factory=self._link_factory,
+        )
+        self._bridge.start()
+        return HANDLED
+
+    def bridging_INIT(self, e: Event) -> int:
+        return self.trans(self.unlinked)
+
+    def bridging_CACHE(self, e: Event) -> int:
+        if self._bridge and getattr(e.payload, "file_path", "") == self.file_chart.file_path:
+            self._bridge.local_changed(self._document())
+        return HANDLED
+
+    def bridging_link_up(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.is_linked(e.payload)
+        return self.trans(self.joining)
+
+    def bridging_link_down(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.is_unlinked(e.payload)
+        self.report(e.payload.reason, str(e.payload))
+        return self.trans(self.unlinked)
+
+    def bridging_messages_waiting(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.take_messages()
+        return HANDLED
+
+    def bridging_publication_done(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.publication_done(bool(e.payload))
+        return HANDLED
+
+    def bridging_replica_timer(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.timer_due(e.payload)
+        return HANDLED
+
+    def joining_joined(self, e: Event) -> int:
+        return self.trans(self.in_sync)
+
+    def in_sync_ENTRY(self, e: Event) -> int:
+        """Subscribers learn that what they have is the fleet's, also if nothing changed."""
+        self._bridge_lock.set_linked(True)
+        self.file_chart.post_fifo(event(CACHE_FILE_READ))
+        return HANDLED
+
+    def in_sync_EXIT(self, e: Event) -> int:
+        self._bridge_lock.set_linked(False)
+        return HANDLED
+
+    # --- BridgeOwner ------------------------------------------------------------------------------------
+
+    def bridge_event(self, name: str, payload: Any = None) -> None:
+        self.post_fifo(event(name, payload))
+
+    def bridge_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
+        timer = self.post_later(event(name, payload), delay_s)
+        return timer.cancel
+
+    def merge(self, document: Document) -> None:
+        change = AddressedChange(Merge(document), self.file_chart.file_path)
+        self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
+
+    def _document(self) -> Document:
+        try:
+            return self.file_chart.document()
+        except CacheNetError:
+            return Document.unwritten({})  # the file chart reports it and starts again
+
+    def _identity(self) -> list[str]:
+        place = self.place
+        brokers = [str(address) for address in self.settings.amqp_urls]
+        return [*brokers, place.exchange, place.scope, place.document, self._rings().primary_id]
