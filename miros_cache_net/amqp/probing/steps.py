@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 #: AMQP reply codes that say no to what was asked (access refused, not found, not allowed); any other says that
 #: the server itself is in trouble (forced to close, internal error, ...).
 _REFUSALS: Final = (403, 404, 530)
+_TLS_ENDED: Final = (Verdict.TLS_MISMATCH, "it ends the TLS session; does it want a client certificate?")
 
 
 async def run_probe(progress: Progress, resolver: Resolver) -> ProbeResult:
@@ -48,6 +49,8 @@ async def _steps(progress: Progress, resolver: Resolver) -> NoReturn:
 async def _greet(progress: Progress, handshake: Handshake) -> None:
     progress.if_late = Concluded(Verdict.SILENT, "it takes connections, but says nothing")
     hung_up = Concluded(Verdict.NOT_AMQP, "it hangs up instead of an AMQP greeting")
+    if progress.target.address.tls:
+        hung_up = Concluded(*_TLS_ENDED)  # the alert that says why can get lost
     try:
         greeting = await _ask(handshake.greet(), refused=hung_up, hung_up=hung_up)
     except asyncio.CancelledError:
@@ -129,6 +132,6 @@ async def _ask(step: Awaitable[_T], *, refused: Concluded, hung_up: Concluded) -
     except TLSOnly:
         raise Concluded(Verdict.TLS_MISMATCH, "it expects TLS: use amqps://, or its port without TLS") from None
     except ssl.SSLError:
-        raise Concluded(Verdict.TLS_MISMATCH, "it ended the TLS session; does it want a client certificate?") from None
+        raise Concluded(*_TLS_ENDED) from None
     except OSError:
         raise hung_up from None
