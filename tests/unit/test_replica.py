@@ -1,0 +1,268 @@
+"""The replica's rules, one host at a time, behind a port that only writes down what is asked of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import Reason
+from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.testing import ManualClock
+from miros_cache_net.wire.envelope import Message, Origin
+
+NOTHING = Document.unwritten({})
+
+
+class Port:
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any, str]] = []
+        self.merged: list[Document] = []
+        self.serving = False
+        self.timers: dict[str, float] = {}
+        self.reports: list[Reason] = []
+
+    def send(self, kind: str, body: Any, to: str) -> None:
+        self.sent.append((kind, body, to))
+
+    def merge(self, document: Document) -> None:
+        self.merged.append(document)
+
+    def serve(self, serving: bool) -> None:
+        self.serving = serving
+
+    def after(self, name: str, delay_s: float) -> None:
+        self.timers[name] = delay_s
+
+    def report(self, reason: Reason, message: str) -> None:
+        self.reports.append(reason)
+
+    def sent_kinds(self) -> list[tuple[str, str]]:
+        return [(kind, to) for kind, _, to in self.sent]
+
+
+@pytest.fixture
+def port() -> Port:
+    return Port()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def replica(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
+    return Replica(port, document, clock, answer_timeout_s=1.0, digest_interval_s=30.0, rng=random.Random(1))
+
+
+def written(clock: ManualClock, contents: dict[str, Any], ahead_ms: int = 0, node: str = "beta") -> Document:
+    now_ms = clock.wall_ms() + ahead_ms
+    return NOTHING.written(contents, Stamp(now_ms, 0, node), now_ms)
+
+
+def message(kind: str, body: Any = None, node: str = "beta") -> Message:
+    return Message(kind, "fleet", "c.json", "1", Origin(node, node, "boot", 1), 0, body)
+
+
+def test_a_host_that_finds_nobody_to_ask_is_in_sync_at_once(port: Port, clock: ManualClock) -> None:
+    alone = replica(port, clock)
+    alone.link_up(request_servers=0)
+    assert alone.in_sync
+    assert port.serving
+    assert port.sent == []
+
+
+def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Port, clock: ManualClock) -> None:
+    joining = replica(port, clock)
+    joining.link_up(request_servers=3)
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
+    assert not port.serving
+    theirs = written(clock, {"a": 1})
+    joining.received(message("answer", theirs.to_json()), "")
+    assert joining.in_sync
+    assert port.serving
+    assert port.merged == [theirs]
+
+
+def test_another_peer_is_asked_when_the_first_does_not_answer_and_finally_none(port: Port, clock: ManualClock) -> None:
+    joining = replica(port, clock)
+    joining.link_up(request_servers=1)
+    for _ in range(limits.JOIN_ATTEMPTS - 1):
+        joining.timer(Replica.ANSWER_TIMER)
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)] * limits.JOIN_ATTEMPTS
+    assert not joining.in_sync
+    joining.timer(Replica.ANSWER_TIMER)
+    assert joining.in_sync
+
+
+def test_a_late_timer_after_the_answer_asks_nobody(port: Port, clock: ManualClock) -> None:
+    joining = replica(port, clock)
+    joining.link_up(request_servers=1)
+    joining.received(message("answer", NOTHING.to_json()), "")
+    joining.timer(Replica.ANSWER_TIMER)
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
+
+
+def in_sync(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
+    host = replica(port, clock, document)
+    host.link_up(request_servers=0)
+    port.sent.clear()
+    return host
+
+
+def test_a_local_write_is_sent_once_to_everybody(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    mine = written(clock, {"a": 1}, node="alpha")
+    host.local_changed(mine)
+    host.sent(confirmed=True)
+    host.local_changed(mine)
+    assert port.sent == [("CACHE", mine.to_json(), EVERYBODY)]
+
+
+def test_what_came_from_the_fleet_is_merged_and_not_sent_on(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    theirs = written(clock, {"a": 1})
+    host.received(message("CACHE", theirs.to_json()), "")
+    assert port.merged == [theirs]
+    host.local_changed(theirs)
+    assert port.sent == []
+    host.received(message("CACHE", theirs.to_json()), "")
+    assert port.merged == [theirs]
+
+
+def test_a_remote_programs_write_is_taken_like_a_cache(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    theirs = written(clock, {"a": 1})
+    host.received(message("CACHE_FILE_WRITE", theirs.to_json()), "")
+    assert port.merged == [theirs]
+
+
+def test_a_burst_while_one_is_on_its_way_becomes_one_more(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    document = NOTHING
+    for number in range(100):
+        document = document.written({"n": number}, Stamp(clock.wall_ms(), number, "alpha"), clock.wall_ms())
+        host.local_changed(document)
+    host.sent(confirmed=True)
+    assert [body["n"] for _, body, _ in port.sent] == [0, 99]
+
+
+def test_a_lost_publication_is_sent_again(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    mine = written(clock, {"a": 1}, node="alpha")
+    host.local_changed(mine)
+    host.sent(confirmed=False)
+    assert Replica.DIGEST_TIMER in port.timers
+    host.timer(Replica.DIGEST_TIMER)
+    assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 2
+
+
+def test_writes_made_without_a_link_are_sent_after_joining(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    host.link_down()
+    assert not port.serving
+    mine = written(clock, {"a": 1}, node="alpha")
+    host.local_changed(mine)
+    assert port.sent == []
+    host.link_up(request_servers=1)
+    host.received(message("answer", NOTHING.to_json()), "")
+    assert ("CACHE", mine.to_json(), EVERYBODY) in port.sent
+
+
+def test_after_a_lost_link_nothing_counts_as_known_any_more(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    mine = written(clock, {"a": 1}, node="alpha")
+    host.local_changed(mine)
+    host.sent(confirmed=True)
+    host.link_down()
+    host.link_up(request_servers=0)
+    assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 2
+
+
+def test_a_document_nobody_wrote_is_neither_sent_nor_taken(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, Document.unwritten({"mine": 1}))
+    host.local_changed(Document.unwritten({"mine": 2}))
+    host.received(message("CACHE", Document.unwritten({"theirs": 1}).to_json()), "")
+    assert port.sent == []
+    assert port.merged == []
+
+
+def test_a_request_is_answered_to_the_askers_queue(port: Port, clock: ManualClock) -> None:
+    mine = written(clock, {"a": 1}, node="alpha")
+    host = in_sync(port, clock, mine)
+    host.received(message("CACHE_FILE_READ"), "amq.gen-x")
+    assert port.sent == [("answer", mine.to_json(), "amq.gen-x")]
+
+
+def test_a_request_without_a_queue_to_answer_to_is_ignored(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    host.received(message("CACHE_FILE_READ"), "")
+    assert port.sent == []
+
+
+def digest(document: Document) -> dict[str, str]:
+    newest = max(document.last_stamp, document.floor.stamp)
+    return {"version": document.version if document.is_written else "", "newest": str(newest)}
+
+
+def test_who_hears_a_newer_digest_asks_its_sender(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, written(clock, {"a": 1}))
+    port.sent.clear()
+    host.received(message("digest", digest(written(clock, {"a": 2}, ahead_ms=1))), "amq.gen-x")
+    assert port.sent_kinds() == [("CACHE_FILE_READ", "amq.gen-x")]
+
+
+def test_who_hears_an_older_or_equal_digest_does_not_ask(port: Port, clock: ManualClock) -> None:
+    mine = written(clock, {"a": 1})
+    host = in_sync(port, clock, mine)
+    port.sent.clear()
+    host.received(message("digest", digest(mine)), "amq.gen-x")
+    host.received(message("digest", digest(written(clock, {"a": 0}, ahead_ms=-1))), "amq.gen-x")
+    assert port.sent == []
+
+
+def test_two_hosts_that_never_had_a_document_agree_whatever_their_defaults(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, Document.unwritten({"a": 1}))
+    host.received(message("digest", digest(Document.unwritten({"b": 1}))), "amq.gen-x")
+    assert port.sent == []
+
+
+@pytest.mark.parametrize("body", [None, 1, [], {}, {"version": 1, "newest": []}, {"newest": "x" * 100}])
+def test_a_digest_that_is_none_breaks_nothing(port: Port, clock: ManualClock, body: Any) -> None:
+    host = in_sync(port, clock)
+    host.received(message("digest", body), "amq.gen-x")
+    assert all(kind == "CACHE_FILE_READ" for kind, _, _ in port.sent)
+
+
+@pytest.mark.parametrize("body", [None, 1, [], {}, {"_miros_cache_net": {}}])
+def test_a_body_that_is_no_document_is_reported_and_changes_nothing(port: Port, clock: ManualClock, body: Any) -> None:
+    host = in_sync(port, clock)
+    host.received(message("CACHE", body), "")
+    assert port.merged == []
+    assert port.reports == [Reason.WIRE]
+
+
+def test_stamps_too_far_ahead_are_set_aside_and_reported_once(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    ahead = written(clock, {"a": 1}, ahead_ms=3_600_000)
+    for _ in range(3):
+        host.received(message("CACHE", ahead.to_json()), "")
+    assert port.merged == []
+    assert port.reports == [Reason.CLOCK]
+    clock.advance(3_600)
+    host.received(message("CACHE", ahead.to_json()), "")
+    assert port.merged == [ahead]
+
+
+def test_a_host_whose_clock_runs_ahead_does_not_keep_the_fleet_talking(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, written(clock, {"a": 1}))
+    for _ in range(8):
+        host.timer(Replica.DIGEST_TIMER)
+    calm_s = port.timers[Replica.DIGEST_TIMER]
+    host.received(message("digest", digest(written(clock, {"a": 2}, ahead_ms=3_600_000))), "amq.gen-x")
+    assert port.timers[Replica.DIGEST_TIMER] == calm_s
+    host.received(message("digest", digest(written(clock, {"a": 2}, ahead_ms=1))), "amq.gen-x")
+    assert port.timers[Replica.DIGEST_TIMER] <= 1.0
