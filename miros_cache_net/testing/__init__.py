@@ -9,12 +9,16 @@ from __future__ import annotations
 import sys
 
 from miros_cache_net.testing.manual_clock import ManualClock
+from miros_cache_net.testing.network import Network, NetworkHost, NetworkUnavailable
 from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
 from miros_cache_net.testing.rabbit_files import RabbitNotInstalled, free_port
 from miros_cache_net.testing.waiting import wait_until
 
 __all__ = [
     "ManualClock",
+    "Network",
+    "NetworkHost",
+    "NetworkUnavailable",
     "RabbitFailed",
     "RabbitNotInstalled",
     "RabbitServer",
@@ -24,6 +28,6 @@ __all__ = [
 
 # Fixtures exist where pytest runs; `import miros_cache_net.testing` in a program must not load pytest.
 if "pytest" in sys.modules:
-    from miros_cache_net.testing.fixtures import manual_clock, rabbit_server, rabbit_url
+    from miros_cache_net.testing.fixtures import manual_clock, network_namespaces, rabbit_server, rabbit_url
 
-    __all__ += ["manual_clock", "rabbit_server", "rabbit_url"]
+    __all__ += ["manual_clock", "network_namespaces", "rabbit_server", "rabbit_url"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from miros_cache_net.testing.manual_clock import ManualClock
+from miros_cache_net.testing.network import Network, NetworkHost
 from miros_cache_net.testing.rabbit import RabbitServer
 
 
@@ -27,3 +29,13 @@ def rabbit_url(rabbit_server: RabbitServer) -> str:
 def manual_clock() -> ManualClock:
     """A clock that only the test moves."""
     return ManualClock()
+
+
+@pytest.fixture
+def network_namespaces() -> Iterator[Callable[[int], tuple[NetworkHost, ...]]]:
+    """Call it with a number: that many hosts on a network of their own, taken down after the test.
+
+    Without root or the program `ip` the test fails; it is never skipped.
+    """
+    with ExitStack() as networks:
+        yield lambda count: networks.enter_context(Network(count))

@@ -19,8 +19,13 @@ from miros_cache_net.testing.rabbit_files import RabbitFiles, find_programs
 
 #: The protocol header that every AMQP 0-9-1 client opens with.
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
-#: Kills what its arguments name once its standard input ends: that is, when this process has died, however.
-GUARD = 'cat >/dev/null; for group; do kill -KILL -- "-$group"; done 2>/dev/null'
+#: Once its standard input ends, that is, when this process has died, however: kills the process groups that its
+#: arguments name after the first, and removes the directory that the first one names.
+GUARD = """
+cat >/dev/null; directory=$1; shift
+for group; do kill -s KILL -- "-$group"; done 2>/dev/null
+rm -rf -- "$directory"
+"""
 
 
 class RabbitFailed(CacheNetError):
@@ -51,6 +56,7 @@ class RabbitServer:
         self._broker: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
         self._ever_started = False
         self._paused = False
         atexit.register(self.close)
@@ -65,6 +71,11 @@ class RabbitServer:
     def port(self) -> int:
         """The AMQP port; the same after every restart."""
         return self._files.amqp_port
+
+    @property
+    def directory(self) -> Path:
+        """Where all its files are; removed by `close`."""
+        return self._files.directory
 
     @property
     def url(self) -> str:
@@ -107,7 +118,7 @@ class RabbitServer:
         self._epmd = self._spawn("epmd", "-port", str(self._files.epmd_port), "-address", "127.0.0.1")
         self._broker = self._spawn(str(self._programs / "rabbitmq-server"))
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "guard", str(self._broker.pid), str(self._epmd.pid)],
+            ["/bin/sh", "-c", GUARD, "guard", str(self.directory), str(self._broker.pid), str(self._epmd.pid)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -142,12 +153,15 @@ class RabbitServer:
             return False
 
     def _tail(self) -> str:
+        """What its log says of errors, and how it ends."""
+        lines: list[str] = []
         for file in (self._files.log, self._files.output):
             with contextlib.suppress(OSError):
-                text = file.read_text(errors="replace").strip()
-                if text:
-                    return "its log ends:\n" + "\n".join(text.splitlines()[-25:])
-        return "it left no log"
+                lines += file.read_text(errors="replace").splitlines()
+        if not lines:
+            return "it left no log"
+        errors = [line for line in lines[:-10] if "[error]" in line]
+        return "its log says:\n" + "\n".join(errors[:15] + lines[-10:])
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """End it in good order, as an operator would; what is durable stays for the next `start`."""
@@ -197,6 +211,8 @@ class RabbitServer:
 
     def close(self) -> None:
         """Kill it and remove its directory.  Idempotent; also done when the program ends."""
+        if os.getpid() != self._owner:
+            return  # a forked child that ends must not take its parent's server along
         self.kill()
         shutil.rmtree(self._files.directory, ignore_errors=True)
         atexit.unregister(self.close)
