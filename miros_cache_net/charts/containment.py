@@ -36,13 +36,15 @@ def contained(handler: Handler, state_name: str) -> Handler:
             # On the start path this may be the main thread, whose Ctrl-C belongs to the program.
             if not isinstance(exc, Exception) and threading.current_thread() is not chart.thread:
                 raise
-            chart.handler_failed(state_name, e, f"raised {describe(exc)}", exc)
+            chart.handler_failed(state_name, e.signal_name, f"raised {describe(exc)}", exc)
             return _HANDLED
         if type(status) is not int or status not in _STATUSES:
-            chart.handler_failed(state_name, e, f"returned {status!r:.40}, which is no return_status")
+            chart.handler_failed(state_name, e.signal_name, f"returned {status!r:.40}, which is no return_status")
             return _HANDLED
         if status >= _TRAN and e.signal in _NO_TRANSITION:
-            chart.handler_failed(state_name, e, "asked for a transition, which entering or leaving a state cannot make")
+            chart.handler_failed(
+                state_name, e.signal_name, "asked for a transition, which entering or leaving a state cannot make"
+            )
             return _HANDLED
         # SUPER without a search for the parent would have the processor ask this state for ever.
         return _UNHANDLED if status == _SUPER else status

@@ -6,15 +6,18 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from miros.activeobject import Factory
-
 from miros_cache_net.charts import fabric
 from miros_cache_net.charts.containment import describe
+from miros_cache_net.charts.states import StatesFactory
 from miros_cache_net.errors import Reason
 
 
-class LiveFactory(Factory):  # type: ignore[misc]
-    """A `Factory` whose live callbacks run guarded on miros' writer thread; that thread is restarted if dead."""
+class LiveFactory(StatesFactory):
+    """A factory whose live callbacks run guarded on miros' writer thread; that thread is restarted if dead."""
+
+    def report(self, reason: Reason, message: str, file_name: str = "", *, exc: BaseException | None = None) -> None:
+        """Tell what went wrong; never raises."""
+        raise NotImplementedError
 
     def register_live_spy_callback(self, live_spy_callback: Callable[[str], Any]) -> None:
         """Have `live_spy_callback(line)` called, on the writer's thread, for each line of the spy."""

@@ -23,8 +23,8 @@ class TimedPosts:
         self._queue_flooded = queue_flooded
         self._timers: dict[Timer, str] = {}
 
-    def post(self, e: Event, delay_s: float, *, period_s: float = 0.0, times: int = 1, lifo: bool = False) -> Timer:
-        """Post `e` after `delay_s`, then every `period_s` until it was posted `times` times (0: for ever).
+    def post(self, e: Event, period_s: float, *, times: int, lifo: bool) -> Timer:
+        """Post `e` every `period_s` seconds, the first time after that long, `times` times in all (0: for ever).
 
         Raises ValueError as `Timers.schedule` does.
         """
@@ -40,7 +40,7 @@ class TimedPosts:
                 self._timers.pop(timer, None)
             return afterwards
 
-        timer = TIMERS.schedule(delay_s, fire, period_s=period_s, times=times)
+        timer = TIMERS.schedule(period_s, fire, period_s=period_s, times=times)
         self._timers[timer] = e.signal_name
         if not timer.live:
             self._timers.pop(timer, None)

@@ -1,0 +1,195 @@
+"""The life of a chart: started, running in a thread of its own, stopped, started again, or cut off by a fork."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from miros.activeobject import FiberThreadEvent
+from miros.event import Event, signals
+from miros.hsm import HsmWithQueues
+
+from miros_cache_net import limits
+from miros_cache_net.charts import fabric
+from miros_cache_net.charts.containment import describe
+from miros_cache_net.charts.live import LiveFactory
+from miros_cache_net.charts.queue import ChartQueue
+from miros_cache_net.errors import ChartError, ChartForked, Reason
+
+NEW: Final = "new"
+STARTING: Final = "starting"
+RUNNING: Final = "running"
+STOPPED: Final = "stopped"
+
+#: Signals of miros' own machinery: as events from outside they would be taken for its own calls.
+_INNER: Final = frozenset(range(signals.highest_inner_signal + 1))
+
+
+class LivingFactory(LiveFactory):
+    """A factory with a queue that holds and a thread that lasts: `start_at`, `stop`, `running`."""
+
+    thread: threading.Thread | None
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.log = logging.getLogger(f"miros_cache_net.{name}")
+        self.queue = self.locking_deque = ChartQueue(limits.CHART_QUEUE_EVENTS, self.queue_flooded, self.log)
+        self._generation = fabric.generation()
+        self._phase = NEW
+        # Guards the phase and what must agree with it; never held while waiting for a thread.
+        self._life = threading.RLock()
+        self._one_start = threading.Lock()
+        #: The thread that enters states and handles events, while there is one.
+        self._own_thread: int | None = None
+        #: The signal at work.
+        self._handling = ""
+
+    @property
+    def running(self) -> bool:
+        """Started and not stopped."""
+        return self._phase == RUNNING and not self._forked
+
+    def start_at(self, initial_state: Any) -> None:
+        """Enter `initial_state` (a state method or a name) in the calling thread, then run in one's own.
+
+        After `stop` it starts afresh: with its subscriptions, without what was waiting.  Raises ChartError if it
+        runs already or the call comes from one of its own handlers.
+        """
+        self._refuse_if_forked()
+        method = self.state_method(initial_state)
+        if self._in_own_thread():
+            raise ChartError(f"chart {self.name} cannot be started by its own handler; let another thread do it")
+        with self._one_start:
+            self._prepare_start()
+            self._own_thread = threading.get_ident()
+            try:
+                HsmWithQueues.start_at(self, method)
+                self._launch()
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                if self._phase != RUNNING:
+                    self._own_thread = None
+
+    def _prepare_start(self) -> None:
+        with self._life:
+            if self._phase in (STARTING, RUNNING):
+                raise ChartError(f"chart {self.name} is running already; stop() it before it is started again")
+            again = self._phase == STOPPED
+            self._phase = STARTING
+            thread = self.thread
+        if thread is not None:
+            thread.join()
+        if not hasattr(self, "_lookup"):
+            self._lookup: dict[str, Any] = {}
+        if again:
+            # The first line of a trace is looked for at their front.
+            self.rtc.spy.clear()
+            self.rtc.tuples.clear()
+        with self._life:
+            self.queue.reopen()
+            self._before_start()
+
+    def _launch(self) -> None:
+        fabric.ensure_fabric()
+        fabric.ensure_writer()
+        with self._life:
+            if self._phase != STARTING:
+                return
+            self.activeobject_task_event = threading.Event()
+            self.activeobject_task_event.set()
+            self.fabric_task_event = FiberThreadEvent()
+            arguments = (self.activeobject_task_event, self.fabric_task_event, self.queue)
+            self.thread = threading.Thread(target=self.run_event, args=arguments, name=self.name, daemon=True)
+            try:
+                self.thread.start()
+            except BaseException:
+                self.thread = None
+                raise
+            self._phase = RUNNING
+
+    def stop(self) -> None:
+        """End the chart's thread, its timers and subscriptions, and forget what waits.
+
+        Any time, any number of times, from any thread; returns when the handler at work is done, except from that
+        handler itself.  No exit handler runs.  What is posted afterwards is ignored.
+        """
+        if self._forked:
+            return
+        with self._life:
+            self._phase = STOPPED
+            self.queue.close()
+            self.activeobject_task_event.clear()
+            self._after_stop()
+            thread = self.thread
+        self.queue.wake()
+        if not self._in_own_thread():
+            # The first state may be being entered by another thread; it will not launch a thread any more.
+            with self._one_start:
+                pass
+            if thread is not None:
+                thread.join()
+        with self._life:
+            if self._phase == STOPPED:
+                self.queue.clear()
+                self.defer_queue.clear()
+
+    def run_event(self, task_event: threading.Event, fabric_task_event: threading.Event, queue: ChartQueue) -> None:
+        """The chart's thread: sleeps until something is posted; only `stop` ends it, no event and no stopped fabric."""
+        self._own_thread = threading.get_ident()
+        while task_event.is_set() and not self._forked:
+            queue.wait()
+            if task_event.is_set() and len(queue):
+                self._run_to_completion()
+        # The number of an ended thread is given out again.
+        self._own_thread = None
+
+    def _run_to_completion(self) -> None:
+        try:
+            self.next_rtc()
+        except BaseException as exc:
+            # Handlers are contained one by one, so this is the processor itself, or a state that is no blueprint.
+            self.temp.fun = self.state.fun
+            what = f"broke the event processor: {describe(exc)}"
+            self.handler_failed(self.state.fun.__name__, self._handling, what, exc)
+        finally:
+            self._handling = ""
+
+    def dispatch(self, e: Event) -> None:
+        if not isinstance(e, Event) or e.signal in _INNER:
+            self.log.warning("ignored %s: not an event for charts", getattr(e, "signal_name", type(e).__name__))
+            return
+        self._handling = e.signal_name
+        super().dispatch(e)
+
+    def queue_flooded(self) -> None:
+        """Called once per flood, by whoever posted what was refused first."""
+        message = f"chart {self.name} is {len(self.queue)} events behind and refuses more"
+        self.report(Reason.OVERFLOW, f"{message}; post less, or handle them faster")
+
+    def handler_failed(self, state_name: str, signal_name: str, what: str, exc: BaseException | None = None) -> None:
+        """Report a handler's mistake; called while its event is handled."""
+        message = f"chart {self.name}: the handler of {signal_name} in state {state_name} {what}"
+        self.report(Reason.HANDLER, message, exc=exc)
+
+    def _before_start(self) -> None:
+        """Called before the first state is entered."""
+
+    def _after_stop(self) -> None:
+        """Called when the chart takes no more events; its thread may still be at work."""
+
+    def _in_own_thread(self) -> bool:
+        return self._own_thread == threading.get_ident()
+
+    @property
+    def _forked(self) -> bool:
+        return self._generation != fabric.generation()
+
+    def _refuse_if_forked(self) -> None:
+        if self._forked:
+            raise ChartForked(
+                f"chart {self.name} was built before the fork and its thread is not in this process; "
+                "build a new one in the child"
+            )

@@ -1,0 +1,62 @@
+"""A chart that writes down what it gets, and how to wait for it without sleeping."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from miros.event import Event, return_status
+
+from miros_cache_net.charts.chart import Chart
+
+TIMEOUT_S = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: str = "the condition", timeout_s: float = TIMEOUT_S) -> None:
+    """Return once `condition()` is true; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not become true within {timeout_s} s"
+        time.sleep(0.002)
+
+
+class Recorder(Chart):
+    """Subscribes to the given signals, starts itself, and keeps every event of them in `events`."""
+
+    def __init__(self, *signal_names: str, name: str = "recorder", start: bool = True) -> None:
+        super().__init__(name)
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self.state("recording", **dict.fromkeys(signal_names, self._record))
+        for signal_name in signal_names:
+            self.subscribe(signal_name)
+        if start:
+            self.start_at("recording")
+
+    def _record(self, e: Event) -> int:
+        with self._changed:
+            self._events.append(e)
+            self._changed.notify_all()
+        return int(return_status.HANDLED)
+
+    @property
+    def events(self) -> list[Event]:
+        """What came so far."""
+        with self._changed:
+            return list(self._events)
+
+    @property
+    def payloads(self) -> list[Any]:
+        """The payloads of what came so far."""
+        return [e.payload for e in self.events]
+
+    def wait_for(self, wanted: int | Callable[[list[Event]], Any], timeout_s: float = TIMEOUT_S) -> list[Event]:
+        """Return the events once there are so many, or once `wanted(events)` is true; fail after `timeout_s`."""
+        enough = wanted if callable(wanted) else lambda events: len(events) >= wanted
+        with self._changed:
+            if not self._changed.wait_for(lambda: enough(self._events), timeout_s):
+                came = [f"{e.signal_name}({e.payload!r:.200})" for e in self._events[-20:]]
+                raise AssertionError(f"not what was waited for within {timeout_s} s; the last that came: {came}")
+            return list(self._events)

@@ -1,0 +1,292 @@
+"""A mistake in a handler stays in that handler: the chart lives, its states agree, and CACHE_ERROR tells."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from miros.event import Event, return_status, signals
+from miros.hsm import spy_on
+
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.errors import ChartError, Reason
+from miros_cache_net.events import CACHE_ERROR, event
+from tests.charts.recorder import Recorder, wait_until
+
+HANDLED = return_status.HANDLED
+
+
+class Two(Chart):
+    """States a and b inside outer; GO goes to b, BACK to a, ALIVE counts, BAD does what the test says."""
+
+    def __init__(self, bad: Callable[[Event], Any], where: str = "BAD", name: str = "two") -> None:
+        super().__init__(name)
+        self.alive = 0
+        self.state("outer", ALIVE=self.on_alive)
+        self.state("a", parent="outer", GO=lambda chart, e: chart.trans("b"))
+        self.state("b", parent="outer", BACK=lambda chart, e: chart.trans("a"))
+        self.states["b" if where.endswith("_SIGNAL") else "a"].catch(signal=where, handler=lambda chart, e: bad(e))
+        self.start_at("a")
+
+    def on_alive(self, e: Event) -> int:
+        self.alive += 1
+        return int(HANDLED)
+
+    def handles_the_next(self) -> None:
+        before = self.alive
+        self.post_fifo(event("ALIVE"))
+        wait_until(lambda: self.alive == before + 1, "the next event was handled")
+
+
+def raising(error: BaseException) -> Callable[[Event], Any]:
+    def handler(e: Event) -> Any:
+        raise error
+
+    return handler
+
+
+def test_a_handler_that_raises_is_reported_with_chart_state_signal_and_exception_and_the_chart_goes_on(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(raising(ValueError("two\nlines"))))
+
+    chart.post_fifo(event("BAD"))
+
+    payload = errors.wait_for(1)[0].payload
+    assert payload.reason == Reason.HANDLER == "handler"
+    assert payload.message == "chart two: the handler of BAD in state a raised ValueError: two lines"
+    assert (payload.file_name, payload.source) == ("", "two")
+    chart.handles_the_next()
+
+
+@pytest.mark.parametrize("wrong", [None, True, "HANDLED", 99, 4.0])
+def test_a_handler_that_returns_no_status_is_reported_and_its_event_counts_as_handled(
+    wrong: Any, stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(lambda e: wrong))
+
+    chart.post_fifo(event("BAD"))
+
+    assert f"returned {wrong!r}, which is no return_status" in errors.wait_for(1)[0].payload.message
+    chart.handles_the_next()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_not_even_an_exit_raised_in_a_handler_ends_the_charts_thread(
+    error: BaseException, stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(raising(error)))
+
+    chart.post_fifo(event("BAD"))
+
+    assert type(error).__name__ in errors.wait_for(1)[0].payload.message
+    chart.handles_the_next()
+
+
+def test_ctrl_c_while_the_first_state_is_entered_reaches_the_program_and_leaves_nothing_running() -> None:
+    class Interrupted(Chart):
+        def __init__(self) -> None:
+            super().__init__("interrupted")
+            self.state("a", ENTRY_SIGNAL=lambda chart, e: raising(KeyboardInterrupt())(e))
+
+    chart = Interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        chart.start_at("a")
+
+    assert not chart.running
+    assert chart.thread is None
+
+
+@pytest.mark.parametrize("where", ["ENTRY_SIGNAL", "INIT_SIGNAL"])
+def test_a_transition_arrives_although_the_targets_handler_raises(
+    where: str, stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(raising(OSError("no disk")), where))
+
+    chart.post_fifo(event("GO"))
+    chart.handles_the_next()
+
+    assert chart.state_name == "b"
+    assert f"{where} in state b raised OSError: no disk" in errors.wait_for(1)[0].payload.message
+    chart.post_fifo(event("BACK"))
+    chart.handles_the_next()
+    assert chart.state_name == "a"
+
+
+@pytest.mark.parametrize("returned", ["nothing", "a transition"])
+def test_a_state_is_left_although_its_exit_handler_fails(
+    returned: str, stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(lambda e: chart.trans("b") if returned == "a transition" else None, "EXIT_SIGNAL"))
+
+    chart.post_fifo(event("GO"))
+    chart.post_fifo(event("BACK"))
+    chart.handles_the_next()
+
+    assert chart.state_name == "a"
+    assert "EXIT_SIGNAL in state b" in errors.wait_for(1)[0].payload.message
+
+
+def test_a_first_state_whose_entry_handler_raises_is_entered_nevertheless(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Recorder("ALIVE", start=False))
+    chart.states["recording"].catch(signal=signals.ENTRY_SIGNAL, handler=lambda chart, e: 1 / 0)
+
+    chart.start_at("recording")
+    chart.post_fifo(event("ALIVE"))
+
+    chart.wait_for(1)
+    assert "ZeroDivisionError" in errors.wait_for(1)[0].payload.message
+
+
+def test_a_handler_that_returns_super_lets_its_parent_handle_the_event(stopping: Any) -> None:
+    chart = stopping(Two(lambda e: return_status.SUPER, where="ALIVE"))
+
+    chart.handles_the_next()
+
+
+def test_a_transition_to_a_state_that_is_none_is_the_handlers_mistake_and_names_it(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Two(lambda e: chart.trans("nowhere")))
+
+    chart.post_fifo(event("BAD"))
+
+    assert "has no state 'nowhere'" in errors.wait_for(1)[0].payload.message
+    chart.handles_the_next()
+
+
+def test_starting_in_a_state_that_is_none_is_refused_in_one_clear_line() -> None:
+    with pytest.raises(ChartError, match="chart two has no state 'nowhere'; create"):
+        Chart("two").start_at("nowhere")
+
+
+def test_a_state_function_that_is_no_blueprint_may_raise_without_ending_the_thread(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    @spy_on
+    def classic(chart: Chart, e: Event) -> Any:
+        if e.signal == signals.BAD:
+            raise LookupError("not contained at the handler")
+        if e.signal == signals.ALIVE:
+            return return_status.HANDLED
+        chart.temp.fun = chart.top
+        return return_status.SUPER
+
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Chart("classic"))
+    chart.start_at(classic)
+
+    chart.post_fifo(event("BAD"))
+
+    assert "broke the event processor: LookupError" in errors.wait_for(1)[0].payload.message
+    chart.post_fifo(event("ALIVE"))
+    wait_until(lambda: "ALIVE:classic:HOOK" in chart.spy(), "the next event was handled")
+
+
+@pytest.mark.parametrize("mistake", ["raises", "reports"])
+def test_a_cache_error_handler_that_fails_itself_is_logged_and_makes_no_further_cache_error(
+    mistake: str, stopping: Any, recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Recorder("ALIVE", CACHE_ERROR, name="victim", start=False))
+
+    def handler(e: Event) -> Any:
+        if mistake == "raises":
+            raise RuntimeError("again")
+        chart.report(Reason.IO, "again")
+        return HANDLED
+
+    chart.states["recording"].catch(signal=CACHE_ERROR, handler=lambda chart, e: handler(e))
+    chart.start_at("recording")
+    with caplog.at_level(logging.WARNING, "miros_cache_net"):
+        chart.report(Reason.IO, "first")
+        errors.wait_for(1)
+        wait_until(lambda: "again" in caplog.text, "the second failure was logged")
+        chart.publish(event("ALIVE"))
+        chart.wait_for(1)
+        errors.report(Reason.IO, "last")
+
+    assert [payload.message for payload in (e.payload for e in errors.wait_for(2))] == ["first", "last"]
+
+
+def test_a_report_never_raises_although_logging_does_and_still_publishes_once(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Recorder(name="reporter"))
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            chart.report(Reason.IO, "from within the log")
+            raise OSError("disk full")
+
+    handler = Broken()
+    chart.log.addHandler(handler)
+    try:
+        chart.report(Reason.NO_SPACE, "no\n  space", "cache.json", exc=OSError("x"))
+    finally:
+        chart.log.removeHandler(handler)
+    chart.report(Reason.IO, "last")
+
+    payloads = [e.payload for e in errors.wait_for(2)]
+    assert [tuple(payload) for payload in payloads] == [
+        (Reason.NO_SPACE, "no space", "cache.json", "reporter"),
+        (Reason.IO, "last", "", "reporter"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "STOP_ACTIVE_OBJECT_SIGNAL",
+        "REFLECTION_SIGNAL",
+        "ENTRY_SIGNAL",
+        "SEARCH_FOR_SUPER_SIGNAL",
+        "SUBSCRIBE_META_SIGNAL",
+        "PUBLISH_META_SIGNAL",
+    ],
+)
+def test_an_event_from_outside_with_a_signal_of_miros_own_machinery_is_ignored_and_ends_no_thread(
+    name: str, stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    entered = []
+    errors = recorder(CACHE_ERROR)
+    chart = stopping(Recorder("ALIVE", start=False))
+    chart.subscribe(name)
+    chart.states["recording"].catch(signal=signals.ENTRY_SIGNAL, handler=lambda chart, e: entered.append(1) or HANDLED)
+    chart.start_at("recording")
+    loaded = Event.loads(f'{{"signal_name": "{name}", "payload": {{"event": 1}}}}')
+
+    chart.post_fifo(loaded)
+    chart.publish(loaded)
+    chart.publish(event("ALIVE"))
+    chart.wait_for(1)
+    errors.report(Reason.IO, "the only one")
+
+    assert [e.signal_name for e in chart.events] == ["ALIVE"]
+    assert len(entered) == 1
+    assert [e.payload.message for e in errors.wait_for(1)] == ["the only one"]
+
+
+def test_what_is_no_event_in_the_queue_is_thrown_away_and_the_chart_goes_on(recorder: Callable[..., Recorder]) -> None:
+    chart = recorder("ALIVE")
+
+    for garbage in (None, "ALIVE", 7, object()):
+        chart.queue.append(garbage)
+    chart.post_fifo(event("ALIVE"))
+
+    assert len(chart.wait_for(1)) == 1
+    assert chart.thread is not threading.current_thread()

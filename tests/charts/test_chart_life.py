@@ -1,0 +1,237 @@
+"""Start, stop and start again: any time, any thread, nothing left over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miros.activeobject import ActiveFabric
+from miros.event import Event, return_status
+
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.errors import ChartError
+from miros_cache_net.events import event
+from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+
+HANDLED = return_status.HANDLED
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_chart_may_be_stopped_before_it_was_started_and_more_than_once() -> None:
+    chart = Recorder("ITEM", start=False)
+
+    chart.stop()
+    assert not chart.running
+    chart.start_at("recording")
+    assert chart.running
+    chart.stop()
+    chart.stop()
+
+    assert not chart.running
+    assert not chart.thread.is_alive()
+
+
+def test_a_stopped_chart_starts_again_with_its_subscriptions_its_trace_and_nothing_left_over(stopping: Any) -> None:
+    chart = stopping(Recorder("ITEM"))
+    chart.post_fifo(event("ITEM", 1))
+    chart.wait_for(1)
+    chart.stop()
+    chart.post_fifo(event("ITEM", "to a stopped chart"))
+    chart.queue.deque.append(event("ITEM", "left over"))
+    lines = len(chart.spy())
+
+    for turn in range(2, 5):
+        chart.start_at("recording")
+        chart.publish(event("ITEM", turn))
+        chart.wait_for(turn)
+        chart.stop()
+
+    assert chart.payloads == [1, 2, 3, 4]
+    assert chart.trace().count("start_at() top->recording") == 4
+    again = chart.spy()[lines:]
+    assert again[:2] == ["START", "SEARCH_FOR_SUPER_SIGNAL:recording"]
+    assert again.count("START") == again.count("ITEM:recording") == 3
+
+
+def test_what_is_posted_to_a_stopped_chart_is_ignored_counted_and_raises_nothing(stopping: Any) -> None:
+    chart, last = Recorder("ITEM"), stopping(Recorder("LAST"))
+    chart.stop()
+
+    chart.post_fifo(event("ITEM"))
+    chart.post_lifo(event("ITEM"))
+    chart.post_later(event("ITEM"), 0.0)
+    chart.post_fifo(event("ITEM"), period=0.001)
+    chart.subscribe("ITEM")
+    chart.publish(event("ITEM"))
+    chart.publish(event("LAST"))
+    last.wait_for(1)
+
+    assert chart.queue.late >= 2
+    assert len(chart.queue) == 0
+    assert not any(each is chart.queue for each in ActiveFabric().fifo_subscriptions["ITEM"])
+
+
+def test_a_stopped_chart_forgets_what_was_waiting(stopping: Any) -> None:
+    chart = stopping(Recorder("ITEM", start=False))
+    entered, leave = threading.Event(), threading.Event()
+
+    def on_block(chart: Any, e: Event) -> Any:
+        entered.set()
+        assert leave.wait(TIMEOUT_S)
+        return HANDLED
+
+    chart.states["recording"].catch(signal="BLOCK", handler=on_block)
+    chart.start_at("recording")
+    chart.post_fifo(event("BLOCK"))
+    assert entered.wait(TIMEOUT_S)
+    for number in range(5):
+        chart.post_fifo(event("ITEM", number))
+        chart.defer(event("ITEM", number))
+    stopper = threading.Thread(target=chart.stop)
+    stopper.start()
+    wait_until(lambda: not chart.running)
+    leave.set()
+    stopper.join()
+
+    assert (len(chart.queue), len(chart.defer_queue)) == (0, 0)
+    assert chart.payloads == []
+
+
+def test_a_chart_stops_itself_in_a_handler_and_another_thread_starts_it_again(stopping: Any) -> None:
+    chart = stopping(Recorder("ITEM", start=False))
+    chart.states["recording"].catch(signal="END", handler=lambda chart, e: chart.stop() or HANDLED)
+
+    for turn in range(1, 4):
+        chart.start_at("recording")
+        chart.post_fifo(event("ITEM", turn))
+        chart.post_fifo(event("END"))
+        chart.post_fifo(event("ITEM", "after the end"))
+        wait_until(lambda: not chart.running)
+
+    chart.thread.join(TIMEOUT_S)
+    assert chart.payloads == [1, 2, 3]
+
+
+def test_a_chart_that_stops_itself_while_its_first_state_is_entered_has_no_thread() -> None:
+    chart = Recorder("ITEM", start=False)
+    chart.state("ends", ENTRY_SIGNAL=lambda chart, e: chart.stop() or HANDLED)
+
+    chart.start_at("ends")
+
+    assert not chart.running
+    assert chart.thread is None
+    chart.start_at("recording")
+    assert chart.running
+    chart.stop()
+
+
+def test_starting_a_running_chart_or_starting_from_its_own_handler_is_refused_in_one_clear_line(stopping: Any) -> None:
+    chart = stopping(Recorder("ITEM", start=False))
+    refusals: list[str] = []
+
+    def on_start(chart: Any, e: Event) -> Any:
+        try:
+            chart.stop()
+            chart.start_at("recording")
+        except ChartError as error:
+            refusals.append(str(error))
+        return HANDLED
+
+    chart.states["recording"].catch(signal="START_AGAIN", handler=on_start)
+    chart.start_at("recording")
+    with pytest.raises(ChartError, match=r"running already; stop\(\) it before"):
+        chart.start_at("recording")
+    chart.post_fifo(event("START_AGAIN"))
+    wait_until(lambda: refusals)
+
+    assert refusals == ["chart recorder cannot be started by its own handler; let another thread do it"]
+
+
+def test_two_charts_are_stopped_by_many_threads_while_others_post_publish_and_start_them(stopping: Any) -> None:
+    charts = [stopping(Recorder("ITEM", name=f"churned {number}")) for number in range(2)]
+    surprises: list[BaseException] = []
+
+    def churn(who: int) -> None:
+        for turn in range(60):
+            chart = charts[turn % 2]
+            try:
+                (chart.stop if who % 2 else lambda chart=chart: chart.start_at("recording"))()
+            except ChartError:
+                pass
+            except BaseException as error:
+                surprises.append(error)
+            chart.post_fifo(event("ITEM"))
+            chart.publish(event("ITEM"))
+            chart.post_later(event("ITEM"), 0.0)
+
+    threads = [threading.Thread(target=churn, args=(who,)) for who in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive(), "a deadlock"
+
+    assert surprises == []
+    for chart in charts:
+        chart.stop()
+        chart.start_at("recording")
+        chart.post_fifo(event("ITEM", "last"))
+        chart.wait_for(lambda events: events[-1].payload == "last")
+
+
+def test_many_threads_that_build_the_first_charts_of_a_process_share_one_fabric_and_one_writer() -> None:
+    program = """
+        import sys, threading
+        from tests.charts.recorder import Recorder
+        from miros.activeobject import ActiveFabric, FiberThreadEvent, InstrumentionWriter
+        from miros_cache_net.events import event
+        sys.setswitchinterval(1e-6)
+        barrier, charts = threading.Barrier(24), []
+        def build(number):
+            barrier.wait()
+            charts.append(Recorder("ITEM", name=str(number)))
+        threads = [threading.Thread(target=build, args=(n,)) for n in range(24)]
+        [t.start() for t in threads]; [t.join() for t in threads]
+        assert {id(c.fabric) for c in charts} == {id(ActiveFabric())}
+        assert {id(c.writer) for c in charts} == {id(InstrumentionWriter())}
+        assert {id(c.fabric_task_event) for c in charts} == {id(FiberThreadEvent())}
+        names = [t.name for t in threading.enumerate()]
+        assert names.count("fifo active fabric") == names.count("lifo active fabric") == 1, names
+        assert sum("thread_runner" in name for name in names) == 1, names
+        charts[0].publish(event("ITEM"))
+        for chart in charts:
+            chart.wait_for(1)
+            assert len(chart.events) == 1
+            chart.stop()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60, cwd=ROOT)
+
+
+def test_a_failing_first_state_leaves_nothing_running_and_the_chart_can_be_started_properly(
+    stopping: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = stopping(Recorder("ITEM", start=False))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda thread: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            chart.start_at("recording")
+    assert not chart.running
+
+    chart.start_at("recording")
+    chart.post_fifo(event("ITEM"))
+
+    chart.wait_for(1)
+
+
+def test_a_chart_without_a_single_handler_starts_takes_events_and_stops(stopping: Any) -> None:
+    chart = stopping(Chart("bare"))
+    chart.create(state="a")
+
+    chart.start_at("a")
+    chart.post_fifo(event("ITEM"))
+    wait_until(lambda: "ITEM:a" in chart.spy())
