@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pika import frame, spec
+from pika import exceptions, frame, spec
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.adapters.utils.nbio_interface import AbstractIOReference
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
@@ -80,24 +80,31 @@ class LinkConnection(SelectConnection):  # type: ignore[misc]
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
-            return super()._read_frame()  # type: ignore[no-any-return]
+            consumed, value = super()._read_frame()
         except Exception:
             bare = _without_properties(self._frame_buffer)
             if bare is None:
                 raise
             return bare
+        if value is None and _announced_size(self._frame_buffer) > spec.FRAME_MAX_SIZE:
+            # pika would collect gigabytes and wait; it is no AMQP that comes in.
+            raise exceptions.InvalidFrameError("a frame larger than AMQP allows")
+        return consumed, value
 
 
 def end_connection(connection: LinkConnection) -> None:
     """Close politely what is open, abort what is not yet; its close callback still comes.  Idempotent."""
-    if not connection.is_closing and not connection.is_closed:
+    if connection.is_open:
         connection.close()
+    elif not connection.is_closing:
+        # Not close(): of a connection that is opening it trips over an assertion in pika's connection workflow.
+        abort_connection(connection)
 
 
 def abort_connection(connection: LinkConnection) -> None:
-    """Drop the TCP connection of a broker that does not answer `end_connection`."""
+    """Drop the TCP connection without a word to the broker."""
     if not connection.is_closed:
-        connection._terminate_stream(ConnectionError("aborted: the broker did not answer the closing of the link"))
+        connection._terminate_stream(ConnectionAbortedError("ended by the link"))
 
 
 def quieten_pika() -> None:
@@ -123,6 +130,10 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _announced_size(data: bytes) -> int:
+    return int.from_bytes(data[3:7], "big") if len(data) >= spec.FRAME_HEADER_SIZE else 0
 
 
 def _without_properties(data: bytes) -> tuple[int, frame.Header] | None:

@@ -1,0 +1,70 @@
+"""The link to a real RabbitMQ keeps the promises of every link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.connection import RabbitLink
+from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.link_options import LinkOptions
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.testing import RabbitServer
+from tests.integration.link_contract import LinkContract, Rig
+
+#: A canary flies often, so that tests need not wait for one.
+QUICK = LinkOptions(canary_interval_s=0.3, canary_timeout_s=2.0)
+
+
+class RabbitRig(Rig):
+    def __init__(self, server: RabbitServer) -> None:
+        super().__init__()
+        self.server = server
+        self.address = BrokerAddress.parse(server.url)
+
+    def make(self, place: Place) -> Link:
+        return RabbitLink(place, [self.address], options=QUICK)
+
+    def crash(self) -> None:
+        self.server.kill()
+
+    def restart(self) -> None:
+        self.server.start()
+
+    @contextmanager
+    def channel(self) -> Iterator[BlockingChannel]:
+        """A channel of another program's connection."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.server.url))
+        try:
+            yield connection.channel()
+        finally:
+            connection.close()
+
+    def declare_exchange(self, name: str, exchange_type: str) -> None:
+        with self.channel() as channel:
+            channel.exchange_declare(name, exchange_type)
+
+    def delete_exchange(self, name: str) -> None:
+        with self.channel() as channel:
+            channel.exchange_delete(name)
+
+    def delete_queue(self, name: str) -> None:
+        self.server.ctl("delete_queue", name)
+
+    def request_consumers(self, place: Place) -> int:
+        with self.channel() as channel:
+            declared = channel.queue_declare(topology.request_queue_name(place), passive=True)
+        return int(declared.method.consumer_count)
+
+
+class TestRabbitLink(LinkContract):
+    @pytest.fixture
+    def rig(self, rabbit_server: RabbitServer, rabbit_url: str) -> Iterator[Rig]:
+        rig = RabbitRig(rabbit_server)
+        yield rig
+        rig.close()

@@ -1,0 +1,106 @@
+"""When a link tries again, where, and what it tells."""
+
+from __future__ import annotations
+
+import random
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.reconnect import STABLE_S, Reconnect
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.errors import BrokerUnreachable, ExchangeConflict, LoginRefused, TopologyLost
+from miros_cache_net.testing import ManualClock
+
+GONE, LOGIN, DELETED = BrokerUnreachable("gone"), LoginRefused("no"), TopologyLost("deleted")
+
+
+class Longest(random.Random):
+    """Always the upper bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def rules(hosts: str = "a", rng: random.Random | None = None) -> tuple[Reconnect, ManualClock]:
+    clock = ManualClock()
+    return Reconnect([BrokerAddress(host) for host in hosts], clock, rng or Longest()), clock
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    reconnect, _ = rules()
+    pauses = [reconnect.lost(GONE, False)[0] for _ in range(40)]
+    assert pauses[:4] == [limits.RECONNECT_BASE_S * factor for factor in (1, 2, 4, 8)]
+    assert max(pauses) == pauses[-1] == limits.RECONNECT_TOP_S
+
+
+def test_pauses_are_spread_over_their_whole_range() -> None:
+    drawn = [rules(rng=random.Random(seed))[0].lost(GONE, False)[0] for seed in range(200)]
+    assert min(drawn) < 0.1 * limits.RECONNECT_BASE_S
+    assert max(drawn) > 0.9 * limits.RECONNECT_BASE_S
+    assert max(drawn) <= limits.RECONNECT_BASE_S
+
+
+def test_all_addresses_are_tried_without_a_pause_before_one_is_told() -> None:
+    reconnect, _ = rules("abc")
+    tried, answers = [], []
+    for _ in range(3):
+        tried.append(reconnect.address.host)
+        answers.append(reconnect.lost(GONE, False))
+    assert tried == ["a", "b", "c"]
+    assert answers == [(0.0, None), (0.0, None), (limits.RECONNECT_BASE_S, GONE)]
+    assert reconnect.address.host == "a"
+
+
+def test_of_a_round_the_error_is_told_that_somebody_can_mend() -> None:
+    reconnect, _ = rules("abc")
+    told = [reconnect.lost(error, False)[1] for error in (GONE, LOGIN, GONE)]
+    assert told == [None, None, LOGIN]
+
+
+def test_a_cause_is_told_once_until_it_changes_or_the_link_stood() -> None:
+    reconnect, _ = rules()
+    told = [reconnect.lost(error, False)[1] for error in (GONE, GONE, LOGIN, LOGIN, GONE)]
+    assert told == [GONE, None, LOGIN, None, GONE]
+    reconnect.up()
+    assert [reconnect.lost(GONE, False)[1] for _ in range(2)] == [GONE, None]
+
+
+def test_a_link_that_is_lost_goes_on_with_the_next_address() -> None:
+    reconnect, clock = rules("ab")
+    reconnect.up()
+    clock.advance(STABLE_S)
+    assert reconnect.lost(GONE, False) == (limits.RECONNECT_BASE_S, GONE)
+    assert reconnect.address.host == "b"
+
+
+def test_what_was_deleted_at_the_broker_is_declared_again_at_once_at_the_same_address() -> None:
+    reconnect, clock = rules("ab")
+    reconnect.up()
+    clock.advance(STABLE_S)
+    assert reconnect.lost(DELETED, True) == (0.0, DELETED)
+    assert reconnect.address.host == "a"
+
+
+def test_somebody_who_deletes_in_a_loop_makes_no_reconnect_storm() -> None:
+    reconnect, _ = rules()
+    pauses = []
+    for _ in range(10):
+        reconnect.up()
+        pauses.append(reconnect.lost(DELETED, True)[0])
+    assert pauses[0] == 0.0
+    assert all(pause > 0 for pause in pauses[1:])
+    assert pauses[-1] == limits.RECONNECT_TOP_S
+
+
+def test_a_link_that_stood_for_a_while_starts_its_pauses_from_the_beginning() -> None:
+    reconnect, clock = rules()
+    for _ in range(5):
+        reconnect.lost(GONE, False)
+    reconnect.up()
+    clock.advance(STABLE_S)
+    assert reconnect.lost(GONE, False)[0] == limits.RECONNECT_BASE_S
+
+
+def test_a_fatal_error_ends_the_round() -> None:
+    reconnect, _ = rules("ab")
+    fatal = ExchangeConflict("another type")
+    assert reconnect.lost(fatal, False)[1] is fatal
