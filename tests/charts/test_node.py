@@ -1,0 +1,241 @@
+"""`CacheNode` on the in-memory broker: the whole node, real files, no RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.amqp.link import Publication
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import BrokerUnreachable, ExchangeConflict, SettingsError
+from miros_cache_net.fleet.fleet_client import FleetClient
+from miros_cache_net.node import CacheNode
+from miros_cache_net.settings import Settings
+from miros_cache_net.testing import wait_until
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import KeyRing
+from tests.hosts import Hosts, agree, fleet
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, broker: MemoryBroker) -> Iterator[Hosts]:
+    with fleet(tmp_path, broker) as made:
+        yield made
+
+
+def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Hosts, recorder: Any) -> None:
+    alpha = hosts.joined("alpha")
+    alpha.cache.write({"addresses": ["10.0.0.1"], "time_out_in_minutes": 30})
+    beta = hosts.settings("beta")
+    listener = recorder("CACHE")
+    node = hosts.joined("beta").node
+    listener.wait_for(
+        lambda events: any(
+            e.payload.file_path == str(beta.file) and e.payload.dict.get("addresses") == ["10.0.0.1"] for e in events
+        )
+    )
+    payload = Cache(beta.file).read()
+    assert not payload.expired
+    assert payload.origin.startswith("alpha-")
+    assert node.status()["role"] == "bridge"
+
+
+def test_the_answer_to_a_join_says_that_the_host_is_connected(hosts: Hosts, recorder: Any) -> None:
+    listener = recorder("CACHE")
+    hosts.joined("alpha")
+    listener.wait_for(lambda events: any(e.payload.connected for e in events))
+
+
+def test_a_write_by_any_process_of_a_host_arrives_everywhere_once(hosts: Hosts, broker: MemoryBroker) -> None:
+    alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
+    gamma.cache.write({"a": 1})
+    agree(alpha, beta, gamma, on=lambda contents: contents == {"a": 1})
+    sent = [message for message in broker.messages if message.routing_key.endswith(".CACHE")]
+    assert len(sent) == 1
+
+
+def test_the_age_of_a_document_travels_with_it(hosts: Hosts) -> None:
+    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    discovered = alpha.cache.write({"a": 1}).last_modified
+    agree(alpha, beta, on=bool)
+    assert beta.cache.read().last_modified == discovered
+    assert os.stat(beta.cache.path).st_mtime == pytest.approx(discovered)
+
+
+def test_updates_deletes_and_destroy_reach_every_host(hosts: Hosts) -> None:
+    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    alpha.cache.write({"a": 1, "b": 2})
+    agree(alpha, beta, on=lambda contents: len(contents) == 2)
+    beta.cache.update({"c": 3}, delete=["a"])
+    agree(alpha, beta, on=lambda contents: contents == {"b": 2, "c": 3})
+    from miros.event import Event
+
+    alpha.node.file_chart.post_fifo(Event(signal="CACHE_DESTROY"))
+    agree(alpha, beta, on=lambda contents: contents == {})
+    assert beta.cache.read().expired
+
+
+def test_a_node_without_a_broker_serves_and_takes_writes_and_catches_up(hosts: Hosts, broker: MemoryBroker) -> None:
+    broker.refuse(BrokerUnreachable("nobody there"))
+    alpha, beta = hosts.start("alpha"), hosts.start("beta")
+    alpha.cache.write({"a": 1})
+    beta.cache.write({"b": 1})
+    wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
+    assert not alpha.node.connected
+    broker.refuse(None)
+    agree(alpha, beta, on=lambda contents: contents == {"b": 1})
+
+
+def test_writes_on_both_sides_of_a_cut_are_agreed_on_afterwards(hosts: Hosts, broker: MemoryBroker) -> None:
+    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    alpha.cache.write({"a": 0})
+    agree(alpha, beta, on=lambda contents: contents == {"a": 0})
+    broker.crash()
+    wait_until(lambda: not alpha.node.connected and not beta.node.connected, what="both to notice")
+    alpha.cache.update({"a": 1})
+    beta.cache.update({"b": 2})
+    broker.restart()
+    agree(alpha, beta, on=lambda contents: contents == {"a": 1, "b": 2})
+
+
+def test_a_lost_broadcast_is_repaired_by_the_digests(hosts: Hosts, broker: MemoryBroker) -> None:
+    alpha, beta = (hosts.joined(name, digest_interval_s=0.2) for name in ("alpha", "beta"))
+    broker.drop_next(1)
+    alpha.cache.write({"a": 1})
+    agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+
+
+def test_a_broker_problem_is_told_once_and_named_in_the_status(
+    hosts: Hosts, broker: MemoryBroker, recorder: Any
+) -> None:
+    errors = recorder("CACHE_ERROR")
+    broker.refuse(ExchangeConflict("the exchange is there with another type: delete it"))
+    alpha = hosts.start("alpha")
+    errors.wait_for(lambda events: any(e.payload.reason == "broker" for e in events))
+    assert "another type" in alpha.node.status()["trouble"]
+    alpha.cache.write({"still": "works"})
+    assert alpha.contents == {"still": "works"}
+
+
+def test_a_second_node_on_the_same_file_follows_and_takes_over(hosts: Hosts, broker: MemoryBroker) -> None:
+    first = hosts.joined("alpha")
+    second = hosts.start("alpha")
+    wait_until(lambda: second.node.connected, what="the follower to know that its host is connected")
+    assert [first.node.status()["role"], second.node.status()["role"]] == ["bridge", "follower"]
+    beta = hosts.joined("beta")
+    second.cache.write({"by": "follower"})
+    agree(first, beta, on=lambda contents: contents == {"by": "follower"})
+    first.node.stop()
+    wait_until(lambda: second.node.status()["role"] == "bridge" and second.node.connected, what="the takeover")
+    beta.cache.write({"by": "beta"})
+    agree(second, beta, on=lambda contents: contents == {"by": "beta"})
+
+
+def test_another_key_is_another_fleet_and_says_so(hosts: Hosts, broker: MemoryBroker, tmp_path: Path) -> None:
+    alpha = hosts.joined("alpha")
+    with fleet(tmp_path / "others", broker) as others:
+        stranger = others.start("stranger", answer_timeout_s=0.1)
+        stranger.cache.write({"from": "stranger"})
+        wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic"), what="the refusal")
+    assert alpha.contents == {}
+
+
+def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
+    place = hosts.start("target").node.place
+    link = MemoryLink(broker, place, connection_name="attacker")
+
+    class Deaf:
+        def link_up(self, up: Any) -> None:
+            for body in bodies:
+                link.publish(Publication(body, kind="CACHE"))
+
+        def link_down(self, error: Any) -> None: ...
+
+        def delivered(self, delivery: Any) -> None: ...
+
+    link.start(Deaf())
+    wait_until(lambda: len(broker.messages) >= len(bodies), what="the attack")
+    link.stop()
+
+
+def test_garbage_pickles_and_oversized_bodies_are_counted_and_change_nothing(
+    hosts: Hosts, broker: MemoryBroker
+) -> None:
+    target = hosts.joined("target")
+    target.cache.write({"a": 1})
+    before = target.cache.read().version
+    attack(hosts, broker, b"", b"garbage", pickle.dumps(("10.0.0.1", "x")), b"x" * (25 * 1024 * 1024))
+    counted = target.node.status
+    wait_until(lambda: sum(n for k, n in counted()["counters"].items() if k.startswith("refused")) >= 4, what="counts")
+    assert counted()["counters"]["refused_too_large"] == 1
+    assert target.cache.read().version == before
+    beta = hosts.joined("beta")
+    agree(target, beta, on=lambda contents: contents == {"a": 1})
+
+
+@pytest.mark.parametrize(("scope", "document"), [("other", "cache.json"), ("fleet", "other.json")])
+def test_a_message_for_another_document_or_scope_is_refused(
+    hosts: Hosts, broker: MemoryBroker, scope: str, document: str
+) -> None:
+    target = hosts.joined("target")
+    ring = KeyRing.from_keys([hosts.key])
+    gate = Gate(lambda: ring, scope=scope, document=document, node="beta", host="beta")
+    attack(hosts, broker, gate.seal("CACHE", {"a": 1}).body)
+    wait_until(lambda: target.node.status()["counters"].get("refused_wrong_place"), what="the refusal")
+    assert target.contents == {}
+
+
+def test_a_node_without_a_key_refuses_to_start_and_names_the_command(tmp_path: Path) -> None:
+    settings = Settings(file=str(tmp_path / "c.json"), keys_file=str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="key new"):
+        CacheNode(settings=settings)
+
+
+def test_asking_the_fleet_from_outside(hosts: Hosts, broker: MemoryBroker) -> None:
+    for name in ("alpha", "beta"):
+        hosts.joined(name)
+    hosts.start("gamma").cache.write({"a": 1})
+    settings = hosts.settings("alpha")
+
+    def link(_settings: Settings, place: Any) -> MemoryLink:
+        return MemoryLink(broker, place)
+
+    with FleetClient(settings, link_factory=link) as client:
+        wait_until(lambda: (found := client.read()) and found.contents == {"a": 1}, what="the document")
+        statuses = client.statuses()
+    assert [status["node"].rsplit("-", 1)[0] for status in statuses] == ["alpha", "beta", "gamma"]
+    assert hosts.key not in json.dumps(statuses)
+
+
+def test_nobody_to_ask_is_no_document(hosts: Hosts, broker: MemoryBroker) -> None:
+    def link(_settings: Settings, place: Any) -> MemoryLink:
+        return MemoryLink(broker, place)
+
+    with FleetClient(hosts.settings("alpha"), link_factory=link) as client:
+        assert client.read(timeout_s=0.5) is None
+        assert client.statuses(timeout_s=0.2) == []
+
+
+def test_the_states_show_in_the_trace(hosts: Hosts) -> None:
+    trace = hosts.joined("alpha").node.trace()
+    for step in ("top->following", "following->unlinked", "unlinked->joining", "joining->in_sync"):
+        assert step in trace
+
+
+def test_secrets_are_in_no_status_and_no_repr(hosts: Hosts) -> None:
+    node = hosts.joined("alpha").node
+    shown = f"{node.status()} {node.settings!r} {node!r}"
+    assert hosts.key not in shown

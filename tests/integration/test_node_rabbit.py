@@ -1,0 +1,133 @@
+"""The node on real RabbitMQ, with real processes and real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.client import Cache
+from miros_cache_net.testing import RabbitServer, wait_until
+from tests.hosts import Hosts, agree, fleet
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "networked_statechart.py"
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
+    with fleet(tmp_path, rabbit_server.url) as made:
+        yield made
+
+
+class Program:
+    """The example as a process of its own; what it printed is in a file."""
+
+    def __init__(self, hosts: Hosts, name: str, *arguments: str) -> None:
+        settings = hosts.settings(name)
+        self.cache = Cache(settings.file)
+        self._output = settings.file.parent / "output"
+        environment = {
+            **os.environ,
+            "MIROS_CACHE_KEYS": hosts.key,
+            "MIROS_CACHE_AMQP_URL": str(hosts._broker),
+            "MIROS_CACHE_NODE_NAME": name,
+            "MIROS_CACHE_ANSWER_TIMEOUT_S": "1",
+        }
+        with open(self._output, "ab") as output:
+            command = [sys.executable, str(EXAMPLE), "--file", str(settings.file), *arguments]
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def said(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._output.read_text().splitlines() if line.startswith("{")]
+
+    def wait_for(self, **wanted: Any) -> dict[str, Any]:
+        def seen() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self._output.read_text()
+            return next((line for line in self.said() if wanted.items() <= line.items()), None)
+
+        return wait_until(seen, timeout_s=30, what=f"{wanted} in {self._output.read_text()!r}")
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+
+@pytest.fixture
+def run(hosts: Hosts) -> Iterator[Any]:
+    programs: list[Program] = []
+
+    def start(name: str, *arguments: str) -> Program:
+        programs.append(Program(hosts, name, *arguments))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        if program.process.poll() is None:
+            program.process.kill()
+            program.process.wait()
+
+
+def test_a_write_published_in_one_process_arrives_as_cache_in_another(run: Any) -> None:
+    beta = run("beta")
+    beta.wait_for(connected=True)
+    alpha = run("alpha", "--write", '{"addresses": ["10.0.0.7"]}')
+    arrived = beta.wait_for(contents={"addresses": ["10.0.0.7"]})
+    assert arrived["from"].startswith("alpha-")
+    assert not arrived["expired"]
+    assert [alpha.end(), beta.end()] == [0, 0]
+
+
+def test_a_killed_bridge_is_replaced_by_another_process_of_its_host(run: Any, rabbit_server: RabbitServer) -> None:
+    beta = run("beta")
+    beta.wait_for(connected=True)
+    first = run("alpha")
+    first.wait_for(connected=True)
+    second = run("alpha")
+    before = rabbit_server.connection_count()
+    second.cache.write({"by": "a follower"})
+    beta.wait_for(contents={"by": "a follower"})
+    assert rabbit_server.connection_count() == before == 4
+    first.end(signal.SIGKILL)
+    second.cache.write({"by": "its successor"})
+    beta.wait_for(contents={"by": "its successor"})
+
+
+def test_nodes_agree_again_after_the_broker_was_killed_and_started(
+    tmp_path: Path,
+) -> None:
+    with RabbitServer() as rabbit, fleet(tmp_path, rabbit.url) as hosts:
+        alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
+        alpha.cache.write({"n": 0})
+        agree(alpha, beta, gamma, on=lambda contents: contents == {"n": 0})
+        rabbit.kill()
+        alpha.cache.update({"a": 1})
+        beta.cache.update({"b": 2})
+        wait_until(lambda: not gamma.node.connected, what="gamma to notice")
+        gamma.cache.update({"c": 3})
+        rabbit.restart()
+        agree(alpha, beta, gamma, on=lambda contents: contents == {"n": 0, "a": 1, "b": 2, "c": 3}, timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://guest:wrong@127.0.0.1:{port}", "refused"),
+        ("amqp://guest:guest@127.0.0.1:{port}/nowhere", "nowhere"),
+        ("amqp://guest:guest@127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_a_wrong_broker_setting_is_named_without_the_password(
+    hosts: Hosts, rabbit_server: RabbitServer, url: str, says: str
+) -> None:
+    alpha = hosts.start("alpha", amqp_urls=url.format(port=rabbit_server.port))
+    trouble = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
+    assert says in trouble
+    assert "wrong" not in trouble.replace("wrong user", "")
+    alpha.cache.write({"still": "works"})
