@@ -89,10 +89,20 @@ class AMQPConsumerCheckPayload(NamedTuple):
 
 
 class RecceCompletePayload(NamedTuple):
-    """What `LAN_RECCE_COMPLETE` carries: addresses with a compatible consumer, and one's own."""
+    """What `LAN_RECCE_COMPLETE` carries.
+
+    other_addresses  the candidates with a compatible consumer, as they were named, in the order of the candidates
+    my_address       the address that this machine goes out with
+    checks           the verdict on every candidate, in the order in which they came
+    request          payload of the `RECCE_LAN` that asked
+    failed           why no candidate could be tried at all, "" if they were
+    """
 
     other_addresses: list[str]
     my_address: str
+    checks: tuple[AMQPConsumerCheckPayload, ...] = ()
+    request: Any = None
+    failed: str = ""
 
 
 class ConnectionDiscoveryPayload(NamedTuple):

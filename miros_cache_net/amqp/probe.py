@@ -12,10 +12,11 @@ import weakref
 from typing import Final
 
 from miros_cache_net import limits
+from miros_cache_net.amqp.probing.target import target_for
 from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.amqp.probing.worker import Done, Job, Worker
 
-__all__ = ["ProbeHandle", "ProbeResult", "ProbeTarget", "Prober", "Verdict", "shared_prober"]
+__all__ = ["ProbeHandle", "ProbeResult", "ProbeTarget", "Prober", "Verdict", "shared_prober", "target_for"]
 
 
 class ProbeHandle:

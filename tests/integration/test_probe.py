@@ -16,7 +16,6 @@ import pytest
 
 from miros_cache_net.amqp.probe import Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.amqp.probing.handshake import Greeting
-from miros_cache_net.amqp.probing.trust import trusted
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
 from tests.fake_servers import FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
@@ -270,26 +269,6 @@ def test_trust_is_judged_by_the_address_that_a_name_leads_to(prober: Prober) -> 
     with FakeServer(generous_rabbit) as server:
         assert ask(prober, target(server.port, host="localhost", networks=ELSEWHERE)).verdict is Verdict.NOT_TRUSTED
         assert ask(prober, target(server.port, host="localhost")).verdict is Verdict.OK
-
-
-@pytest.mark.parametrize(
-    ("address", "is_trusted"),
-    [
-        ("127.0.0.1", True),
-        ("127.255.0.9", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("::ffff:10.0.0.1", False),
-        ("10.0.0.1", False),
-        ("0.0.0.0", False),
-        ("fe80::1%eth0", False),
-        ("localhost", False),
-        ("", False),
-    ],
-)
-def test_loopback_alone_is_trusted_by_default(address: str, is_trusted: bool) -> None:
-    assert trusted(address) is is_trusted
-    assert trusted(address, ()) is False
 
 
 def test_no_text_form_and_no_log_shows_the_password(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,8 +12,8 @@ from miros_cache_net.amqp.probing.dial import dial
 from miros_cache_net.amqp.probing.handshake import Closed, Garbled, Handshake, TLSOnly
 from miros_cache_net.amqp.probing.progress import Concluded, Progress
 from miros_cache_net.amqp.probing.resolve import Resolver
-from miros_cache_net.amqp.probing.trust import trusted
 from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.peers import trusted
 
 _T = TypeVar("_T")
 

@@ -1,0 +1,169 @@
+"""`LanRecceChart`: which of many addresses have a compatible consumer?  It decides when; `ScoutParty` does what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from miros.event import Event, return_status
+
+from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.scout_party import ScoutParty
+from miros_cache_net.errors import Reason
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE, RECCE_LAN, event
+from miros_cache_net.lan.own_address import working_address
+from miros_cache_net.payloads import RecceCompletePayload
+from miros_cache_net.settings import Settings
+
+HANDLED: Final = int(return_status.HANDLED)
+
+
+class LanRecceChart(Chart):
+    """Scouts a set of candidate addresses, all at once; starts itself, and waits to be asked.
+
+    Subscribes to ``RECCE_LAN``; posted to it directly, it works the same.  Publishes ``AMQP_CONSUMER_CHECK`` for
+    each candidate as soon as its verdict is known, then ``LAN_RECCE_COMPLETE`` with `RecceCompletePayload`, once
+    for each ``RECCE_LAN``.  One that comes while another runs is deferred.  Stopped in mid-flight it
+    publishes neither.
+
+    candidates   called at each recce, in the chart's thread; gives ``host`` or ``host:port``.  If it raises, the recce
+                 completes as `failed` and ``CACHE_ERROR`` says why
+    settings     None: `Settings()` from the environment
+    prober       None: the process's own
+
+    Raises `SettingsError` where a setting is malformed.
+    """
+
+    def __init__(
+        self,
+        routing_key: str,
+        exchange_name: str,
+        live_trace: bool | None = None,
+        live_spy: bool | None = None,
+        *,
+        candidates: Callable[[], Iterable[str]],
+        settings: Settings | None = None,
+        prober: Prober | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        super().__init__("lan_recce_chart", live_trace=live_trace, live_spy=live_spy)
+        self.routing_key, self.exchange_name = routing_key, exchange_name
+        self._candidates = candidates
+        self._prober = prober or shared_prober()
+        self._party: ScoutParty | None = None
+        self._request: Any = None
+        self._rounds = 0
+        self._build_states()
+        self.subscribe(RECCE_LAN)
+        self.start_at("private_search")
+
+    def _build_states(self) -> None:
+        self.private_search = self.state("private_search", RECCE_LAN=self.private_search_RECCE_LAN)
+        self.lan_recce = self.state(
+            "lan_recce",
+            parent="private_search",
+            INIT_SIGNAL=self.lan_recce_INIT,
+            EXIT_SIGNAL=self.lan_recce_EXIT,
+            RECCE_LAN=self.lan_recce_RECCE_LAN,
+            ip_addresses_found=self.lan_recce_ip_addresses_found,
+            no_ip_addresses=self.lan_recce_no_ip_addresses,
+        )
+        self.identify_all_ip_addresses = self.state(
+            "identify_all_ip_addresses", parent="lan_recce", ENTRY_SIGNAL=self.identify_all_ip_addresses_ENTRY
+        )
+        self.recce_rabbit_consumers = self.state(
+            "recce_rabbit_consumers",
+            parent="lan_recce",
+            ENTRY_SIGNAL=self.recce_rabbit_consumers_ENTRY,
+            address_scouted=self.recce_rabbit_consumers_address_scouted,
+            lan_recce_complete=self.recce_rabbit_consumers_lan_recce_complete,
+        )
+
+    def stop(self) -> None:
+        """End the thread and call back the scouts."""
+        super().stop()
+        self._cancel_party()
+
+    # --- states ---------------------------------------------------------------------------------------
+
+    def private_search_RECCE_LAN(self, e: Event) -> int:
+        self._request = e.payload
+        return self.trans(self.lan_recce)
+
+    def lan_recce_INIT(self, e: Event) -> int:
+        return self.trans(self.identify_all_ip_addresses)
+
+    def lan_recce_RECCE_LAN(self, e: Event) -> int:
+        self.defer(e)
+        return HANDLED
+
+    def lan_recce_EXIT(self, e: Event) -> int:
+        self._cancel_party()
+        self.recall()
+        return HANDLED
+
+    def lan_recce_ip_addresses_found(self, e: Event) -> int:
+        self._rounds += 1
+        answer = partial(self._answer, self._rounds)
+        self._party = ScoutParty(e.payload, self.routing_key, self.exchange_name, self.settings, self._prober, answer)
+        return self.trans(self.recce_rabbit_consumers)
+
+    def lan_recce_no_ip_addresses(self, e: Event) -> int:
+        self._complete(failed=e.payload)
+        return self.trans(self.private_search)
+
+    def identify_all_ip_addresses_ENTRY(self, e: Event) -> int:
+        try:
+            found = [str(candidate) for candidate in self._candidates()]
+        except Exception as error:
+            message = f"the candidates for a recce could not be had: {type(error).__name__}: {error}"
+            self.report(Reason.HANDLER, message, exc=error)
+            self.post_lifo(event("no_ip_addresses", message))
+        else:
+            self.post_lifo(event("ip_addresses_found", found))
+        return HANDLED
+
+    def recce_rabbit_consumers_ENTRY(self, e: Event) -> int:
+        self._go_on()
+        return HANDLED
+
+    def recce_rabbit_consumers_address_scouted(self, e: Event) -> int:
+        recce_round, peer, result = e.payload
+        if recce_round == self._rounds and self._party is not None:
+            self.publish(event(AMQP_CONSUMER_CHECK, self._party.answered(peer, result)))
+            self._go_on()
+        return HANDLED
+
+    def recce_rabbit_consumers_lan_recce_complete(self, e: Event) -> int:
+        self._complete()
+        return self.trans(self.private_search)
+
+    # --- what the handlers share ------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        if self._party is not None:
+            self._party.go_on()
+            if self._party.complete:
+                self.post_lifo(event("lan_recce_complete"))
+
+    def _answer(self, recce_round: int, peer: str, result: ProbeResult) -> None:
+        # in front, since what is posted so is never refused
+        self.post_lifo(event("address_scouted", (recce_round, peer, result)))
+
+    def _complete(self, failed: str = "") -> None:
+        party = self._party
+        payload = RecceCompletePayload(
+            other_addresses=party.found if party else [],
+            my_address=working_address(),
+            checks=tuple(party.checks.values()) if party else (),
+            request=self._request,
+            failed=failed,
+        )
+        self.publish(event(LAN_RECCE_COMPLETE, payload))
+
+    def _cancel_party(self) -> None:
+        party, self._party = self._party, None
+        if party is not None:
+            party.cancel()

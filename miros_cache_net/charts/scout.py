@@ -1,0 +1,181 @@
+"""`ProducerScoutChart`: is there a compatible consumer at this address?  It decides when; `amqp.probe` does what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from miros.event import Event, return_status
+
+from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.errors import PayloadError
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
+from miros_cache_net.payloads import AMQPConsumerCheckPayload
+from miros_cache_net.settings import Settings
+
+HANDLED: Final = int(return_status.HANDLED)
+
+
+class ProducerScoutChart(Chart):
+    """Searches one address for a RabbitMQ with the exchange; starts itself.
+
+    Publishes ``AMQP_CONSUMER_CHECK`` with `AMQPConsumerCheckPayload`, once for each search.  Posted
+    ``REFACTOR_SEARCH``, it searches again; the payload (None, a mapping or a named tuple) may bring another
+    `ip_address`, `routing_key`, `exchange_name` or `port`.  A search that is overtaken so, or stopped, publishes
+    nothing.  A search takes at most the settings' `scout_timeout_s`, plus the wait for its turn among the
+    process's scouts.
+
+    ip_address    ``host`` or ``host:port``
+    routing_key   goes into the payload; nothing is ever published at the peer
+    settings      None: `Settings()` from the environment.  Who logs in, TLS, vhost: `miros_cache_net.peers.peer_broker`
+    prober        None: the process's own
+    port          None: as in `ip_address`, else as in the settings
+
+    Raises `SettingsError` where a setting is malformed.
+    """
+
+    def __init__(
+        self,
+        ip_address: str,
+        routing_key: str,
+        exchange_name: str,
+        live_trace: bool | None = None,
+        live_spy: bool | None = None,
+        *,
+        settings: Settings | None = None,
+        prober: Prober | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        super().__init__(ip_address, live_trace=live_trace, live_spy=live_spy)
+        self.ip_address, self.routing_key, self.exchange_name, self.port = ip_address, routing_key, exchange_name, port
+        self._prober = prober or shared_prober()
+        self._probe: ProbeHandle | None = None
+        self._searches = 0
+        self._result: AMQPConsumerCheckPayload | None = None
+        self._build_states()
+        self.start_at("search")
+
+    def _build_states(self) -> None:
+        self.search = self.state("search", INIT_SIGNAL=self.search_INIT, REFACTOR_SEARCH=self.search_REFACTOR_SEARCH)
+        self.producer_thread_engaged = self.state(
+            "producer_thread_engaged",
+            parent="search",
+            ENTRY_SIGNAL=self.producer_thread_engaged_ENTRY,
+            INIT_SIGNAL=self.producer_thread_engaged_INIT,
+            EXIT_SIGNAL=self.producer_thread_engaged_EXIT,
+            consumer_test_complete=self.producer_thread_engaged_consumer_test_complete,
+        )
+        self.producer_post_and_wait = self.state(
+            "producer_post_and_wait",
+            parent="producer_thread_engaged",
+            ENTRY_SIGNAL=self.producer_post_and_wait_ENTRY,
+        )
+        self.amqp_consumer_server_found = self.state(
+            "amqp_consumer_server_found", parent="search", ENTRY_SIGNAL=self.amqp_consumer_server_found_ENTRY
+        )
+        self.no_amqp_consumer_server_found = self.state(
+            "no_amqp_consumer_server_found", parent="search", ENTRY_SIGNAL=self.no_amqp_consumer_server_found_ENTRY
+        )
+
+    def stop(self) -> None:
+        """End the thread and a search under way; that one publishes nothing."""
+        super().stop()
+        self._cancel_probe()
+
+    # --- states ---------------------------------------------------------------------------------------
+
+    def search_INIT(self, e: Event) -> int:
+        return self.trans(self.producer_thread_engaged)
+
+    def search_REFACTOR_SEARCH(self, e: Event) -> int:
+        try:
+            self._take_parameters(e.payload)
+        except PayloadError as error:
+            self.report(error.reason, str(error))
+            return HANDLED
+        return self.trans(self.search)
+
+    def producer_thread_engaged_ENTRY(self, e: Event) -> int:
+        self._searches += 1
+        return HANDLED
+
+    def producer_thread_engaged_INIT(self, e: Event) -> int:
+        return self.trans(self.producer_post_and_wait)
+
+    def producer_thread_engaged_EXIT(self, e: Event) -> int:
+        self._cancel_probe()
+        return HANDLED
+
+    def producer_thread_engaged_consumer_test_complete(self, e: Event) -> int:
+        search, result = e.payload
+        if search != self._searches:
+            return HANDLED  # of a search that was overtaken
+        self._result = result
+        return self.trans(self.amqp_consumer_server_found if result.result else self.no_amqp_consumer_server_found)
+
+    def producer_post_and_wait_ENTRY(self, e: Event) -> int:
+        search, asked = self._searches, (self.ip_address, self.routing_key, self.exchange_name)
+
+        def done(result: ProbeResult) -> None:
+            # in front, since what is posted so is never refused
+            self.post_lifo(event("consumer_test_complete", (search, check_of(result, *asked))))
+
+        try:
+            target = target_for(self.settings, self.ip_address, self.exchange_name, self.port)
+        except ValueError as error:
+            done(ProbeResult(self.ip_address, self.port or 0, Verdict.UNRESOLVABLE, str(error)))
+        else:
+            self._probe = self._prober.probe(target, done)
+        return HANDLED
+
+    def amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
+        self.publish(event(AMQP_CONSUMER_CHECK, self._result))
+        return HANDLED
+
+    def no_amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
+        self.publish(event(AMQP_CONSUMER_CHECK, self._result))
+        return HANDLED
+
+    # --- what the handlers share ------------------------------------------------------------------------
+
+    def _cancel_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.cancel()
+
+    def _take_parameters(self, payload: Any) -> None:
+        fields = payload._asdict() if hasattr(payload, "_asdict") else payload
+        if fields is None:
+            return
+        if not isinstance(fields, Mapping):
+            raise PayloadError(f"REFACTOR_SEARCH wants a mapping or a named tuple, not {type(payload).__name__}")
+        for name in ("ip_address", "routing_key", "exchange_name"):
+            if not isinstance(fields.get(name, ""), str):
+                raise PayloadError(f"REFACTOR_SEARCH: {name} must be text")
+        if not isinstance(fields.get("port"), int | None):
+            raise PayloadError("REFACTOR_SEARCH: port must be a number")
+        self.ip_address = fields.get("ip_address", self.ip_address)
+        self.routing_key = fields.get("routing_key", self.routing_key)
+        self.exchange_name = fields.get("exchange_name", self.exchange_name)
+        self.port = fields.get("port", self.port)
+
+
+def check_of(result: ProbeResult, ip_address: str, routing_key: str, exchange_name: str) -> AMQPConsumerCheckPayload:
+    """A probe's result as the payload of `AMQP_CONSUMER_CHECK`; the three others as they were asked."""
+    return AMQPConsumerCheckPayload(
+        ip_address=ip_address,
+        result=result.ok,
+        routing_key=routing_key,
+        exchange_name=exchange_name,
+        reason=result.verdict.value,
+        detail=result.detail,
+        round_trip_s=result.round_trip_s,
+        port=result.port,
+    )
+
+
+#: Its names in the field.
+ProduceScoutChart = ProducerScoutChart
+RabbitConsumerScoutChart = ProducerScoutChart

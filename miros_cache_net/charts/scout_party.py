@@ -1,0 +1,78 @@
+"""Scouts for many addresses at once, without a thread each: what `LanRecceChart` does, while it decides when."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.charts.scout import check_of
+from miros_cache_net.payloads import AMQPConsumerCheckPayload
+from miros_cache_net.settings import Settings
+
+#: Called on the prober's thread with a peer and its result; hands both to `ScoutParty.answered` on its owner's.
+Answer = Callable[[str, ProbeResult], None]
+
+
+class ScoutParty:
+    """One round of scouts, for the use of one thread.
+
+    peers   ``host`` or ``host:port``; doubles count once
+
+    At most `limits.SCOUTS_AT_ONCE` are on their way at a time, so that the results waiting for the owner
+    are bounded too.
+    """
+
+    def __init__(
+        self,
+        peers: Iterable[str],
+        routing_key: str,
+        exchange_name: str,
+        settings: Settings,
+        prober: Prober,
+        answer: Answer,
+    ) -> None:
+        self.peers = tuple(dict.fromkeys(peers))
+        self.checks: dict[str, AMQPConsumerCheckPayload] = {}
+        self._routing_key, self._exchange_name = routing_key, exchange_name
+        self._settings, self._prober, self._answer = settings, prober, answer
+        self._waiting = deque(self.peers)
+        self._under_way: dict[str, ProbeHandle | None] = {}
+
+    @property
+    def complete(self) -> bool:
+        return len(self.checks) == len(self.peers)
+
+    @property
+    def found(self) -> list[str]:
+        """The peers with a compatible consumer, in the order in which they were given."""
+        return [peer for peer in self.peers if peer in self.checks and self.checks[peer].result]
+
+    def go_on(self) -> None:
+        """Send out as many as may go."""
+        while self._waiting and len(self._under_way) < limits.SCOUTS_AT_ONCE:
+            self._send(self._waiting.popleft())
+
+    def answered(self, peer: str, result: ProbeResult) -> AMQPConsumerCheckPayload:
+        """One is back: its verdict, for `AMQP_CONSUMER_CHECK`."""
+        self._under_way.pop(peer, None)
+        check = check_of(result, peer, self._routing_key, self._exchange_name)
+        self.checks[peer] = check
+        return check
+
+    def cancel(self) -> None:
+        """Call them all back; `answer` may still be called for some."""
+        self._waiting.clear()
+        for probe in list(self._under_way.values()):
+            if probe is not None:
+                probe.cancel()
+
+    def _send(self, peer: str) -> None:
+        self._under_way[peer] = None
+        try:
+            target = target_for(self._settings, peer, self._exchange_name)
+        except ValueError as error:
+            self._answer(peer, ProbeResult(peer, 0, Verdict.UNRESOLVABLE, str(error)))
+        else:
+            self._under_way[peer] = self._prober.probe(target, lambda result: self._answer(peer, result))

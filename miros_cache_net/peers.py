@@ -1,0 +1,89 @@
+"""Other machines with a broker: how they are named, how one logs in there, who may be told the password.  Layer 1."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from miros_cache_net.broker_address import BrokerAddress, Secret
+from miros_cache_net.setting_types import LOOPBACK, Network
+
+if TYPE_CHECKING:
+    from miros_cache_net.settings import Settings
+
+_PORTS: Final = range(1, 65536)
+
+
+def trusted(address: str, networks: Iterable[Network] = LOOPBACK) -> bool:
+    """Whether the numeric `address` lies in one of `networks`, so that it may be told the password without TLS.
+
+    A name is never trusted: what it resolves to is for whoever answers DNS to say.  An IPv4 address
+    inside an IPv6 one (``::ffff:10.0.0.1``) is judged as the IPv4 address it is.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
+
+
+def split_peer(peer: str) -> tuple[str, int | None]:
+    """Host and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address; None: no port given.
+
+    Raises `ValueError`, in one line, for anything else.
+    """
+    host, colon, port = peer.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = peer, ""
+    elif not port.isascii() or not port.isdigit() or int(port[:6]) not in _PORTS:
+        raise ValueError(f"{peer[:80]!r} has no port from 1 to 65535 behind its last colon")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or len(host) > 255 or not host.isprintable() or any(c in host for c in " []/@?#\\"):
+        raise ValueError(f"{peer[:80]!r} is no host and no host:port")
+    return host, int(port) if port else None
+
+
+def peer_broker(settings: Settings, peer: str, port: int | None = None) -> BrokerAddress:
+    """The broker at `peer`: one that the settings name, with all that they say of it, or one just like the first.
+
+    A port inside `peer` goes before `port`; neither: the first broker's own.  Raises `ValueError` as `split_peer`.
+    """
+    host, own_port = split_peer(peer)
+    wanted = own_port or port
+    if wanted is not None and wanted not in _PORTS:
+        raise ValueError(f"{wanted} is no port from 1 to 65535")
+    for broker in settings.amqp_urls:
+        if broker.host == host and wanted in (None, broker.port):
+            return broker
+    first = settings.amqp_urls[0]
+    return replace(first, host=host, port=wanted or first.port)
+
+
+def connection_url(settings: Settings, peer: str) -> str:
+    """The URL that a program dials `peer` with; it holds the password only where that may be sent.
+
+    That is: to a broker named in the settings, over verified TLS, or to a numeric address in a trusted network.
+    """
+    broker = peer_broker(settings, peer)
+    verified_tls = broker.tls and settings.tls_verify
+    if broker in settings.amqp_urls or verified_tls or trusted(broker.host, settings.trusted_networks):
+        return _url(broker)
+    return redacted_url(settings, peer)
+
+
+def redacted_url(settings: Settings, peer: str) -> str:
+    """The URL of `peer` without password, for a file or a wire."""
+    return _url(replace(peer_broker(settings, peer), password=Secret()))
+
+
+def _url(broker: BrokerAddress) -> str:
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    password = f":{quote(broker.password.reveal(), safe='')}" if broker.password else ""
+    user = f"{quote(broker.user, safe='')}{password}@" if broker.user else ""
+    return f"{'amqps' if broker.tls else 'amqp'}://{user}{host}:{broker.port}/{quote(broker.vhost, safe='')}"

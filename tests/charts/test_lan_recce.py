@@ -1,0 +1,173 @@
+"""`LanRecceChart`: many addresses scouted at once, one at a time asked for, each asked for answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.errors import Reason
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, LAN_RECCE_COMPLETE, RECCE_LAN, event
+from miros_cache_net.settings import Settings
+from miros_cache_net.testing import free_port, wait_until
+from tests.charts.recorder import Recorder
+from tests.fake_servers import FakeServer, Visit, generous_rabbit, mute
+
+AMPLE_S = 30.0
+Build = Callable[..., LanRecceChart]
+
+
+@pytest.fixture
+def recce(stopping: Callable[[Any], Any]) -> Iterator[Build]:
+    """Builds a recce chart with a prober of its own."""
+    prober = Prober()
+
+    def build(candidates: Callable[[], Iterable[str]], timeout_s: float = AMPLE_S, port: int = 5672) -> LanRecceChart:
+        settings = Settings(rabbit_port=port, scout_timeout_s=timeout_s)
+        chart: LanRecceChart = stopping(
+            LanRecceChart("heya.man", "mesh", candidates=candidates, settings=settings, prober=prober)
+        )
+        return chart
+
+    yield build
+    prober.close()
+
+
+def test_the_good_addresses_are_found_among_the_dead_the_silent_and_the_malformed(
+    recce: Build, recorder: Callable[..., Recorder]
+) -> None:
+    checks, completed = recorder(AMQP_CONSUMER_CHECK), recorder(LAN_RECCE_COMPLETE)
+    with (
+        FakeServer(generous_rabbit, host="127.0.0.5") as one,
+        FakeServer(generous_rabbit, host="127.0.0.6", port=one.port),
+        FakeServer(mute, host="127.0.0.7", port=one.port),
+    ):
+        candidates = ["127.0.0.6", "127.0.0.7", "no-such-host.invalid", "not an address", f"127.0.0.8:{free_port()}"]
+        chart = recce(lambda: [*candidates, "127.0.0.5", "127.0.0.6"], timeout_s=1.0, port=one.port)
+        chart.post_fifo(event(RECCE_LAN, "who asks"))
+        completed.wait_for(1)
+    result = completed.payloads[0]
+    assert result.other_addresses == ["127.0.0.6", "127.0.0.5"]
+    assert result.my_address.count(".") == 3
+    assert (result.request, result.failed) == ("who asks", "")
+    assert {check.ip_address: check.reason for check in result.checks} == {
+        "127.0.0.5": "ok",
+        "127.0.0.6": "ok",
+        "127.0.0.7": "silent",
+        "no-such-host.invalid": "unresolvable",
+        "not an address": "unresolvable",
+        candidates[-1]: "refused",
+    }
+    checks.wait_for(6)
+    assert checks.payloads == list(result.checks)
+    assert {check[2:4] for check in result.checks} == {("heya.man", "mesh")}
+
+
+def test_each_verdict_is_published_before_the_others_are_known(recce: Build, recorder: Callable[..., Recorder]) -> None:
+    checks, completed = recorder(AMQP_CONSUMER_CHECK), recorder(LAN_RECCE_COMPLETE)
+    with FakeServer(mute) as silent:
+        chart = recce(lambda: [f"127.0.0.1:{silent.port}", f"127.0.0.1:{free_port()}"])
+        chart.post_fifo(event(RECCE_LAN))
+        checks.wait_for(1)
+        assert checks.payloads[0].reason == "refused"
+        assert completed.payloads == []
+
+
+def test_more_candidates_than_scouts_at_once_are_all_scouted(
+    recce: Build, recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SCOUTS_AT_ONCE", 4)
+    arrived = threading.Semaphore(0)
+    go_on = threading.Event()
+
+    def talk(visit: Visit) -> None:
+        arrived.release()
+        assert go_on.wait(AMPLE_S)
+        generous_rabbit(visit)
+
+    completed = recorder(LAN_RECCE_COMPLETE)
+    with FakeServer(talk, host="0.0.0.0") as server:
+        chart = recce(lambda: (f"127.0.2.{n}" for n in range(1, 51)), port=server.port)
+        chart.post_fifo(event(RECCE_LAN))
+        for _ in range(4):
+            assert arrived.acquire(timeout=AMPLE_S)
+        assert not arrived.acquire(timeout=0.1), "a fifth one is on its way"
+        go_on.set()
+        completed.wait_for(1)
+    assert len(completed.payloads[0].other_addresses) == 50
+
+
+def test_a_recce_asked_for_while_one_runs_comes_after_it_and_is_answered(
+    recce: Build, recorder: Callable[..., Recorder]
+) -> None:
+    completed = recorder(LAN_RECCE_COMPLETE)
+    go_on = threading.Event()
+
+    def talk(visit: Visit) -> None:
+        assert go_on.wait(AMPLE_S)
+        generous_rabbit(visit)
+
+    with FakeServer(talk) as server:
+        chart = recce(lambda: [f"127.0.0.1:{server.port}"])
+        for n in range(3):
+            chart.post_fifo(event(RECCE_LAN, n))
+        wait_until(lambda: server.visits)
+        wait_until(lambda: len(chart.defer_queue) == 2)
+        assert completed.payloads == []
+        go_on.set()
+        completed.wait_for(3)
+        assert len(server.visits) == 3
+    assert [payload.request for payload in completed.payloads] == [0, 1, 2]
+
+
+def test_a_published_recce_lan_is_heard(recce: Build, recorder: Callable[..., Recorder]) -> None:
+    completed = recorder(LAN_RECCE_COMPLETE)
+    recce(list)
+    completed.publish(event(RECCE_LAN))
+    completed.wait_for(1)
+    assert completed.payloads[0].other_addresses == []
+    assert completed.payloads[0].checks == ()
+
+
+def test_candidates_that_cannot_be_had_fail_the_recce_and_the_next_one_works(
+    recce: Build, recorder: Callable[..., Recorder]
+) -> None:
+    completed, errors = recorder(LAN_RECCE_COMPLETE), recorder(CACHE_ERROR)
+    answers: Iterator[Any] = iter([OSError("planted"), 7, ["127.0.0.1"]])
+
+    def candidates() -> Iterable[str]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        result: Iterable[str] = answer
+        return result
+
+    chart = recce(candidates, port=free_port())
+    for _ in range(3):
+        chart.post_fifo(event(RECCE_LAN))
+    completed.wait_for(3)
+    errors.wait_for(2)
+    assert "planted" in completed.payloads[0].failed
+    assert "TypeError" in completed.payloads[1].failed
+    assert [check.reason for check in completed.payloads[2].checks] == ["refused"]
+    assert {error.reason for error in errors.payloads} == {Reason.HANDLER}
+
+
+def test_stopped_in_mid_flight_it_hangs_up_and_publishes_nothing(
+    recce: Build, recorder: Callable[..., Recorder]
+) -> None:
+    heard = recorder(AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE)
+    with FakeServer(mute) as server:
+        chart = recce(lambda: [f"127.0.0.{n}:{server.port}" for n in (1, 1)])
+        chart.post_fifo(event(RECCE_LAN))
+        wait_until(lambda: server.visits)
+        chart.stop()
+        server.heard()  # waits until it has hung up
+        heard.publish(event(LAN_RECCE_COMPLETE, "the last"))
+        heard.wait_for(1)
+    assert heard.payloads == ["the last"]

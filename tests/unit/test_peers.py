@@ -1,0 +1,123 @@
+"""How a peer is named, who logs in there, and who may be told the password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika
+import pytest
+
+from miros_cache_net.peers import connection_url, peer_broker, redacted_url, split_peer, trusted
+from miros_cache_net.settings import Settings
+
+PASSWORD = "p@ss:w/rd"
+
+
+def settings(*urls: str, **fields: Any) -> Settings:
+    return Settings(amqp_urls=urls, rabbit_user="u ser", rabbit_password=PASSWORD, **fields)
+
+
+@pytest.mark.parametrize(
+    ("peer", "host", "port"),
+    [
+        ("alpha", "alpha", None),
+        ("alpha.lan:5673", "alpha.lan", 5673),
+        ("10.0.0.1", "10.0.0.1", None),
+        ("10.0.0.1:1", "10.0.0.1", 1),
+        ("::1", "::1", None),
+        ("fe80::1%eth0", "fe80::1%eth0", None),
+        ("[::1]", "::1", None),
+        ("[::1]:65535", "::1", 65535),
+    ],
+)
+def test_a_peer_is_a_host_with_or_without_a_port(peer: str, host: str, port: int | None) -> None:
+    assert split_peer(peer) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        "",
+        ":5672",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:5672x",
+        "host:٣",
+        "u@host",
+        "amqp://host",
+        "a b",
+        "[::1",
+        "a\n",
+    ],
+)
+def test_what_is_no_peer_is_refused_in_one_line(peer: str) -> None:
+    with pytest.raises(ValueError, match=r"no host|no port") as caught:
+        split_peer(peer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_peer_is_like_the_first_broker_but_for_its_address() -> None:
+    broker = peer_broker(settings("amqps://bob:pw@broker:5999/v"), "10.0.0.9")
+    assert (broker.host, broker.port, broker.vhost, broker.user, broker.tls) == ("10.0.0.9", 5999, "v", "bob", True)
+    assert broker.password.reveal() == "pw"
+
+
+def test_a_port_with_the_address_goes_before_the_one_beside_it() -> None:
+    one = settings("amqp://broker:5999")
+    assert peer_broker(one, "h:7", 8).port == 7
+    assert peer_broker(one, "h", 8).port == 8
+    with pytest.raises(ValueError, match="port"):
+        peer_broker(one, "h", 65536)
+
+
+def test_a_broker_that_the_settings_name_is_taken_with_its_own_login() -> None:
+    two = settings("amqp://a:1@first", "amqps://b:2@second:5999/v")
+    assert peer_broker(two, "second") == two.amqp_urls[1]
+    assert peer_broker(two, "second:5999") == two.amqp_urls[1]
+    assert peer_broker(two, "second:5998").user == "a"
+
+
+def test_an_address_outside_the_trusted_networks_gets_a_url_without_password() -> None:
+    one = settings("amqp://broker", trusted_networks="10.1.0.0/16")
+    assert connection_url(one, "10.2.0.1") == "amqp://u%20ser@10.2.0.1:5672/%2F"
+    assert connection_url(one, "10.1.0.1") == "amqp://u%20ser:p%40ss%3Aw%2Frd@10.1.0.1:5672/%2F"
+    # a name is whatever DNS says it is
+    assert PASSWORD not in connection_url(one, "stranger") and "p%40" not in connection_url(one, "stranger")
+    assert "p%40" not in redacted_url(one, "10.1.0.1")
+
+
+def test_a_broker_named_in_the_settings_gets_its_password_wherever_it_is() -> None:
+    assert connection_url(settings("amqp://b:2@192.0.2.1/v"), "192.0.2.1") == "amqp://b:2@192.0.2.1:5672/v"
+
+
+def test_verified_tls_earns_the_password_anywhere_and_unverified_tls_does_not() -> None:
+    assert ":2@" in connection_url(settings("amqps://b:2@broker"), "192.0.2.1")
+    assert ":2@" not in connection_url(settings("amqps://b:2@broker", tls_verify=False), "192.0.2.1")
+
+
+def test_pika_reads_the_url_as_it_was_meant() -> None:
+    url = connection_url(settings("amqp://broker/a%2Fb", trusted_networks="::/0"), "[fd00::1]:5999")
+    parameters = pika.URLParameters(url)
+    assert (parameters.host, parameters.port, parameters.virtual_host) == ("fd00::1", 5999, "a/b")
+    assert (parameters.credentials.username, parameters.credentials.password) == ("u ser", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_trusted"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("fe80::1%eth0", False),
+        ("localhost", False),
+        ("", False),
+    ],
+)
+def test_loopback_alone_is_trusted_by_default(address: str, is_trusted: bool) -> None:
+    assert trusted(address) is is_trusted
+    assert trusted(address, ()) is False
