@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 
@@ -43,8 +44,8 @@ class Refusals:
     def _silent_until_now(self, reason: str) -> int | None:
         """How many were counted in silence since the last line; None while silence goes on."""
         now_s, count = self._clock.monotonic_s(), self._counts[reason]
-        said_s, said_count = self._said.get(reason, (-limits.REFUSAL_LOG_S, 0))
-        if reason in self._said and now_s - said_s < limits.REFUSAL_LOG_S:
+        said_s, said_count = self._said.get(reason, (-math.inf, 0))
+        if now_s - said_s < limits.REFUSAL_LOG_S:
             return None
         self._said[reason] = (now_s, count)
         return count - said_count - 1

@@ -304,6 +304,25 @@ def test_a_file_gone_bad_is_reported_once_and_the_last_good_ring_stays(
     assert ring.trouble is None
 
 
+@pytest.mark.usefixtures("old_files")
+def test_a_bad_file_is_not_read_again_until_it_changes_and_the_same_trouble_is_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring.new_key(path)
+    ring = RingFile(path)
+    path.write_bytes(b"almost a key")
+    ring()
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "read_private", lambda _path: pytest.fail("read again"))
+        ring()
+    path.write_bytes(b"almost a key, but another one")
+    ring()
+    assert len(caplog.records) == 1
+    path.write_bytes(b"# none")
+    ring()
+    assert len(caplog.records) == 2
+
+
 def test_a_file_caught_while_it_is_being_written_is_no_trouble(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = keyring.new_key(path)
     text = path.read_bytes()
