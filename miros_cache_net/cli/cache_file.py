@@ -1,0 +1,110 @@
+"""Which cache file a command is about, and the file's errors in words that help at a shell."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
+from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.store.file_store import FILE_VARIABLE, cache_path
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def file_option(command: _Command) -> _Command:
+    """The option ``--file``, the same for every command that has one."""
+    return click.option(
+        "--file",
+        "file_path",
+        metavar="PATH",
+        help=f"The cache file.  Without it: ${FILE_VARIABLE}, the setting `file`, or .miros_rabbitmq_cache.json here.",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """The option ``--json``, the same for every command that prints data."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def chosen_path(given: str | None) -> Path:
+    """The absolute path of the cache file: `given`, else as the settings say.
+
+    Raises `SettingsError`, and `FileRefused` for a directory.
+    """
+    if given == "":
+        raise SettingsError("--file is empty; name the cache file")
+    if given is None and not os.environ.get(FILE_VARIABLE) and _settings_files():
+        # costs 0.2 s, so only where there is something to find
+        from miros_cache_net.settings import Settings
+
+        given = str(Settings.load().file)
+    try:
+        path = cache_path(given)
+    except (RuntimeError, OSError) as error:
+        raise SettingsError(f"{given or os.environ.get(FILE_VARIABLE)}: no usable path: {error}") from None
+    if path.is_dir():
+        raise FileRefused(f"{path}: it is a directory; name a file in it")
+    return path
+
+
+@contextlib.contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Adds to the errors of the block what a person at a shell wants to know."""
+    try:
+        yield
+    except PermissionRefused as error:
+        raise PermissionRefused(f"{error} ({_who_may(path)})") from error
+    except DocumentError as error:
+        raise StoreError(
+            f"{path}: no document in it: {error}; the next write sets it aside under a new name"
+        ) from error
+
+
+def payload_json(payload: CacheReadPayload) -> dict[str, Any]:
+    """What ``--json`` prints of a document: every field of `CacheReadPayload` by its name."""
+    return payload._asdict()
+
+
+def count_text(number: int, what: str) -> str:
+    """``1 key``, ``2 keys``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _settings_files() -> bool:
+    """Whether any file is there that could name the cache file; the same places as `setting_sources`."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(base) if os.path.isabs(base) else Path("~/.config").expanduser()
+    places = (Path(".env"), Path("miros-cache-net.toml"), config / "miros-cache-net" / "config.toml")
+    return bool(os.environ.get("MIROS_CACHE_CONFIG")) or any(place.exists() for place in places)
+
+
+def _who_may(path: Path) -> str:
+    """Who owns the file, or the directory if there is none, and who asks."""
+    place = path if os.path.lexists(path) else path.parent
+    try:
+        status = place.stat()
+    except OSError:
+        return f"you are {_user(os.geteuid())}"
+    owner = f"{_user(status.st_uid)}:{_group(status.st_gid)}"
+    return f"{place.name or place} is {stat.filemode(status.st_mode)} {owner}, you are {_user(os.geteuid())}"
+
+
+def _user(number: int) -> str:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(number).pw_name
+    return str(number)
+
+
+def _group(number: int) -> str:
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(number).gr_name
+    return str(number)

@@ -1,0 +1,62 @@
+"""The command's root: what there is, and where each command lives."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from miros_cache_net.cli.exits import PROGRAM, Exit
+from miros_cache_net.cli.lazy import LazyCommand, LazyGroup
+
+_HERE: Final = "miros_cache_net.cli."
+#: In the order in which people meet them.  A command's `summary` is the first line of its help; a test compares.
+SECTIONS: Final = {
+    "The cache file of this machine": (
+        LazyCommand("read", _HERE + "read", "Print the document."),
+        LazyCommand("write", _HERE + "write", "Replace the document with a JSON object."),
+        LazyCommand("update", _HERE + "update", "Change single keys of the document."),
+        LazyCommand("watch", _HERE + "watch", "Print the document's changes as they happen."),
+    ),
+}
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            version = metadata.version(PROGRAM)
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        click.echo(f"{PROGRAM} {version}")
+        ctx.exit()
+    return wanted
+
+
+@click.group(
+    PROGRAM,
+    cls=LazyGroup,
+    sections=SECTIONS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 done, 1 the answer is no, 2 wrong usage, input or settings, 3 the file, the broker or the "
+        "fleet cannot be reached, 130 interrupted (143 by SIGTERM)."
+    ),
+)
+@click.option("--version", is_flag=True, help="Show the version and exit.", is_eager=True, callback=_show_version)
+@click.pass_context
+def root(ctx: click.Context, version: bool) -> int:
+    """One machine pays for a slow discovery; every other one has its result at once.
+
+    \b
+    Start here:
+      miros-cache-net doctor                       what is missing, and how to mend it
+      echo '{"a": 1}' | miros-cache-net write      put a document into the cache
+      miros-cache-net read                         see it, and how old it is
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        return Exit.USAGE
+    return Exit.DONE

@@ -1,0 +1,109 @@
+"""`miros-cache-net watch`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import click
+
+from miros_cache_net.cli.cache_file import chosen_path, file_errors, file_option, json_option, payload_json
+from miros_cache_net.cli.describe import age_line
+from miros_cache_net.cli.exits import Exit, printable, say
+from miros_cache_net.cli.output import print_json
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import DirectoryMissing, StoreError
+from miros_cache_net.payloads import CacheReadPayload
+
+#: Python sees a signal that comes in the very instant before a wait only after the wait: so none is endless.
+_SIGNALS_SEEN_S: Final = 1.0
+
+
+@click.command("watch")
+@file_option
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N changes.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="S", help="End after S seconds.")
+@json_option
+def command(file_path: str | None, count: int | None, timeout_s: float | None, as_json: bool) -> int:
+    """Print the document's changes as they happen.
+
+    One line a change, whoever made it, until Ctrl-C; with --json one object a line, as `read --json` prints it.
+    Changes that follow each other within milliseconds may show as one: the last.
+    The exit code is 1 if --timeout passes before --count changes (without --count: before any).
+
+    \b
+    Examples:
+      miros-cache-net watch
+      miros-cache-net watch --count 1 --timeout 60 > /dev/null && echo "it has changed"
+      miros-cache-net watch --json | jq --unbuffered .dict.hosts
+    """
+    path = chosen_path(file_path)
+    if not path.parent.is_dir():
+        raise DirectoryMissing(f"{path}: its directory does not exist; create it")
+    seen = 0
+    with Cache(path) as cache:
+        for before, payload in _changes(cache, timeout_s):
+            _show(before, payload, as_json)
+            seen += 1
+            if seen == count:
+                return Exit.DONE
+    return Exit.DONE if seen and count is None else Exit.NO
+
+
+def _changes(cache: Cache, timeout_s: float | None) -> Iterator[tuple[CacheReadPayload, CacheReadPayload]]:
+    """Each state of the document with the one before it, until the time is over."""
+    from miros_cache_net.store.watch import FileWatch
+
+    changed = threading.Event()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    watch = FileWatch(cache.path, changed.set)
+    try:
+        last = _read(cache) or CacheReadPayload({}, 0.0, "", True, cache.path.name)
+        say(f"watching {cache.path}; Ctrl-C ends it")
+        while _wait(changed, deadline):
+            changed.clear()
+            payload = _read(cache)
+            if payload is not None and payload.version != last.version:
+                yield last, payload
+                last = payload
+    finally:
+        watch.close()
+
+
+def _wait(changed: threading.Event, deadline: float | None) -> bool:
+    """Wait for a change; False once the deadline has passed."""
+    while True:
+        left_s = _SIGNALS_SEEN_S if deadline is None else deadline - time.monotonic()
+        if changed.wait(min(max(0.0, left_s), _SIGNALS_SEEN_S)):
+            return True
+        if left_s <= 0:
+            return False
+
+
+def _read(cache: Cache) -> CacheReadPayload | None:
+    """The document, None (and a line that says why) while the file holds none."""
+    try:
+        with file_errors(cache.path):
+            return cache.read()
+    except StoreError as error:
+        say(str(error))
+        return None
+
+
+def _show(before: CacheReadPayload, payload: CacheReadPayload, as_json: bool) -> None:
+    if as_json:
+        print_json(payload_json(payload))
+        return
+    moment = time.strftime("%H:%M:%S")
+    click.echo(printable(f"{moment}  {_difference(before.dict, payload.dict)}; {age_line(payload)}"))
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    found = {
+        "new": [key for key in now if key not in before],
+        "changed": [key for key in now if key in before and now[key] != before[key]],
+        "gone": [key for key in before if key not in now],
+    }
+    return ", ".join(f"{name}: {' '.join(keys)}" for name, keys in found.items() if keys) or "written again, as it was"

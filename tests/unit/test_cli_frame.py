@@ -1,0 +1,251 @@
+"""The command's frame: the lazy list of commands, exit codes, and how every error becomes one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from miros_cache_net import errors
+from miros_cache_net.cli import main
+from miros_cache_net.cli.exits import Exit, Terminated, guarded, printable
+from miros_cache_net.cli.lazy import LazyCommand
+from miros_cache_net.cli.output import duration_text, print_json, print_table
+from miros_cache_net.cli.root import SECTIONS, root
+from tests.cli_command import clean_environment, run
+
+COMMANDS = [entry for entries in SECTIONS.values() for entry in entries]
+HEAVY = ("pika", "pydantic", "cryptography", "miros", "rich", "watchdog")
+
+
+def leaves() -> list[tuple[str, click.Command]]:
+    """Every command and every command of a group, by the words that call it."""
+    found: list[tuple[str, click.Command]] = []
+    for entry in COMMANDS:
+        command = import_module(entry.module).command
+        found.append((entry.name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{entry.name} {name}", each) for name, each in command.commands.items()]
+    return found
+
+
+# --- the list of commands -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
+def test_a_command_says_in_the_list_what_it_says_in_its_own_help(entry: LazyCommand) -> None:
+    command = import_module(entry.module).command
+    assert command.name == entry.name
+    assert command.help.splitlines()[0] == entry.summary
+
+
+@pytest.mark.parametrize(("name", "command"), leaves(), ids=[name for name, _ in leaves()])
+def test_every_command_has_examples_that_name_it_and_every_option_has_a_help(name: str, command: click.Command) -> None:
+    assert command.help is not None
+    examples = command.help.partition("Examples:")[2]
+    assert f"miros-cache-net {name}" in examples
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(("name", "command"), leaves(), ids=[name for name, _ in leaves()])
+def test_the_options_in_a_commands_examples_exist(name: str, command: click.Command) -> None:
+    known = {opt for parameter in command.params for opt in parameter.opts}
+    assert command.help is not None
+    for line in command.help.partition("Examples:")[2].splitlines():
+        call = re.search(rf"miros-cache-net {name}\b([^|>&;]*)", line)
+        if call is not None:
+            assert set(re.findall(r"(?<!\S)--[a-z-]+", call[1])) <= known, line
+
+
+def test_the_list_of_commands_imports_none_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys\nfrom miros_cache_net.cli import main\nmain(['--help'])\nprint(*sys.modules)"
+    finished = run(Path.cwd(), before=(sys.executable, "-c", code))
+    loaded = set(finished.stdout.split())
+    assert not loaded.intersection(entry.module for entry in COMMANDS)
+    assert not loaded.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [("read",), ("write",), ("update", "a=1"), ("read", "--json")])
+def test_the_commands_on_the_file_load_nothing_that_the_network_needs(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    code = f"import sys\nfrom miros_cache_net.cli import main\nassert main({arguments!r}) == 0\nprint(*sys.modules)"
+    run(tmp_path, "write", stdin='{"a": 1}')
+    finished = run(tmp_path, stdin='{"a": 1}', before=(sys.executable, "-c", code))
+    assert finished.returncode == 0, finished.stderr
+    assert not set(finished.stdout.split()).intersection(HEAVY)
+
+
+def test_a_command_of_no_such_name_brings_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["raed"]) == Exit.USAGE
+    assert "there is no command 'raed'; did you mean 'read'?" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown_and_the_exit_code_says_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == Exit.USAGE
+    shown = capsys.readouterr().out
+    for entry in COMMANDS:
+        assert f"  {entry.name}" in shown
+        assert entry.summary in shown
+
+
+def test_h_is_help_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-h"]) == Exit.DONE
+    assert main(["read", "-h"]) == Exit.DONE
+    assert capsys.readouterr().out.count("Usage:") == 2
+
+
+def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == Exit.DONE
+    assert re.fullmatch(r"miros-cache-net (\d\S+|\(not installed\))\n", capsys.readouterr().out)
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    for words, expected in (("miros-cache-net re", "read"), ("miros-cache-net read --k", "--key")):
+        variables = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        finished = run(tmp_path, _MIROS_CACHE_NET_COMPLETE="bash_complete", **variables)
+        assert f"plain,{expected}" in finished.stdout.splitlines()
+
+
+# --- how it ends ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.SettingsError("x"), Exit.USAGE),
+        (errors.PayloadError("x"), Exit.USAGE),
+        (errors.PermissionRefused("x"), Exit.UNREACHABLE),
+        (errors.LoginRefused("x"), Exit.UNREACHABLE),
+        (click.UsageError("x"), Exit.USAGE),
+        (OSError(28, "No space left on device"), Exit.UNREACHABLE),
+        (KeyError("x"), Exit.BUG),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_is_one_line_and_its_kind_decides_the_exit_code(
+    error: Exception, code: Exit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIROS_CACHE_DEBUG", raising=False)
+
+    def fail() -> int:
+        raise error
+
+    assert guarded(fail) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("miros-cache-net: error: ")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_bug_says_how_to_get_the_traceback_and_then_it_comes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> int:
+        raise KeyError("lost")
+
+    monkeypatch.delenv("MIROS_CACHE_DEBUG", raising=False)
+    assert guarded(fail) == Exit.BUG
+    assert "MIROS_CACHE_DEBUG=1" in capsys.readouterr().err
+    monkeypatch.setenv("MIROS_CACHE_DEBUG", "1")
+    assert guarded(fail) == Exit.BUG
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143), (click.Abort(), 130)])
+def test_an_interruption_is_no_error_and_prints_nothing(
+    raised: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end() -> int:
+        raise raised
+
+    assert guarded(end) == code
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_unwinds_the_command_and_is_as_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    unwound = []
+
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            unwound.append(True)
+        return 0
+
+    assert guarded(work) == Exit.TERMINATED
+    assert unwound
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_goes_away_is_met_with_silence(tmp_path: Path) -> None:
+    contents = '{"many": [' + ",".join(["1"] * 200_000) + "]}"
+    assert run(tmp_path, "write", stdin=contents).returncode == 0
+    shell = f"{sys.executable} -m miros_cache_net read 2>errors | head -n 1; echo ${{PIPESTATUS[0]}}"
+    # an unbuffered output writes once and forgets the rest
+    environment = clean_environment(tmp_path, PYTHONUNBUFFERED="")
+    finished = subprocess.run(
+        ["bash", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "{\n141\n"
+    assert finished.stderr == ""
+    assert len((tmp_path / "errors").read_text().splitlines()) == 1  # the line about the age
+
+
+def test_a_full_disk_under_the_output_is_one_line(tmp_path: Path) -> None:
+    run(tmp_path, "write", stdin='{"a": 1}')
+    with open("/dev/full", "wb") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "miros_cache_net", "read", "--json"],
+            cwd=tmp_path,
+            env=clean_environment(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert finished.returncode == Exit.UNREACHABLE
+    assert finished.stderr == "miros-cache-net: error: the operating system refuses: No space left on device\n"
+
+
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def test_what_a_terminal_would_obey_is_made_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("a\x1b[2Jb\nc\x9bd\u202ee") == "a\\x1b[2Jb c\\x9bd\\u202ee"
+    print_json({"a\x9b": "\x1b[2J\u202e"})
+    assert capsys.readouterr().out == '{"a\\u009b": "\\u001b[2J\\u202e"}\n'
+
+
+def test_infinite_numbers_become_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"age_s": float("inf"), "more": [float("nan"), 1.5]})
+    assert capsys.readouterr().out == '{"age_s": null, "more": [null, 1.5]}\n'
+
+
+def test_a_table_in_a_pipe_is_cut_nowhere_and_holds_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "what"), [("ok", "x" * 300), ("b[red]", "\x1b[31m")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [["name", "what"], ["ok", "x" * 300], ["b[red]", "\\x1b[31m"]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "60 min"), (7_300, "2 h"), (86_400, "1 day"), (3e5, "3 days")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_the_root_takes_no_option_that_a_command_would_want() -> None:
+    assert {opt for parameter in root.params for opt in parameter.opts} == {"--version"}
