@@ -42,6 +42,8 @@ SIDECAR_BYTES: Final = 1024
 #: A truncating writer looks empty between its open() and its write(): how long to wait before such a
 #: file is believed to be broken.
 SETTLE_S: Final = 0.05
+#: The same for one that goes on writing: readers wait meanwhile, so no longer than a person notices.
+SETTLE_AT_MOST_S: Final = 1.0
 #: Files set aside per document.  A broken writer in a loop must not fill the disk: 32 x 8 MiB = 256 MiB.
 SET_ASIDE_FILES: Final = 32
 #: Where the kernel gives no more file watches, how often the document's identity is looked at.
@@ -136,3 +138,8 @@ REPORT_AGAIN_S: Final = 300.0
 CLOCK_REPORTS: Final = 1_000
 #: Requests from the link's thread that wait for the node's; documents are merged while they wait, so one is enough.
 INBOX_REQUESTS: Final = 1_000
+#: Peers in a LAN document: a /16 of them would be dialled by nobody; 4096 is four times the largest sweep.
+LAN_PEERS: Final = 4096
+#: A discovery that ended less than this ago answers for itself, even where the document is expired at once
+#: (``time_out_in_minutes: 0``): what it wrote must not set off the next one.
+DISCOVERED_JUST_NOW_S: Final = 1.0
