@@ -1,1 +1,160 @@
+"""One statechart pays for a slow discovery; every other one, on every host, has its result at once.
 
+Charts, client and settings load when they are first used: a plain `Cache` loads no miros, a file chart no pika.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from miros_cache_net.errors import (
+    BrokerError,
+    BrokerUnreachable,
+    CacheNetError,
+    ChartError,
+    ChartForked,
+    ChartStopped,
+    DirectoryMissing,
+    DocumentError,
+    ExchangeConflict,
+    FileIOError,
+    FileRefused,
+    FileSystemReadOnly,
+    HardLinkRefused,
+    Immutable,
+    LoginRefused,
+    MalformedMessage,
+    NoSpace,
+    NotAuthentic,
+    NotRegularRefused,
+    PayloadError,
+    PermissionRefused,
+    QueueConflict,
+    Reason,
+    Replayed,
+    SettingsError,
+    StoreError,
+    Superseded,
+    SymbolicLinkRefused,
+    TLSRefused,
+    TooLarge,
+    TopologyLost,
+    UnsupportedPlatform,
+    VhostRefused,
+    WireError,
+    WrongPlace,
+    WrongVersion,
+)
+from miros_cache_net.payloads import (
+    AMQPConsumerCheckPayload,
+    CacheErrorPayload,
+    CacheReadPayload,
+    CacheWritePayload,
+    ConnectionDiscoveryPayload,
+    RecceCompletePayload,
+)
+
+if TYPE_CHECKING:
+    from miros_cache_net.charts.cache_file import (
+        CacheFileChart,
+    )
+    from miros_cache_net.charts.scout import (
+        ProducerScoutChart,
+        ProduceScoutChart,
+        RabbitConsumerScoutChart,
+    )
+    from miros_cache_net.client import (
+        Cache,
+        read_cache,
+    )
+    from miros_cache_net.node import (
+        CacheNode,
+    )
+    from miros_cache_net.settings import (
+        Settings,
+    )
+
+__all__ = [
+    "CacheFileChart",
+    "CacheNode",
+    "Cache",
+    "read_cache",
+    "ProducerScoutChart",
+    "ProduceScoutChart",
+    "RabbitConsumerScoutChart",
+    "Settings",
+    "CacheReadPayload",
+    "CacheWritePayload",
+    "CacheErrorPayload",
+    "AMQPConsumerCheckPayload",
+    "RecceCompletePayload",
+    "ConnectionDiscoveryPayload",
+    "Reason",
+    "CacheNetError",
+    "SettingsError",
+    "DocumentError",
+    "PayloadError",
+    "StoreError",
+    "FileRefused",
+    "SymbolicLinkRefused",
+    "HardLinkRefused",
+    "NotRegularRefused",
+    "PermissionRefused",
+    "Immutable",
+    "DirectoryMissing",
+    "NoSpace",
+    "FileSystemReadOnly",
+    "FileIOError",
+    "Superseded",
+    "UnsupportedPlatform",
+    "ChartError",
+    "ChartForked",
+    "ChartStopped",
+    "WireError",
+    "TooLarge",
+    "NotAuthentic",
+    "MalformedMessage",
+    "WrongVersion",
+    "WrongPlace",
+    "Replayed",
+    "BrokerError",
+    "BrokerUnreachable",
+    "LoginRefused",
+    "VhostRefused",
+    "ExchangeConflict",
+    "QueueConflict",
+    "TopologyLost",
+    "TLSRefused",
+    "__version__",
+]
+
+#: Where each name lives that loads when it is first used.
+_LAZY: Final = {
+    "CacheFileChart": "miros_cache_net.charts.cache_file",
+    "CacheNode": "miros_cache_net.node",
+    "Cache": "miros_cache_net.client",
+    "read_cache": "miros_cache_net.client",
+    "ProducerScoutChart": "miros_cache_net.charts.scout",
+    "ProduceScoutChart": "miros_cache_net.charts.scout",
+    "RabbitConsumerScoutChart": "miros_cache_net.charts.scout",
+    "Settings": "miros_cache_net.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    value: Any
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("miros-cache-net")
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,205 @@
+"""The layers of the package: who may import whom, and who may import which library.
+
+A new file needs a line in `LAYERS`; a new library needs one in `LIBRARIES` and one in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "miros_cache_net"
+
+#: (pattern of the path below the package, layer, group).  The first pattern that fits counts.  A file imports
+#: from lower layers, and from its own group: a folder, or a few files that make one thing.
+LAYERS = [
+    ("errors.py", 0, "errors"),
+    ("limits.py", 0, "limits"),
+    ("clock.py", 0, "clock"),
+    ("payloads.py", 1, "payloads"),
+    *((name, 1, "document") for name in ("document.py", "frozen.py", "strict_json.py")),
+    *((name, 1, "settings") for name in ("settings.py", "setting_*.py", "key_file.py")),
+    *((name, 1, "settings") for name in ("broker_address.py", "peers.py")),
+    ("events.py", 2, "events"),
+    *((f"{name}/*", 2, name) for name in ("store", "wire", "amqp", "lan", "host")),
+    *((f"{name}/*", 3, name) for name in ("charts", "fleet")),
+    ("node.py", 4, "node"),
+    ("client.py", 5, "client"),
+    *((f"{name}/*", 5, name) for name in ("testing", "mesh")),
+    *((name, 6, "cli") for name in ("cli/*", "__main__.py")),
+    ("__init__.py", 7, "public names"),
+]
+#: Libraries, the distribution that brings each, and where they may be imported.
+LIBRARIES = {
+    "miros": ("miros", ["events.py", "charts/*", "node.py", "testing/*"]),
+    "pika": ("pika", ["amqp/*"]),
+    "cryptography": ("cryptography", ["wire/*"]),
+    "miros_rabbitmq": ("miros-rabbitmq", ["mesh/*"]),
+    "pydantic": ("pydantic-settings", ["settings.py", "setting_*.py"]),
+    "pydantic_settings": ("pydantic-settings", ["settings.py", "setting_*.py"]),
+    "dotenv": ("python-dotenv", ["setting_*.py"]),
+    "watchdog": ("watchdog", ["store/*"]),
+    "click": ("click", ["cli/*"]),
+    "rich": ("rich", ["cli/*"]),
+    "pytest": ("pytest", ["testing/*"]),
+}
+#: Files that may need less than their layer allows: a plain client must stay cheap.
+ONLY_GROUPS = {"client.py": {"errors", "limits", "clock", "payloads", "document", "store"}}
+
+
+def place_of(file: str) -> tuple[int, str] | None:
+    return next(((layer, group) for pattern, layer, group in LAYERS if fnmatch(file, pattern)), None)
+
+
+def module_file(package: Path, dotted: str) -> str | None:
+    """Path below the package of one of our own modules, None where there is no such module."""
+    parts = dotted.split(".")[1:]
+    for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+        if (package / candidate).is_file():
+            return candidate
+    return None
+
+
+def imported_names(tree: ast.AST, inside: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that is imported anywhere in the file; `inside` is its dotted package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = inside.split(".")[: len(inside.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            literals = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+            yield from ((node.lineno, f"{name}.*") for name in literals if isinstance(name, str))
+
+
+def own_target(package: Path, name: str) -> str:
+    """The file behind `miros_cache_net.a.b`: module b, or module a that holds b."""
+    return module_file(package, name) or module_file(package, name.rpartition(".")[0]) or f"{name} (no such module)"
+
+
+def complaint_about_own(file: str, target: str) -> str | None:
+    here, there = place_of(file), place_of(target)
+    if here is None or there is None:
+        return None  # reported once, as a file without a layer
+    if file in ONLY_GROUPS and there[1] not in ONLY_GROUPS[file]:
+        return f"needs only {', '.join(sorted(ONLY_GROUPS[file]))}, not {target}"
+    if there[0] < here[0] or there[1] == here[1]:
+        return None
+    return f"is layer {here[0]} ({here[1]}) and may not import {target}, layer {there[0]} ({there[1]})"
+
+
+def complaint_about_library(file: str, library: str) -> str | None:
+    if library in sys.stdlib_module_names:
+        return None
+    if library not in LIBRARIES:
+        return f"imports {library}, which has no line in LIBRARIES"
+    allowed = LIBRARIES[library][1]
+    if any(fnmatch(file, pattern) for pattern in allowed):
+        return None
+    return f"may not import {library}; only {', '.join(allowed)} may"
+
+
+def complaints(package: Path) -> list[str]:
+    """One line for each import against the rules, and for each file that has no layer."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        file = path.relative_to(package).as_posix()
+        if place_of(file) is None:
+            found.append(f"{file} has no line in LAYERS")
+        inside = ".".join([PACKAGE, *path.relative_to(package).parts[:-1]])
+        for line, name in imported_names(ast.parse(path.read_text(encoding="utf-8")), inside):
+            root = name.partition(".")[0]
+            own = root == PACKAGE
+            words = complaint_about_own(file, own_target(package, name)) if own else complaint_about_library(file, root)
+            if words:
+                found.append(f"{file}:{line} {words}")
+    return found
+
+
+def test_every_import_of_the_package_follows_the_layers() -> None:
+    assert complaints(ROOT / PACKAGE) == []
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    declared = re.findall(r'^\s*"([a-z0-9-]+)[><=;"]|"(miros-rabbitmq)', (ROOT / "pyproject.toml").read_text(), re.M)
+    names = {name for pair in declared for name in pair}
+    assert {distribution for distribution, _ in LIBRARIES.values()} <= names
+
+
+def test_every_line_of_the_layers_fits_a_file_or_a_folder_to_come() -> None:
+    files = {path.relative_to(ROOT / PACKAGE).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")}
+    unused = {pattern for pattern, _, _ in LAYERS if not any(fnmatch(file, pattern) for file in files)}
+    assert unused <= {"mesh/*"}
+
+
+SOUND = {
+    "__init__.py": "",
+    "errors.py": "",
+    "settings.py": "from miros_cache_net import errors\nimport pydantic",
+    "setting_types.py": "",
+    "document.py": "",
+    "store/__init__.py": "",
+    "store/lock.py": "from miros_cache_net.document import Stamp\nfrom miros_cache_net.store import other",
+    "store/other.py": "",
+    "amqp/__init__.py": "",
+    "amqp/link.py": "import pika.spec\nimport os",
+    "charts/__init__.py": "",
+    "charts/chart.py": "from miros.event import Event",
+    "client.py": "from miros_cache_net.store.lock import Lock",
+    "node.py": "from miros_cache_net.charts import chart",
+}
+
+
+def planted(folder: Path, file: str, text: str) -> list[str]:
+    for name, content in {**SOUND, file: text}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return complaints(folder)
+
+
+def test_a_sound_tree_draws_no_complaint(tmp_path: Path) -> None:
+    assert planted(tmp_path, "errors.py", "import enum") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("errors.py", "from miros_cache_net.document import Document", "errors.py:1 is layer 0"),
+        ("errors.py", "import miros_cache_net.document", "may not import document.py, layer 1"),
+        ("errors.py", "from miros_cache_net import document", "may not import document.py, layer 1"),
+        ("errors.py", "from . import document", "may not import document.py, layer 1"),
+        ("store/lock.py", "from ..node import CacheNode", "may not import node.py, layer 4"),
+        ("store/lock.py", "from miros_cache_net.amqp.link import Link", "may not import amqp/link.py, layer 2"),
+        ("document.py", "from miros_cache_net.settings import Settings", "may not import settings.py, layer 1"),
+        ("document.py", "def f():\n    from miros_cache_net import node", "document.py:2 is layer 1"),
+        (
+            "store/lock.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from miros_cache_net.charts.chart import Chart",
+            "store/lock.py:3 is layer 2",
+        ),
+        ("store/lock.py", "from miros_cache_net import CacheNode", "may not import __init__.py, layer 7"),
+        ("store/lock.py", "import importlib\nimportlib.import_module('miros_cache_net.node')", "store/lock.py:2"),
+        ("client.py", "from miros_cache_net.charts import chart", "needs only"),
+        ("charts/chart.py", "import pika", "may not import pika; only amqp/* may"),
+        ("charts/chart.py", "def f():\n    from cryptography.fernet import Fernet", "may not import cryptography"),
+        ("store/lock.py", "from miros.event import Event", "may not import miros; only events.py, charts/*"),
+        ("charts/chart.py", "import miros_rabbitmq", "may not import miros_rabbitmq; only mesh/* may"),
+        ("amqp/link.py", "import requests", "imports requests, which has no line in LIBRARIES"),
+        ("newcomer.py", "", "newcomer.py has no line in LAYERS"),
+    ],
+)
+def test_a_planted_import_against_the_rules_is_found(tmp_path: Path, file: str, text: str, words: str) -> None:
+    found = planted(tmp_path, file, text)
+    assert len(found) == 1, found
+    assert words in found[0]

@@ -1,0 +1,147 @@
+"""The package as somebody gets it: what importing costs, and what is in the wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import miros_cache_net
+from miros_cache_net import errors, payloads
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"miros", "pika", "cryptography", "click", "rich", "pydantic", "pydantic_settings", "watchdog", "pytest"}
+
+
+def run(*command: str | Path, cwd: Path | None = None, timeout_s: float = 300.0) -> str:
+    """Run to the end, outside this project's own settings; its output, or a failure that shows all it said."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    finished = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert finished.returncode == 0, f"{command} gave {finished.returncode}:\n{finished.stdout}\n{finished.stderr}"
+    return finished.stdout
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Which of the heavy libraries a fresh interpreter has loaded after `statement`."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    return HEAVY & set(json.loads(run(sys.executable, "-c", program, cwd=ROOT)))
+
+
+# --- importing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "never"),
+    [
+        ("import miros_cache_net", HEAVY),
+        ("from miros_cache_net import CacheReadPayload, CacheNetError", HEAVY),
+        ("from miros_cache_net import Cache, read_cache", HEAVY),
+        ("from miros_cache_net import CacheFileChart", HEAVY - {"miros", "watchdog"}),
+        ("from miros_cache_net import ProducerScoutChart", {"click", "rich", "watchdog", "pytest"}),
+        ("from miros_cache_net import CacheNode", {"click", "rich", "pytest"}),
+        ("from miros_cache_net import Settings", HEAVY - {"pydantic", "pydantic_settings"}),
+        ("import miros_cache_net.testing", HEAVY),
+        ("import miros_cache_net.cli", {"miros", "pika", "cryptography", "pydantic", "pydantic_settings", "rich"}),
+    ],
+)
+def test_importing_loads_no_more_than_is_used(statement: str, never: set[str]) -> None:
+    assert loaded_by(statement) & never == set()
+
+
+def test_every_public_name_can_be_had() -> None:
+    assert len(set(miros_cache_net.__all__)) == len(miros_cache_net.__all__)
+    for name in miros_cache_net.__all__:
+        assert getattr(miros_cache_net, name) is not None
+        assert name in dir(miros_cache_net)
+
+
+def test_every_name_that_loads_late_is_public_and_known_to_type_checkers() -> None:
+    text = (ROOT / "miros_cache_net" / "__init__.py").read_text()
+    typed = text.partition("if TYPE_CHECKING:")[2].partition("\n\n")[0]
+    for name in miros_cache_net._LAZY:
+        assert name in miros_cache_net.__all__
+        assert f" {name}" in typed
+
+
+def test_every_error_and_every_payload_is_public() -> None:
+    made_here = {
+        name
+        for module in (errors, payloads)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert made_here <= set(miros_cache_net.__all__), "add it to miros_cache_net/__init__.py"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'NoSuchChart'"):
+        _ = miros_cache_net.NoSuchChart  # type: ignore[attr-defined]
+
+
+# --- the wheel --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment with nothing but the wheel in it; the path of its `bin`."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "miros_cache_net", source / "miros_cache_net")
+    # The wheel is built from the source distribution, so that both are proved.
+    run(sys.executable, "-m", "build", "--outdir", folder, source)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    run(folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", wheel)
+    return folder / "venv" / "bin"
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_into_an_empty_environment_and_imports(installed: Path, tmp_path: Path) -> None:
+    run(installed / "python", "-m", "pip", "check")
+    program = "import miros_cache_net as m; [getattr(m, name) for name in m.__all__]; print(m.__version__, m.__file__)"
+    number, file = run(installed / "python", "-c", program, cwd=tmp_path).split()
+    assert number == version("miros-cache-net")
+    assert Path(file).is_relative_to(installed.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["miros-cache-net"], ["python", "-m", "miros_cache_net"]])
+def test_the_installed_command_shows_its_help(installed: Path, tmp_path: Path, command: list[str]) -> None:
+    words = run(installed / command[0], *command[1:], "--help", cwd=tmp_path)
+    assert "Usage:" in words and "read" in words
+
+
+@pytest.mark.slow
+def test_the_installed_package_tells_type_checkers_its_types(installed: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from miros_cache_net import Cache, CacheReadPayload\n\ndef f(c: Cache) -> CacheReadPayload:\n")
+    with program.open("a") as more:
+        more.write("    return c.read()\n")
+    run(sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python", program, cwd=tmp_path)
+    program.write_text(program.read_text().replace("-> CacheReadPayload", "-> int"))
+    with pytest.raises(AssertionError, match="Incompatible return value type"):
+        run(
+            sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python", program, cwd=tmp_path
+        )
+
+
+def test_this_version_has_its_part_in_the_changelog() -> None:
+    assert f"\n## {version('miros-cache-net')}" in (ROOT / "CHANGELOG.md").read_text()
