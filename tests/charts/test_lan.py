@@ -206,6 +206,7 @@ def test_a_recce_that_fails_leaves_the_cache_and_the_next_read_tries_again(
         chart = lan(candidates)
         errors.wait_for(1)
         assert "planted" in errors.payloads[0].message
+        wait_until(lambda: chart.state.fun.__name__ == "read_or_discover_network_details")
         assert list(cache.read().dict["addresses"]) == ["127.0.0.9"]
         assert found.payloads == []
         fail = False
