@@ -18,8 +18,12 @@ class Reason(str, Enum):
     PAYLOAD = "payload"
     AMBIGUOUS = "ambiguous"  # a base name that fits two charts
     # the file and its directory
-    REFUSED = "refused"  # a link, no regular file, a sticky directory
+    REFUSED = "refused"  # a sticky directory, a name that is too long, a newer format
+    SYMLINK = "symlink"
+    HARD_LINK = "hard_link"
+    NOT_REGULAR = "not_regular"  # a directory, FIFO, socket or device
     PERMISSION = "permission"
+    IMMUTABLE = "immutable"
     NO_DIRECTORY = "no_directory"
     NO_SPACE = "no_space"
     READ_ONLY = "read_only"
@@ -72,15 +76,39 @@ class StoreError(CacheNetError):
 
 
 class FileRefused(StoreError):
-    """The path is a link, no regular file, or lies where others could replace it."""
+    """What stands at the path, or where it lies, is nothing to keep a cache in."""
 
     reason = Reason.REFUSED
+
+
+class SymbolicLinkRefused(FileRefused):
+    """The file or its lock is a symbolic link, which could lead anywhere."""
+
+    reason = Reason.SYMLINK
+
+
+class HardLinkRefused(FileRefused):
+    """The file or its lock has a second name, which a replacement would cut off."""
+
+    reason = Reason.HARD_LINK
+
+
+class NotRegularRefused(FileRefused):
+    """The file or its lock is a directory, FIFO, socket or device."""
+
+    reason = Reason.NOT_REGULAR
 
 
 class PermissionRefused(StoreError):
     """The file, its lock or its directory belong to another user."""
 
     reason = Reason.PERMISSION
+
+
+class Immutable(PermissionRefused):
+    """The file, its lock or its directory must not be changed by anybody (``chattr +i``)."""
+
+    reason = Reason.IMMUTABLE
 
 
 class DirectoryMissing(StoreError):
@@ -105,12 +133,6 @@ class FileIOError(StoreError):
     """Any other failure of the operating system below the cache file."""
 
     reason = Reason.IO
-
-
-class LockTimeout(StoreError, TimeoutError):
-    """Exclusive access was not to be had in the time that the caller gave."""
-
-    reason = Reason.LOCK
 
 
 class Superseded(StoreError):

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from miros.event import Event, return_status, signals
+from miros.event import Event
 
 from miros_cache_net import limits
 from miros_cache_net.charts import registry
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.requests import Request, WaitingLine, addressee, parse_write
+from miros_cache_net.charts.addressing import addressee, parse_write
+from miros_cache_net.charts.file_access import HANDLED, FileAccessChart
+from miros_cache_net.charts.requests import Request
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
-from miros_cache_net.errors import CacheNetError, PayloadError, Reason, StoreError
+from miros_cache_net.errors import CacheNetError, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.store.changes import Change, Destroy, as_contents
-from miros_cache_net.store.file_store import FileStore, backoff_s, cache_path
+from miros_cache_net.store.file_store import FileStore, cache_path
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.store.watch import FileWatch
 
-HANDLED: Final = int(return_status.HANDLED)
 
-
-class CacheFileChart(Chart):
+class CacheFileChart(FileAccessChart):
     """Guards the cache file at `file_path`; starts itself.
 
     Subscribes to ``CACHE_FILE_READ``, ``CACHE_FILE_WRITE`` and ``CACHE_DESTROY``; posted to it directly they
@@ -35,13 +35,14 @@ class CacheFileChart(Chart):
 
     file_path                None: ``$MIROS_CACHE_FILE``, else ``.miros_rabbitmq_cache.json`` here
     default_json             contents of a file that is not there yet: JSON text or a mapping
-    read_only                writes are refused, and it is never the chart that a bare dict goes to
+    read_only                writes are refused, nothing is made or repaired, and it is never the chart that a
+                             bare dict goes to
     take_over_after_s        how long a file that a stranger left un-writable is respected
     node_name                readable part of this host's name in stamps
     connected                asked for `CacheReadPayload.connected`
 
     Raises `PayloadError` for a malformed `default_json`.  What is wrong with the file itself is an event, not
-    an exception: the chart lives on and recovers when the cause goes.
+    an exception: the chart lives on, answers reads without the lock where it can, and recovers when the cause goes.
     """
 
     def __init__(
@@ -60,93 +61,53 @@ class CacheFileChart(Chart):
         node_name: str | None = None,
         connected: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.path = cache_path(file_path)
-        super().__init__(self.path.name, live_trace=live_trace, live_spy=live_spy, clock=clock)
-        self.file_path, self.file_name = str(self.path), self.path.name
-        self.system_read_signal_name = system_read_signal_name
-        self.read_only = read_only
-        self.connected = connected
-        self._rng = rng
-        self._watch_wanted = watch
-        self._watch: FileWatch | None = None
-        self._published_version = ""
-        self._reads, self._writes = WaitingLine(), WaitingLine()
-        self._served: list[Request] = []
-        self._access_error: StoreError | None = None
-        self._store = FileStore(
-            self.path,
+        store = FileStore(
+            cache_path(file_path),
             default=as_contents(default_json or {}),
             clock=clock,
             node_name=node_name,
             take_over_after_s=take_over_after_s,
             notice=lambda reason, message: self.report(reason, message, self.file_name),
         )
-        self._build_states()
-        self.start_at(self.file_access_waiting)
-
-    def _build_states(self) -> None:
-        self.file_access_waiting = (
-            self.create(state="file_access_waiting")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.file_access_waiting_ENTRY)
-            .catch(signal=signals.CACHE_FILE_READ, handler=self.file_access_waiting_CACHE_FILE_READ)
-            .catch(signal=signals.CACHE_FILE_WRITE, handler=self.file_access_waiting_CACHE_FILE_WRITE)
-            .catch(signal=signals.CACHE_DESTROY, handler=self.file_access_waiting_CACHE_DESTROY)
-            .catch(signal=signals.file_read, handler=self.file_access_waiting_file_read)
-            .catch(signal=signals.file_write, handler=self.file_access_waiting_file_write)
-            .catch(signal=signals.lock_granted, handler=self.file_access_waiting_lock_granted)
-            .catch(signal=signals.file_changed, handler=self.file_access_waiting_file_changed)
-            .to_method()
-        )
-        self.file_accessed = (
-            self.create(state="file_accessed")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.file_accessed_ENTRY)
-            .catch(signal=signals.EXIT_SIGNAL, handler=self.file_accessed_EXIT)
-            .catch(signal=signals.access_failed, handler=self.file_accessed_access_failed)
-            .to_method()
-        )
-        self.file_read = (
-            self.create(state="file_read")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.file_read_ENTRY)
-            .catch(signal=signals.read_successful, handler=self.file_read_read_successful)
-            .to_method()
-        )
-        self.file_write = (
-            self.create(state="file_write")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.file_write_ENTRY)
-            .catch(signal=signals.write_successful, handler=self.file_write_write_successful)
-            .to_method()
-        )
-        self.nest(self.file_access_waiting, parent=None).nest(self.file_accessed, parent=self.file_access_waiting)
-        self.nest(self.file_read, parent=self.file_accessed).nest(self.file_write, parent=self.file_accessed)
-
-    # --- life -------------------------------------------------------------------------------------
-
-    def start_at(self, state: Any) -> None:
-        registry.register(self)
+        super().__init__(store, live_trace=live_trace, live_spy=live_spy, clock=clock, rng=rng)
+        self.system_read_signal_name = system_read_signal_name
+        self.read_only = read_only
+        self.connected = connected
+        self._watch_wanted = watch
+        self._watch: FileWatch | None = None
+        self._published_version = ""
         for name in (CACHE_FILE_READ, CACHE_FILE_WRITE, CACHE_DESTROY):
             self.subscribe(event(name))
-        super().start_at(state)
+        first = self.build_states(
+            CACHE_FILE_READ=self.file_access_waiting_CACHE_FILE_READ,
+            CACHE_FILE_WRITE=self.file_access_waiting_CACHE_FILE_WRITE,
+            CACHE_DESTROY=self.file_access_waiting_CACHE_DESTROY,
+            file_changed=self.file_access_waiting_file_changed,
+        )
+        self.start_at(first)
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def start_at(self, initial_state: Any) -> None:
+        registry.register(self)
+        super().start_at(initial_state)
 
     def stop(self) -> None:
         """End thread, timers and watch, unsubscribe, leave the file writable; says if requests were still waiting."""
         registry.unregister(self)
         super().stop()
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        self._store.close()
-        waiting = len(self._writes)
-        if waiting:
-            self.report(Reason.STOPPED, f"stopped with {waiting} writes still waiting for the file", self.file_name)
+        watch, self._watch = self._watch, None
+        if watch is not None and not self._forked:
+            watch.close()
 
     def document(self) -> Document:
         """The present replicated document, read without a lock.  Raises `StoreError` or `DocumentError`."""
-        return self._store.read().document
+        return self.store.read().document
 
     @property
     def node(self) -> str:
         """This host's name in the stamps of this document."""
-        return self._store.access.record.node
+        return self.store.access.record.node
 
     def post_fifo(self, e: Event, period: float | None = None, times: int | None = None, deferred: Any = None) -> Any:
         return super().post_fifo(_posted(e), period, times, deferred)
@@ -154,100 +115,40 @@ class CacheFileChart(Chart):
     def post_lifo(self, e: Event, period: float | None = None, times: int | None = None, deferred: Any = None) -> Any:
         return super().post_lifo(_posted(e), period, times, deferred)
 
-    # --- file_access_waiting ------------------------------------------------------------------------
-
-    def file_access_waiting_ENTRY(self, e: Event) -> int:
-        """Make, repair or adopt the file if that is needed, and have it watched."""
-        self._look_after_file()
-        if self._watch_wanted and self._watch is None:
-            self._start_watch()
-        return HANDLED
+    # --- events -------------------------------------------------------------------------------------
 
     def file_access_waiting_CACHE_FILE_READ(self, e: Event) -> int:
         if e.payload is None or addressee(str(e.payload), self, _was_posted(e)).mine:
-            self.post_fifo(event("file_read", Request()))
+            self.ask(Request())
         return HANDLED
 
     def file_access_waiting_CACHE_FILE_WRITE(self, e: Event) -> int:
         try:
             name, make_change = parse_write(e.payload)
             if self._is_mine(name, e):
-                self._ask_to_write(make_change())
+                self.ask(Request(make_change()))
         except PayloadError as error:
             if registry.default_chart() is self or _was_posted(e):
-                self.report(error.reason, str(error), self.file_name)
+                self.report_error(error)
         return HANDLED
 
     def file_access_waiting_CACHE_DESTROY(self, e: Event) -> int:
         if self._is_mine(None if e.payload is None else str(e.payload), e):
-            self._ask_to_write(Destroy())
-        return HANDLED
-
-    def file_access_waiting_file_read(self, e: Event) -> int:
-        return self._enter_or_wait(e, self._reads, self.file_read)
-
-    def file_access_waiting_file_write(self, e: Event) -> int:
-        return self._enter_or_wait(e, self._writes, self.file_write)
-
-    def file_access_waiting_lock_granted(self, e: Event) -> int:
-        """The helper thread has the lock: whoever waits longest is re-posted now instead of later."""
-        first = [line.first() for line in (self._reads, self._writes)]
-        waiting = sorted((each for each in first if each is not None), key=lambda each: each.arrival)
-        if waiting:
-            request = waiting[0]
-            if request.cancel_repost is not None:
-                request.cancel_repost()
-            self.post_lifo(event("file_write" if request.change else "file_read", request))
-        else:
-            self._store.access.give_back()
+            self.ask(Request(Destroy()))
         return HANDLED
 
     def file_access_waiting_file_changed(self, e: Event) -> int:
         """The kernel says so: publish what is new, and have a stranger's write stamped."""
         try:
-            snapshot = self._store.read()
+            snapshot = self.store.read()
         except CacheNetError:
-            self.post_fifo(event("file_read", Request(quiet=True)))
+            self.ask(Request(quiet=True))
         else:
-            if snapshot.foreign or snapshot.status is None:
-                self.post_fifo(event("file_read", Request(quiet=True)))
+            if (snapshot.foreign or snapshot.status is None) and not self.read_only:
+                self.ask(Request(quiet=True))
             else:
                 self._publish_if_changed(snapshot)
         return HANDLED
-
-    # --- file_accessed ----------------------------------------------------------------------------
-
-    def file_accessed_ENTRY(self, e: Event) -> int:
-        try:
-            self._store.access.mark()
-        except StoreError as error:
-            self._access_error = error
-        return HANDLED
-
-    def file_accessed_EXIT(self, e: Event) -> int:
-        self._store.leave()
-        self._served.clear()
-        return HANDLED
-
-    def file_accessed_access_failed(self, e: Event) -> int:
-        error, self._access_error = self._access_error, None
-        if error is not None:
-            self.report(error.reason, str(error), self.file_name)
-        return self.trans(self.file_access_waiting)
-
-    def file_read_ENTRY(self, e: Event) -> int:
-        return self._in_access("read_successful", self._read_for_all)
-
-    def file_write_ENTRY(self, e: Event) -> int:
-        return self._in_access("write_successful", self._write_for_all)
-
-    def file_read_read_successful(self, e: Event) -> int:
-        return self.trans(self.file_access_waiting)
-
-    def file_write_write_successful(self, e: Event) -> int:
-        return self.trans(self.file_access_waiting)
-
-    # --- what the handlers share --------------------------------------------------------------------
 
     def _is_mine(self, file_name: str | None, e: Event) -> bool:
         to = addressee(file_name, self, _was_posted(e))
@@ -257,61 +158,56 @@ class CacheFileChart(Chart):
             self.report(Reason.PAYLOAD, f"{self.path}: this chart was built read-only", self.file_name)
         return to.mine and not self.read_only
 
-    def _ask_to_write(self, change: Change) -> None:
-        self.post_fifo(event("file_write", Request(change)))
+    # --- what is done with the file -----------------------------------------------------------------
 
-    def _enter_or_wait(self, e: Event, line: WaitingLine, target: Any) -> int:
-        request: Request = e.payload
+    def look_after_file(self, e: Event) -> int:
+        """Make, repair or adopt the file if that is needed, and have it watched."""
+        if not self.read_only:
+            self._make_file()
+        with contextlib.suppress(CacheNetError):
+            self._published_version = self.document().version
+        if self._watch_wanted and self._watch is None:
+            self._watch = FileWatch(self.path, lambda: self.post_fifo(event("file_changed")))
+        return HANDLED
+
+    def _make_file(self) -> None:
         try:
-            outcome = self._store.access.try_enter()
-        except StoreError as error:
-            line.drop(request)
-            self.report(error.reason, str(error), self.file_name)
-            return HANDLED
-        if outcome is Outcome.ENTERED:
-            self._served = line.take_with(request)
-            return self.trans(target)
-        self._wait_and_repost(e, line)
-        if outcome is Outcome.LOCKED:
-            self._store.access.await_grant(lambda: self.post_fifo(event("lock_granted")))
-        return HANDLED
+            if self.store.access.try_enter() is Outcome.ENTERED:
+                self.store.access.mark()
+                self.store.load()
+            else:
+                self.post_fifo(event("file_changed"))
+        except CacheNetError as error:
+            self.report_error(error)
+        finally:
+            self.store.leave()
 
-    def _wait_and_repost(self, e: Event, line: WaitingLine) -> None:
-        request: Request = e.payload
-        if not line.add(request):
-            message = (
-                f"{limits.WAITING_REQUESTS} requests wait for {self.path} already; this {e.signal_name} is given up"
-            )
-            self.report(Reason.OVERFLOW, message, self.file_name)
-            return
-        delay_s = backoff_s(request.failures, self._rng)
-        request.failures += 1
-        self.scribble(f"REPOST:{e.signal_name} in {delay_s:.3f} s, failure {request.failures}")
-        request.cancel_repost = self.post_later(e, delay_s).cancel
+    def read_for(self, requests: Sequence[Request]) -> None:
+        snapshot = self.store.read() if self.read_only else self.store.load()
+        self._answer(requests, snapshot)
 
-    def _in_access(self, done: str, work: Callable[[], None]) -> int:
-        if self._access_error is None:
+    def write_for(self, requests: Sequence[Request]) -> None:
+        changes = [request.change for request in requests if request.change is not None]
+        self._publish_if_changed(self.store.apply(changes, self._change_failed))
+
+    def refuse(self, requests: Sequence[Request], error: Exception) -> None:
+        writes = sum(1 for request in requests if request.change is not None)
+        self.report_error(error, f"{writes} writes were not stored: " if writes > 1 else "")
+        reads = [request for request in requests if request.change is None]
+        if reads:
             try:
-                work()
-            except StoreError as error:
-                self._access_error = error
-        self.post_lifo(event(done if self._access_error is None else "access_failed"))
-        return HANDLED
+                self._answer(reads, self.store.read())
+            except Exception as again:
+                self.log.debug("not readable without the lock either: %s", again)
 
-    def _read_for_all(self) -> None:
-        snapshot = self._store.load()
-        for request in self._served:
+    def _answer(self, requests: Sequence[Request], snapshot: Snapshot) -> None:
+        for request in requests:
             if not request.quiet:
                 self._publish(snapshot)
         self._publish_if_changed(snapshot)
 
-    def _write_for_all(self) -> None:
-        changes = [request.change for request in self._served if request.change is not None]
-        self._publish_if_changed(self._store.apply(changes, self._change_failed))
-
     def _change_failed(self, change: Change, error: Exception) -> None:
-        reason = error.reason if isinstance(error, CacheNetError) else Reason.HANDLER
-        self.report(reason, f"{self.path}: {type(change).__name__.lower()} refused: {error}", self.file_name)
+        self.report_error(error, f"{self.path}: {type(change).__name__.lower()} refused: ")
 
     def _publish_if_changed(self, snapshot: Snapshot) -> None:
         if self._watch_wanted and snapshot.document.version != self._published_version:
@@ -321,23 +217,6 @@ class CacheFileChart(Chart):
         self._published_version = snapshot.document.version
         payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self.connected())
         self.publish(event(self.system_read_signal_name, payload))
-
-    def _look_after_file(self) -> None:
-        try:
-            if self._store.access.try_enter() is Outcome.ENTERED:
-                self._store.access.mark()
-                self._store.load()
-        except StoreError as error:
-            self.report(error.reason, str(error), self.file_name)
-        finally:
-            self._store.leave()
-
-    def _start_watch(self) -> None:
-        try:
-            self._published_version = self._store.read().document.version
-            self._watch = FileWatch(self.path, lambda: self.post_fifo(event("file_changed")))
-        except (CacheNetError, OSError) as error:
-            self.report(Reason.IO, f"{self.path}: cannot be watched: {error}", self.file_name)
 
 
 def _posted(e: Event) -> Event:

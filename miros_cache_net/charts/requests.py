@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from miros_cache_net import limits
-from miros_cache_net.charts import registry
-from miros_cache_net.errors import PayloadError
-from miros_cache_net.store.changes import AddressedChange, Change, write_of
+from miros_cache_net.store.changes import Change
 
 _arrivals = itertools.count()
 
@@ -30,82 +25,67 @@ class Request:
     arrival: int = field(default_factory=lambda: next(_arrivals))
     cancel_repost: Callable[[], None] | None = None
 
+    @property
+    def signal_name(self) -> str:
+        """The private event that carries it, and the state that serves it."""
+        return "file_read" if self.change is None else "file_write"
+
 
 class WaitingLine:
     """The requests of one kind that found the file taken, in the order in which they came; bounded."""
 
     def __init__(self) -> None:
-        self._requests: list[Request] = []
+        self._requests: dict[Request, None] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
 
     def add(self, request: Request) -> bool:
         """Keep the request; False if the line is full."""
-        if request not in self._requests:
-            if len(self._requests) >= limits.WAITING_REQUESTS:
-                return False
-            self._requests.append(request)
+        if request not in self._requests and len(self._requests) >= limits.WAITING_REQUESTS:
+            return False
+        self._requests[request] = None
         return True
 
     def drop(self, request: Request) -> None:
         """The request cannot be served; the others may."""
-        if request in self._requests:
-            self._requests.remove(request)
+        self._requests.pop(request, None)
 
     def first(self) -> Request | None:
-        return self._requests[0] if self._requests else None
+        """Who waits longest."""
+        return next(iter(self._requests), None)
 
     def take_with(self, request: Request) -> list[Request]:
         """All that wait and `request` itself, oldest first; their re-posts are cancelled, the line is empty."""
-        taken = sorted({*self._requests, request}, key=lambda each: each.arrival)
+        taken = sorted({**self._requests, request: None}, key=lambda each: each.arrival)
         for each in taken:
             if each.cancel_repost is not None:
                 each.cancel_repost()
         self._requests.clear()
         return taken
 
-
-@dataclass(frozen=True)
-class Addressee:
-    """Whether the payload of an event is meant for a chart; `error` is what that chart has to report."""
-
-    mine: bool
-    error: str = ""
-    ambiguous: bool = False
+    def clear(self) -> int:
+        """Forget all; how many they were."""
+        number = len(self._requests)
+        self._requests.clear()
+        return number
 
 
-def addressee(file_name: str | None, chart: registry.FileChart, posted: bool) -> Addressee:
-    """Is an event that names `file_name` (None: no file) for `chart`?  `posted`: directly to it."""
-    default = registry.default_chart()
-    if file_name is None:
-        return Addressee(posted or chart is default)
-    if posted:
-        fits = registry.fits_path(file_name, chart.path)
-        return Addressee(fits, "" if fits else f"{file_name!r} is not the file of this chart, {chart.path}")
-    fitting = registry.fitting(file_name)
-    if not fitting:
-        return Addressee(False, f"no chart of this process guards {file_name!r}" if chart is default else "")
-    if len(fitting) > 1:
-        paths = ", ".join(str(each.path) for each in fitting)
-        error = f"the base name {file_name!r} fits {paths}; give the path" if fitting[0] is chart else ""
-        return Addressee(False, error, ambiguous=True)
-    return Addressee(fitting[0] is chart)
+class WaitingRoom:
+    """The lines of reads and of writes."""
 
+    def __init__(self) -> None:
+        self.reads, self.writes = WaitingLine(), WaitingLine()
 
-def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
-    """The file name in the payload of `CACHE_FILE_WRITE` (None: a bare dict), and how to make its change.
+    def line_of(self, request: Request) -> WaitingLine:
+        """Where that request waits."""
+        return self.reads if request.change is None else self.writes
 
-    Raises `PayloadError` where the payload is neither a mapping nor has ``json`` and ``file_name``; making
-    the change raises it where the contents are no document.
-    """
-    if isinstance(payload, AddressedChange):
-        return payload.file_path, lambda: payload.change
-    if isinstance(payload, dict):
-        return None, lambda: write_of(payload)
-    contents, name = getattr(payload, "json", None), getattr(payload, "file_name", None)
-    if contents is None or not isinstance(name, (str, Path)):
-        raise PayloadError(
-            f"CACHE_FILE_WRITE wants a dict or CacheWritePayload(json, file_name), not {type(payload).__name__}"
-        )
-    return os.fspath(name), lambda: write_of(contents)
+    def first(self) -> Request | None:
+        """Who waits longest in either line."""
+        waiting = [first for first in (self.reads.first(), self.writes.first()) if first is not None]
+        return min(waiting, key=lambda each: each.arrival, default=None)
+
+    def clear(self) -> tuple[int, int]:
+        """Forget all; how many reads and writes they were."""
+        return self.reads.clear(), self.writes.clear()

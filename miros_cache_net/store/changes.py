@@ -64,13 +64,18 @@ class Merge:
 
 @dataclass(frozen=True)
 class Modify:
-    """The contents through a function, which gets a dict of its own and returns the new contents."""
+    """The contents through a function, which gets a dict of its own and returns the new contents.
+
+    Contents that were written before and come back equal are no change: nothing is stored, nothing gets younger.
+    """
 
     function: Callable[[dict[str, Any]], Mapping[str, Any]]
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        contents = self.function(copy.deepcopy(document.contents))
-        return document.written(as_contents(contents), stamp, now_ms)
+        contents = as_contents(self.function(copy.deepcopy(document.contents)))
+        if document.is_written and strict_json.dumps(contents) == document.contents_text:
+            return document
+        return document.written(contents, stamp, now_ms)
 
 
 class AddressedChange(NamedTuple):

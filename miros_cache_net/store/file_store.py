@@ -16,12 +16,12 @@ from typing import Any
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document, next_stamp
+from miros_cache_net.document import Document, Stamp, next_stamp
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.store.changes import Change
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.replace import new_file_mode, replace_file, set_aside, sweep
+from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
 from miros_cache_net.store.snapshot import Snapshot, SnapshotReader
 
 DEFAULT_FILE = ".miros_rabbitmq_cache.json"
@@ -64,6 +64,8 @@ class FileStore:
             path, clock=clock, node_name=node_name, take_over_after_s=take_over_after_s, notice=notice
         )
         self._notice = notice
+        self._written: tuple[str | None, Stamp | None] = (None, None)
+        self._failed = False
         self._reader = SnapshotReader(path, default)
 
     def read(self) -> Snapshot:
@@ -112,9 +114,10 @@ class FileStore:
             raise store_error(error, self.path) from error
 
     def leave(self) -> None:
-        """End the access: the file is writable again, the lock free."""
-        self.access.leave(*self._written)
-        self._written = (None, None)
+        """End the access: the file is writable again, the lock free.  Never raises."""
+        written, failed = self._written, self._failed
+        self._written, self._failed = (None, None), False
+        self.access.leave(*written, failed=failed)
 
     def close(self) -> None:
         """Give up everything; a held access is left."""
@@ -123,8 +126,6 @@ class FileStore:
         self._reader.close()
 
     # --- inside the access ------------------------------------------------------------------------
-
-    _written: tuple[Any, Any] = (None, None)
 
     def _changed(self, document: Document, change: Change) -> Document:
         now_ms = self.clock.wall_ms()
@@ -135,26 +136,34 @@ class FileStore:
         return changed
 
     def _load(self) -> Snapshot:
-        if self.access.recovered:
+        if self.access.recovered or not self.access.record.digest:
             sweep(self.path)
         try:
             snapshot = self._reader.read()
         except DocumentError as error:
-            aside = set_aside(self.path)
-            self.access.replaced_by(-1)
-            message = f"{self.path}: {error}; set aside as {aside.name}, starting again from the default"
-            self._notice(Reason.MALFORMED, message)
-            return self._store(self._reader.default)
-        if snapshot.status is None:
+            return self._started_again(error)
+        if snapshot.status is None or self.access.stranded:
             return self._store(snapshot.document)
-        if snapshot.foreign or self._was_exchanged(snapshot):
+        if snapshot.foreign or self._was_restored(snapshot.document):
             return self._store(self._adopted(snapshot))
         return snapshot
 
-    def _was_exchanged(self, snapshot: Snapshot) -> bool:
-        """Somebody put another document of ours here (an old copy): its inside alone cannot tell."""
-        digest = self.access.record.digest
-        return bool(digest) and not self.access.recovered and snapshot.document.digest != digest
+    def _started_again(self, error: DocumentError) -> Snapshot:
+        aside = set_aside(self.path)
+        self.access.let_go()
+        message = f"{self.path}: {error}; set aside as {aside.name}, starting again from the default"
+        self._notice(Reason.MALFORMED, message)
+        return self._store(self._reader.default)
+
+    def _was_restored(self, document: Document) -> bool:
+        """Somebody put an old copy here: its inside alone cannot tell.
+
+        A document that is newer than the lock file's record is no old copy: the record was lost in a crash.
+        """
+        record = self.access.record
+        if self.access.recovered or record.digest in ("", document.digest):
+            return False
+        return max(document.last_stamp, document.floor.stamp) <= record.clock
 
     def _adopted(self, snapshot: Snapshot) -> Document:
         """What a stranger wrote, as a local write of that moment."""
@@ -164,11 +173,20 @@ class FileStore:
         return document.written(document.contents, stamp, document.floor.discovered_at_ms)
 
     def _store(self, document: Document) -> Snapshot:
-        fd = self.access.document_fd
-        like = os.fstat(fd) if fd >= 0 else None
-        new_fd = replace_file(self.path, document.to_text(), mtime_ms=document.floor.discovered_at_ms, like=like)
-        self.access.replaced_by(new_fd)
-        if like is None:
-            self.access.mode_on_leave(new_file_mode())
-        self._written = document.digest, max(document.last_stamp, document.floor.stamp)
-        return Snapshot(document, False, os.fstat(new_fd))
+        access = self.access
+        text, discovered_at_ms = document.to_text(), document.floor.discovered_at_ms
+        old = os.fstat(access.document_fd) if access.document_fd >= 0 else None
+        mode, group = (access.record.mode, old.st_gid) if old else (new_file_mode(), -1)
+        # until all is done: a mark that stays, so that the next one in sweeps
+        self._failed = True
+        with opened_directory(self.path) as directory:
+            fd, mode = put_in_place(
+                directory, self.path.name, text, mtime_ms=discovered_at_ms, mode=mode, group=group
+            )  # fmt: skip
+            access.replaced_by(fd, mode)
+            self._written = document.digest, max(document.last_stamp, document.floor.stamp)
+            os.fsync(directory)
+        self._failed = False
+        snapshot = Snapshot(document, False, os.fstat(fd))
+        self._reader.adopt(snapshot, fd)
+        return snapshot

@@ -13,50 +13,64 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.errors import NoSpace
+from miros_cache_net.store.regular import SAFELY
 
-#: Mode of a document that did not exist before, as `open` would make it.
+#: Mode of a document that did not exist before, less the umask, as `open` would make it.
 NEW_FILE_MODE = 0o666
+_WRITE_BITS = 0o222
+_GROUP_BITS = 0o070
+
+
+@contextlib.contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """A descriptor of the directory that `path` lies in."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode: int, group: int) -> tuple[int, int]:
+    """Put `text`, already on the disk, in the place of the file `name` in `directory`.
+
+    Returns a descriptor of the new inode, un-writable from birth, and the mode that it is to get once others may
+    write: `mode`, without the group's bits where this user cannot give the file to `group` (-1: any).  The
+    directory is not synced yet.  On any error the old file stands as it was and the temporary one is gone.
+    """
+    temporary = f".{name}.tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o400, dir_fd=directory)
+    try:
+        mode = _with_group(fd, group, mode)
+        os.fchmod(fd, mode & ~_WRITE_BITS)
+        _write_all(fd, text)
+        os.utime(fd, ns=(time.time_ns(), mtime_ms * 1_000_000))
+        os.fsync(fd)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    return fd, mode
 
 
 def new_file_mode() -> int:
     """The mode that this process's umask gives to a new file."""
-    mask = os.umask(0)
+    with (
+        contextlib.suppress(OSError, StopIteration),
+        open("/proc/self/status", encoding="ascii", errors="replace") as f,
+    ):
+        return NEW_FILE_MODE & ~int(next(line for line in f if line.startswith("Umask:")).split()[1], 8)
+    # elsewhere it can only be read by setting it, for all threads
+    mask = os.umask(0o077)
     os.umask(mask)
     return NEW_FILE_MODE & ~mask
-
-
-def replace_file(path: Path, text: bytes, *, mtime_ms: int, like: os.stat_result | None) -> int:
-    """Put `text` in the place of `path`, durably, and return a descriptor of the new, still un-writable inode.
-
-    `like` is the status of the inode that is replaced: owner's group is kept where this user may.  On any
-    error the old file stands as it was and the temporary one is gone.
-    """
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    temporary = f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(8)}"
-    fd = -1
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o444, dir_fd=directory)
-        if like is not None:
-            _adopt_group(fd, like)
-        _write_all(fd, text)
-        os.utime(fd, ns=(time.time_ns(), mtime_ms * 1_000_000))
-        os.fsync(fd)
-        os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.fsync(directory)
-        return fd
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        if fd >= 0:
-            os.close(fd)
-        raise
-    finally:
-        os.close(directory)
 
 
 def sweep(path: Path) -> None:
@@ -82,9 +96,17 @@ def set_aside(path: Path) -> Path:
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.corrupt-{when}-{secrets.token_hex(3)}")
     os.rename(path, aside)
-    with contextlib.suppress(OSError):
-        os.chmod(aside, 0o600, follow_symlinks=False) if os.chmod in os.supports_follow_symlinks else None
     return aside
+
+
+def _with_group(fd: int, group: int, mode: int) -> int:
+    if group in (-1, os.fstat(fd).st_gid):
+        return mode
+    try:
+        os.fchown(fd, -1, group)
+    except PermissionError:
+        return mode & ~_GROUP_BITS  # what was for one group is not for another
+    return mode
 
 
 def _write_all(fd: int, text: bytes) -> None:
@@ -92,9 +114,3 @@ def _write_all(fd: int, text: bytes) -> None:
     while view:
         # the first write to a nearly full disk is short and no error; the next one fails
         view = view[os.write(fd, view) :]
-
-
-def _adopt_group(fd: int, like: os.stat_result) -> None:
-    if os.fstat(fd).st_gid != like.st_gid:
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, -1, like.st_gid)

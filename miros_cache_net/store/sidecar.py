@@ -23,8 +23,8 @@ NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 
 
 def sidecar_path(document: Path) -> Path:
-    """The lock file of a document: hidden, in the same directory."""
-    return document.with_name(f".{document.name.lstrip('.')}.lock")
+    """The lock file of a document: hidden, in the same directory, no other document's."""
+    return document.with_name(f".{document.name}.lock")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sidecar:
 
     node     this host's name in stamps; made once for each document
     made_on  host and inode for which `node` was made: a copied directory gets a name of its own
-    holder   process in exclusive access, "" if none: lock free and holder named means that it died
+    holder   process in exclusive access, "" if none: lock free and holder named means that it died or failed
     mode     permission bits that the holder has to give back to the document
     digest   of the contents that we wrote last
     clock    greatest stamp seen or given
@@ -49,9 +49,13 @@ class Sidecar:
     def marked(self, mode: int) -> Sidecar:
         return replace(self, holder=f"{socket.gethostname()}:{os.getpid()}", mode=mode)
 
-    def cleared(self, digest: str | None, clock: Stamp | None) -> Sidecar:
-        """The record that the holder leaves behind; None keeps what is there, the clock never falls."""
-        return replace(self, holder="", mode=0, digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
+    def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
+        """After a replacement; None keeps what is there, the clock never falls."""
+        return replace(self, digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
+
+    def cleared(self) -> Sidecar:
+        """What a holder leaves behind."""
+        return replace(self, holder="", mode=0)
 
 
 def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:

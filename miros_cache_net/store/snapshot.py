@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from miros_cache_net import limits, strict_json
 from miros_cache_net.document import FORMAT, META_KEY, Document, Stamp, digest_of
 from miros_cache_net.errors import DocumentError, FileRefused
 from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.store.regular import open_document
 
 #: Who is named as the origin of what a program that knows nothing of us wrote, until it is stamped.
 UNSTAMPED_NODE = "unstamped"
@@ -74,11 +74,12 @@ class SnapshotReader:
         """The present state.
 
         Raises `OSError` where the file cannot be read, `DocumentError` where it holds no document (also a
-        moment later, since a truncating writer looks empty at first) and `FileRefused` for a newer format.
+        moment later, since a truncating writer looks empty at first) and `FileRefused` for links, what is no
+        regular file, and a newer format.
         """
         with self._guard:
             try:
-                status = os.stat(self.path)
+                status = os.stat(self.path, follow_symlinks=False)
             except FileNotFoundError:
                 return Snapshot(self.default, False, None)
             if self._last is not None and _identity(status) == self._identity:
@@ -89,32 +90,42 @@ class SnapshotReader:
         with self._guard:
             self._forget()
 
+    def adopt(self, snapshot: Snapshot, fd: int) -> None:
+        """Keep what was just stored instead of parsing it again; `fd` is an open descriptor of its inode."""
+        if snapshot.status is not None:
+            with self._guard:
+                self._keep(snapshot, snapshot.status, os.dup(fd))
+
     def _read_settled(self) -> Snapshot:
-        deadline = time.monotonic() + limits.SETTLE_S
+        settling = _Settling(self.path)
         while True:
             try:
                 return self._read_once()
             except FileNotFoundError:
                 return Snapshot(self.default, False, None)
             except DocumentError:
-                written_s = os.stat(self.path).st_mtime if self.path.exists() else 0.0
-                if time.monotonic() >= deadline or abs(time.time() - written_s) > 2 * limits.SETTLE_S:
+                if settling.over():
                     raise
                 time.sleep(limits.SETTLE_S / 10)
 
     def _read_once(self) -> Snapshot:
         self._forget()
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd, status = open_document(self.path)
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileRefused(f"{self.path}: it is no regular file; name a file")
             snapshot = parse_file(_read_all(fd, status.st_size), status)
         except BaseException:
             os.close(fd)
             raise
-        self._fd, self._identity, self._last = fd, _identity(status), snapshot
+        if snapshot.foreign and time.time() - status.st_ctime < limits.SETTLE_S:
+            # written in place perhaps, and again before the file system's clock ticks: not to be kept
+            os.close(fd)
+        else:
+            self._keep(snapshot, status, fd)
         return snapshot
+
+    def _keep(self, snapshot: Snapshot, status: os.stat_result, fd: int) -> None:
+        self._forget()
+        self._fd, self._identity, self._last = fd, _identity(status), snapshot
 
     def _forget(self) -> None:
         self._last = None
@@ -128,6 +139,28 @@ class SnapshotReader:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+class _Settling:
+    """Whether a file that holds no document may still be being written: it changed a moment ago."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began_s = self._changed_s = time.monotonic()
+        self._seen: tuple[int, ...] = ()
+
+    def over(self) -> bool:
+        try:
+            status = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        now_s = time.monotonic()
+        seen = (*_identity(status), status.st_ctime_ns)
+        if seen != self._seen:
+            self._seen, self._changed_s = seen, now_s
+        if now_s - self._changed_s >= limits.SETTLE_S or now_s - self._began_s >= limits.SETTLE_AT_MOST_S:
+            return True
+        return abs(time.time() - status.st_ctime) > 2 * limits.SETTLE_S
 
 
 def parse_file(text: bytes, status: os.stat_result) -> Snapshot:

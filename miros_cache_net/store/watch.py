@@ -2,8 +2,8 @@
 
 Through `watchdog` (inotify on Linux, FSEvents on macOS).  The directory is watched, because every write
 puts a new inode in the document's place.  Attribute changes (the mode bit) are no contents and wake nobody.
-Where the kernel gives no more watches (128 inotify instances a user), the document's identity is looked at
-slowly instead, which is said once in the log.
+Where the kernel gives no more watches (128 inotify instances a user) the document's identity is looked at
+slowly instead, which is said once in the log; so it is while the directory is missing.
 """
 
 from __future__ import annotations
@@ -19,72 +19,128 @@ from typing import Any
 from miros_cache_net import limits
 
 log = logging.getLogger(__name__)
+_said = threading.Event()
 
 
 class FileWatch:
-    """Calls `changed` (on a thread of its own, soon, maybe more often than needed) after `path` changed."""
+    """Calls `changed` (on a thread of its own, soon, maybe more often than needed) after `path` changed.
+
+    Never raises for what the kernel or the file system refuses.
+    """
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
-        self._watch: _KernelWatch | _SlowStat
-        try:
-            self._watch = _KernelWatch(path, changed)
-        except OSError as error:
-            log.warning(
-                "%s: the kernel gives no more file watches (%s); looking every %g s instead. "
-                "Raise fs.inotify.max_user_instances to be told at once",
-                path,
-                error.strerror or error,
-                limits.SLOW_STAT_S,
-            )
-            self._watch = _SlowStat(path, changed)
+        self._path = path
+        self._changed = changed
+        self._guard = threading.Lock()
+        self._closed = False
+        self._watch: _KernelWatch | _SlowLook
+        self._start()
 
     def close(self) -> None:
         """End it; returns when its threads are gone, unless called by one of them."""
-        self._watch.close()
+        with self._guard:
+            self._closed = True
+            watch = self._watch
+        watch.close()
+
+    def _start(self) -> None:
+        with self._guard:
+            if self._closed:
+                return
+            try:
+                self._watch = _KernelWatch(self._path, self._changed, self._directory_lost)
+            except OSError as error:
+                missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+                if not missing:
+                    _say_once(self._path, error)
+                self._watch = _SlowLook(self._path, self._changed, self._start if missing else None)
+
+    def _directory_lost(self) -> None:
+        with self._guard:
+            if not self._closed:
+                self._watch.close()
+                self._watch = _SlowLook(self._path, self._changed, self._start)
+
+
+def _say_once(path: Path, error: OSError) -> None:
+    if not _said.is_set():
+        _said.set()
+        log.warning(
+            "%s: the kernel gives no more file watches (%s); looking every %g s instead. "
+            "Raise fs.inotify.max_user_instances to be told at once",
+            path,
+            error.strerror or error,
+            limits.SLOW_STAT_S,
+        )
 
 
 class _KernelWatch:
-    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, path: Path, changed: Callable[[], None], directory_lost: Callable[[], None]) -> None:
         # imported here: a program that never watches pays nothing for it
         from watchdog import events
         from watchdog.observers import Observer
 
+        name, directory = os.fspath(path), os.fspath(path.parent)
+
         class Handler(events.FileSystemEventHandler):
             def on_any_event(self, event: Any) -> None:
-                if os.fspath(path) in (event.src_path, event.dest_path):
+                if name in (event.src_path, event.dest_path):
                     changed()
+                elif event.src_path == directory and isinstance(event, events.DirDeletedEvent):
+                    directory_lost()
 
-        wanted: list[Any] = [events.FileMovedEvent, events.FileCreatedEvent, events.FileClosedEvent]
+        wanted: list[Any] = [
+            events.FileMovedEvent,
+            events.FileCreatedEvent,
+            events.FileClosedEvent,
+            events.FileDeletedEvent,
+            events.DirDeletedEvent,
+        ]
+        os.stat(directory)
         self._observer = Observer()
-        self._observer.schedule(Handler(), os.fspath(path.parent), event_filter=wanted)
-        self._observer.start()
+        try:
+            self._observer.schedule(Handler(), directory, event_filter=wanted)
+            self._observer.start()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._observer.stop()
-        if threading.current_thread() is not self._observer:
+        if self._observer.is_alive() and threading.current_thread() is not self._observer:
             self._observer.join()
 
 
-class _SlowStat:
-    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+class _SlowLook:
+    """Looks at the document's identity now and then; `directory_back` is called instead once there is one again."""
+
+    def __init__(self, path: Path, changed: Callable[[], None], directory_back: Callable[[], None] | None) -> None:
         self._path = path
         self._changed = changed
+        self._directory_back = directory_back
         self._stop = threading.Event()
-        threading.Thread(target=self._run, name=f"slow stat {path.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=f"slow look {path.name}", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _run(self) -> None:
         last = self._identity()
         while not self._stop.wait(limits.SLOW_STAT_S):
+            if self._directory_back is not None and self._path.parent.is_dir():
+                self._directory_back()
+                self._changed()
+                return
             now = self._identity()
-            if now != last and not self._stop.is_set():
+            if now != last:
                 last = now
                 self._changed()
 
     def _identity(self) -> tuple[int, ...]:
         with contextlib.suppress(OSError):
-            status = os.stat(self._path)
+            status = os.stat(self._path, follow_symlinks=False)
             return status.st_ino, status.st_mtime_ns, status.st_size
         return ()

@@ -1,0 +1,591 @@
+"""The contract of `CacheFileChart`, seen from outside: events in, events and a file out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miros.activeobject import Factory
+from miros.event import Event, return_status, signals
+
+from miros_cache_net import limits
+from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.errors import PayloadError
+from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.payloads import CacheReadPayload, CacheWritePayload
+from miros_cache_net.testing import ManualClock
+from tests.charts.file_charts import (
+    Bench,
+    SoonRandom,
+    is_writable,
+    make_unwritable,
+    make_writable,
+    names,
+    on_disk,
+)
+from tests.charts.recorder import Recorder, wait_until
+
+
+@pytest.fixture(name="bench")
+def new_bench(tmp_path: Path, stopping: Callable[[Any], Any]) -> Bench:
+    return Bench(tmp_path, stopping)
+
+
+# --- files and answers --------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_made_from_the_default_and_reads_as_expired(bench: Bench) -> None:
+    chart = bench.chart(default_json={"time_out_in_minutes": 30})
+    assert on_disk(bench.path) == {"time_out_in_minutes": 30}
+    payload = bench.read()
+    assert isinstance(payload, CacheReadPayload)
+    assert payload[:1] == ({"time_out_in_minutes": 30},)
+    assert (payload.last_modified, payload.expired, payload.file_name) == (0.0, True, "cache.json")
+    assert (payload.file_path, payload.stale, payload.connected) == (chart.file_path, False, False)
+
+
+@pytest.mark.parametrize("text", ['{"a": [1, 2]}', {"a": [1, 2]}])
+def test_default_json_is_text_or_a_mapping(bench: Bench, text: Any) -> None:
+    bench.chart(default_json=text)
+    assert bench.read().dict == {"a": [1, 2]}
+
+
+def test_a_malformed_default_is_refused_where_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(PayloadError, match="not JSON"):
+        CacheFileChart(tmp_path / "cache.json", default_json="{")
+    assert names(tmp_path) == []
+
+
+def test_what_was_written_is_read_and_found_again_by_a_later_chart(bench: Bench) -> None:
+    first = bench.chart()
+    bench.write({"a": 1})
+    payload = bench.read()
+    assert (payload.dict, payload.expired, payload.origin) == ({"a": 1}, False, first.node)
+    assert 0 <= payload.age_s < 60
+    first.stop()
+    bench.chart()
+    assert bench.read().dict == {"a": 1}
+
+
+def test_the_moment_of_discovery_is_the_time_of_the_file(bench: Bench, manual_clock: ManualClock) -> None:
+    bench.chart(clock=manual_clock)
+    bench.write({"a": 1})
+    assert bench.read().last_modified == manual_clock.wall_ms() / 1000
+    assert bench.path.stat().st_mtime_ns == manual_clock.wall_ms() * 1_000_000
+
+
+def test_other_charts_hear_answers_under_the_name_that_was_given(
+    bench: Bench, recorder: Callable[..., Recorder]
+) -> None:
+    mine = recorder("MY_CACHE")
+    bench.chart(system_read_signal_name="MY_CACHE")
+    mine.publish(event(CACHE_FILE_READ))
+    assert mine.wait_for(1)[0].payload.file_name == "cache.json"
+    assert bench.heard.events == []
+
+
+def test_an_ordinary_miros_chart_asks_and_is_answered(bench: Bench) -> None:
+    bench.chart()
+    heard = threading.Event()
+
+    def keep(chart: Any, e: Event) -> Any:
+        chart.got = e.payload.dict
+        heard.set()
+        return return_status.HANDLED
+
+    chart = Factory("plain")
+    asking = chart.create(state="asking").catch(signal=signals.CACHE, handler=keep).to_method()
+    chart.nest(asking, parent=None)
+    chart.subscribe(Event(signal=signals.CACHE))
+    chart.start_at(asking)
+    chart.publish(Event(signal=signals.CACHE_FILE_WRITE, payload={"plain": True}))
+    chart.publish(Event(signal=signals.CACHE_FILE_READ))
+    try:
+        assert heard.wait(20)
+        assert chart.got == {"plain": True}
+    finally:
+        chart.stop()
+
+
+# --- states, visible from outside -----------------------------------------------------------------------
+
+
+def test_states_and_events_are_in_trace_and_spy(bench: Bench) -> None:
+    live_trace: list[str] = []
+    live_spy: list[str] = []
+    chart = bench.chart(live_trace=True, live_spy=True)
+    chart.register_live_trace_callback(live_trace.append)
+    chart.register_live_spy_callback(live_spy.append)
+    bench.write({"a": 1})
+    bench.read()
+    wait_until(lambda: "read_successful" in str(chart.trace()), "the end of the read")
+    trace, spy = str(chart.trace()), "\n".join(chart.spy())
+    for line in (
+        "e->start_at() top->file_access_waiting",
+        "e->file_write() file_access_waiting->file_write",
+        "e->write_successful() file_write->file_access_waiting",
+        "e->file_read() file_access_waiting->file_read",
+        "e->read_successful() file_read->file_access_waiting",
+    ):
+        assert line in trace
+    for line in (
+        "CACHE_FILE_WRITE:file_access_waiting",
+        "ENTRY_SIGNAL:file_accessed\nENTRY_SIGNAL:file_write",
+        "ENTRY_SIGNAL:file_accessed\nENTRY_SIGNAL:file_read",
+        "EXIT_SIGNAL:file_read\nEXIT_SIGNAL:file_accessed",
+    ):
+        assert line in spy
+    wait_until(lambda: "read_successful" in "".join(live_trace), "the live trace")
+    wait_until(lambda: "EXIT_SIGNAL:file_accessed" in live_spy, "the live spy")
+
+
+def test_the_file_is_unwritable_inside_and_writable_outside(bench: Bench) -> None:
+    inside: list[bool] = []
+    chart = bench.chart(connected=lambda: inside.append(is_writable(bench.path)) is None)
+    assert bench.read().connected is True
+    bench.write({"a": 1})
+    bench.read()
+    assert inside == [False, False]
+    wait_until(lambda: is_writable(bench.path), "the file to be writable again")
+    assert chart.running
+
+
+# --- a file that somebody else holds --------------------------------------------------------------------
+
+
+def test_an_unwritable_file_blocks_reads_and_writes_until_it_is_writable(bench: Bench) -> None:
+    soon = SoonRandom()
+    chart = bench.chart(rng=soon)
+    bench.write({"by": "us"})
+    bench.read()
+    make_unwritable(bench.path)
+    bench.write({"by": "us, later"})
+    bench.heard.publish(event(CACHE_FILE_READ))
+    wait_until(lambda: len(soon.bounds) >= 12, "a dozen failures")
+    assert on_disk(bench.path) == {"by": "us"}
+    assert len(bench.heard.events) == 1
+    assert "POST_FIFO:file_write\nfile_write:file_access_waiting\nREPOST:file_write" in "\n".join(chart.spy())
+    make_writable(bench.path)
+    bench.caches(2)
+    wait_until(lambda: on_disk(bench.path) == {"by": "us, later"}, "the write")
+
+
+def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(bench: Bench) -> None:
+    soon = SoonRandom()
+    chart = bench.chart(rng=soon)
+    make_unwritable(bench.path)
+    bench.write({"first": 1})
+    wait_until(lambda: len(soon.bounds) >= 7, "seven failures")
+    assert soon.bounds[:7] == [(0.001, bound) for bound in (0.1, 1.3, 2.5, 3.7, 5.0, 5.0, 5.0)]
+    bench.write({"second": 2})
+    wait_until(lambda: soon.bounds.count((0.001, 0.1)) == 2, "the second event's own first failure")
+    chart.stop()
+
+
+def test_each_waiting_event_keeps_its_payload_and_its_place(bench: Bench) -> None:
+    soon = SoonRandom()
+    chart = bench.chart(rng=soon)
+    make_unwritable(bench.path)
+    for number in range(20):
+        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number, "seen": list(range(number))}))
+    wait_until(lambda: soon.bounds.count((0.001, 0.1)) == 20, "all to wait")
+    make_writable(bench.path)
+    wait_until(lambda: on_disk(bench.path) == {"n": 19, "seen": list(range(19))}, "the last to be last")
+
+
+def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
+    bench: Bench, manual_clock: ManualClock
+) -> None:
+    soon = SoonRandom()
+    bench.chart(rng=soon, clock=manual_clock, take_over_after_s=10)
+    make_unwritable(bench.path)
+    bench.write({"a": 1})
+    wait_until(lambda: soon.bounds, "the first look")
+    for _ in range(3):
+        manual_clock.advance(3.3)
+        looks = len(soon.bounds)
+        wait_until(lambda looks=looks: len(soon.bounds) > looks + 1, "another look")
+    assert bench.heard.events == []
+    manual_clock.advance(0.2)
+    (error,) = bench.errors(1)
+    assert (error.reason, error.file_name, error.source) == ("taken_over", "cache.json", "cache.json")
+    wait_until(lambda: on_disk(bench.path) == {"a": 1} and is_writable(bench.path), "the write")
+
+
+def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WAITING_REQUESTS", 3)
+    chart = bench.chart(rng=SoonRandom())
+    make_unwritable(bench.path)
+    for number in range(5):
+        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
+    assert [error.reason for error in bench.errors(2)] == ["overflow", "overflow"]
+    make_writable(bench.path)
+    wait_until(lambda: on_disk(bench.path) == {"n": 2}, "the three that were kept")
+
+
+def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:
+    soon = SoonRandom()
+    chart, other = bench.chart(rng=soon), bench.chart()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(contents: dict[str, Any]) -> dict[str, Any]:
+        entered.set()
+        assert leave.wait(20)
+        return {**contents, "held": True}
+
+    from miros_cache_net.store.changes import AddressedChange, Modify
+
+    other.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(Modify(hold), other.file_path)))
+    assert entered.wait(20)
+    chart.post_fifo(event(CACHE_FILE_READ))
+    chart.post_fifo(event(CACHE_FILE_WRITE, {"after": 1}))
+    wait_until(lambda: len(soon.bounds) >= 2, "both to wait")
+    leave.set()
+    bench.caches(1)
+    wait_until(lambda: on_disk(bench.path) == {"after": 1}, "the write")
+
+
+# --- what a write may carry, and which chart it is for ----------------------------------------------------
+
+
+def test_a_bare_dict_goes_to_the_first_chart_that_is_not_read_only(bench: Bench) -> None:
+    bench.chart(bench.directory / "looked_at.json", read_only=True)
+    bench.chart(bench.directory / "first.json")
+    bench.chart(bench.directory / "second.json")
+    bench.write({"a": 1})
+    wait_until(lambda: on_disk(bench.directory / "first.json") == {"a": 1}, "the write")
+    assert on_disk(bench.directory / "second.json") == {}
+    assert "looked_at.json" not in names(bench.directory)
+
+
+@pytest.mark.parametrize("contents", ['{"a": 1}', b'{"a": 1}', {"a": 1}], ids=["text", "bytes", "mapping"])
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_write_names_its_file_by_path_or_base_name(bench: Bench, contents: Any, by_path: bool) -> None:
+    bench.chart(bench.directory / "default.json")
+    bench.chart()
+    bench.write(CacheWritePayload(contents, str(bench.path) if by_path else "cache.json"))
+    wait_until(lambda: on_disk(bench.path) == {"a": 1}, "the write")
+    assert on_disk(bench.directory / "default.json") == {}
+
+
+def test_a_base_name_that_fits_two_charts_is_refused_once_and_the_path_is_not(bench: Bench) -> None:
+    for name in ("one", "two"):
+        (bench.directory / name).mkdir()
+        bench.chart(bench.directory / name / "same.json")
+    bench.write(CacheWritePayload("{}", "same.json"))
+    bench.write(CacheWritePayload('{"a": 2}', str(bench.directory / "two" / "same.json")))
+    wait_until(lambda: on_disk(bench.directory / "two" / "same.json") == {"a": 2}, "the write by path")
+    assert [error.reason for error in bench.errors(1)] == ["ambiguous"]
+    assert "two/same.json; give the path" in bench.errors(1)[0].message
+    assert len(bench.heard.events) == 1
+    assert on_disk(bench.directory / "one" / "same.json") == {}
+
+
+def test_a_posted_event_is_for_the_chart_that_it_was_posted_to(bench: Bench) -> None:
+    bench.chart(bench.directory / "default.json")
+    second = bench.chart()
+    second.post_fifo(event(CACHE_FILE_WRITE, {"posted": 1}))
+    second.post_fifo(event(CACHE_FILE_READ))
+    (payload,) = bench.caches(1)
+    wait_until(lambda: on_disk(bench.path) == {"posted": 1}, "the write")
+    assert payload.file_name == "cache.json"
+    second.post_fifo(event(CACHE_DESTROY))
+    wait_until(lambda: on_disk(bench.path) == {}, "its end")
+    assert on_disk(bench.directory / "default.json") == {}
+
+
+def test_a_published_read_without_payload_is_answered_by_every_chart(bench: Bench) -> None:
+    bench.chart(bench.directory / "one.json")
+    bench.chart(bench.directory / "two.json")
+    bench.heard.publish(event(CACHE_FILE_READ))
+    assert sorted(payload.file_name for payload in bench.caches(2)) == ["one.json", "two.json"]
+
+
+def test_a_read_that_names_a_file_is_answered_by_its_chart_only(bench: Bench) -> None:
+    bench.chart(bench.directory / "one.json")
+    bench.chart(bench.directory / "two.json")
+    bench.heard.publish(event(CACHE_FILE_READ, "two.json"))
+    bench.heard.publish(event(CACHE_FILE_READ, str(bench.directory / "one.json")))
+    assert sorted(payload.file_name for payload in bench.caches(2)) == ["one.json", "two.json"]
+    assert len(bench.heard.events) == 2
+
+
+def test_two_charts_on_one_file_share_it(bench: Bench) -> None:
+    one, two = bench.chart(), bench.chart()
+    one.post_fifo(event(CACHE_FILE_WRITE, {"n": 1}))
+    wait_until(lambda: on_disk(bench.path) == {"n": 1}, "the first write")
+    two.post_fifo(event(CACHE_FILE_WRITE, {"n": 2}))
+    wait_until(lambda: on_disk(bench.path) == {"n": 2}, "the second write")
+    one.post_fifo(event(CACHE_FILE_READ))
+    assert bench.caches(1)[0].dict == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (None, "not NoneType"),
+        (7, "not int"),
+        ([1], "not list"),
+        ({"a": {1, 2}}, "['a'] is a set"),
+        ({"a": float("nan")}, "nan"),
+        ({1: 2}, "keys must be text"),
+        (CacheWritePayload("{", "cache.json"), "not JSON"),
+        (CacheWritePayload("[1]", "cache.json"), "a JSON object"),
+        (CacheWritePayload(b'{"a": "\xff"}', "cache.json"), "UTF-8"),
+        (CacheWritePayload("{}", "elsewhere.json"), "no chart of this process guards 'elsewhere.json'"),
+        ({"a": "x" * (limits.DOCUMENT_BYTES + 1)}, "more than"),
+    ],
+)
+def test_a_payload_that_cannot_be_written_is_an_error_event_and_changes_nothing(
+    bench: Bench, payload: Any, words: str
+) -> None:
+    bench.chart()
+    bench.write({"good": 1})
+    bench.write(payload)
+    (error,) = bench.errors(1)
+    assert error.reason == "payload"
+    assert words in error.message
+    assert "\n" not in error.message
+    assert bench.read().dict == {"good": 1}
+
+
+def test_a_write_that_cannot_be_made_does_not_take_the_others_down_with_it(bench: Bench) -> None:
+    chart = bench.chart(rng=SoonRandom())
+    make_unwritable(bench.path)
+    for payload in ({"n": 1}, {"big": "x" * (limits.DOCUMENT_BYTES + 1)}):
+        chart.post_fifo(event(CACHE_FILE_WRITE, payload))
+    wait_until(lambda: "REPOST:file_write" in "".join(chart.spy()), "the wait")
+    make_writable(bench.path)
+    assert bench.errors(1)[0].reason == "payload"
+    wait_until(lambda: on_disk(bench.path) == {"n": 1}, "the good one")
+
+
+def test_a_read_only_chart_answers_and_refuses_to_write(bench: Bench) -> None:
+    bench.path.write_text('{"a": 1}')
+    chart = bench.chart(read_only=True)
+    assert bench.read().dict == {"a": 1}
+    chart.post_fifo(event(CACHE_FILE_WRITE, {"b": 2}))
+    chart.post_fifo(event(CACHE_DESTROY))
+    assert [error.reason for error in bench.errors(2)] == ["payload", "payload"]
+    assert bench.path.read_text() == '{"a": 1}'
+
+
+def test_destroy_empties_the_document_and_leaves_it_expired(bench: Bench) -> None:
+    bench.chart(default_json={"default": True})
+    bench.write({"a": 1})
+    assert bench.read().dict == {"a": 1}
+    bench.destroy()
+    payload = bench.read()
+    assert (payload.dict, payload.expired, payload.last_modified) == ({}, True, 0.0)
+    assert on_disk(bench.path) == {}
+
+
+# --- expiry ---------------------------------------------------------------------------------------------
+
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("minutes", "after_s", "expired"),
+    [
+        (30, 29 * 60, False),
+        (30, 30 * 60, False),
+        (30, 30 * 60 + 1, True),
+        (0.5, 29, False),
+        (0.5, 31, True),
+        (0, 0, True),
+        (-5, 0, True),
+        (10**300, 10**9, False),
+        ("30", 0, True),
+        (None, 0, True),
+        (True, 0, True),
+        ([], 0, True),
+    ],
+)
+def test_age_counts_against_the_time_out_in_the_document(
+    bench: Bench, manual_clock: ManualClock, minutes: Any, after_s: float, expired: bool
+) -> None:
+    bench.chart(clock=manual_clock)
+    bench.write({"time_out_in_minutes": minutes})
+    bench.read()
+    manual_clock.advance(after_s)
+    payload = bench.read()
+    assert (payload.expired, payload.age_s) == (expired, after_s)
+
+
+def test_a_document_without_time_out_never_expires_once_written(bench: Bench, manual_clock: ManualClock) -> None:
+    bench.chart(clock=manual_clock)
+    assert bench.read().expired is True
+    bench.write({"a": 1})
+    bench.read()
+    manual_clock.advance(100 * 365 * 86_400)
+    assert bench.read().expired is False
+
+
+@pytest.mark.parametrize(("jump_ms", "age_s", "expired"), [(DAY_MS, 86_400.0, True), (-DAY_MS, 0.0, False)])
+def test_a_clock_that_jumps_a_day_never_makes_an_age_negative(
+    bench: Bench, manual_clock: ManualClock, jump_ms: int, age_s: float, expired: bool
+) -> None:
+    bench.chart(clock=manual_clock)
+    bench.write({"time_out_in_minutes": 60})
+    bench.read()
+    manual_clock.jump_wall(jump_ms)
+    payload = bench.read()
+    assert (payload.age_s, payload.expired) == (age_s, expired)
+
+
+def test_a_write_after_the_clock_was_set_back_still_replaces(bench: Bench, manual_clock: ManualClock) -> None:
+    chart = bench.chart(clock=manual_clock)
+    bench.write({"n": 1})
+    bench.read()
+    before = chart.document().last_stamp
+    manual_clock.jump_wall(-DAY_MS)
+    bench.write({"n": 2})
+    assert bench.read().dict == {"n": 2}
+    assert chart.document().last_stamp > before
+
+
+# --- bad files --------------------------------------------------------------------------------------------
+
+BAD_FILES = {
+    "empty": b"",
+    "white space": b" \n",
+    "corrupt": b"\x00\x01\x02",
+    "truncated": b'{"a": [1, 2',
+    "huge": b'{"a":"' + b"x" * limits.DOCUMENT_BYTES + b'"}',
+    "deep": b'{"a":' * 200 + b"1" + b"}" * 200,
+    "very deep": b"[" * 100_000,
+    "duplicate key": b'{"a": 1, "a": 2}',
+    "nan": b'{"a": NaN}',
+    "infinite": b'{"a": 1e999}',
+    "no object": b"[1, 2]",
+    "not utf-8": b'{"a": "\xff"}',
+    "half a surrogate": b'{"a": "\\ud800"}',
+    "two documents": b'{"a": 1}{"a": 2}',
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_set_aside_reported_and_started_again_from_the_default(bench: Bench, kind: str) -> None:
+    bench.path.write_bytes(BAD_FILES[kind])
+    bench.chart(default_json={"fresh": True})
+    (error,) = bench.errors(1)
+    assert (error.reason, error.file_name) == ("malformed", "cache.json")
+    (aside,) = [name for name in names(bench.directory) if ".corrupt-" in name]
+    assert aside in error.message
+    assert aside.startswith("cache.json.corrupt-")
+    assert (bench.directory / aside).read_bytes() == BAD_FILES[kind]
+    assert is_writable(bench.directory / aside)
+    payload = bench.read()
+    assert (payload.dict, payload.expired) == ({"fresh": True}, True)
+
+
+def test_a_file_that_goes_bad_while_the_chart_runs_is_set_aside_and_served_again(bench: Bench) -> None:
+    bench.chart()
+    bench.write({"a": 1})
+    bench.read()
+    bench.path.write_bytes(b"garbage")
+    assert bench.read().dict == {}
+    assert bench.errors(1)[0].reason == "malformed"
+    assert b"garbage" in [(bench.directory / name).read_bytes() for name in names(bench.directory)]
+
+
+def test_a_broken_writer_in_a_loop_cannot_fill_the_disk_with_files_set_aside(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SET_ASIDE_FILES", 2)
+    bench.chart()
+    for number in range(2):
+        bench.path.write_bytes(b"garbage %d" % number)
+        bench.read()
+    bench.path.write_bytes(b"garbage 2")
+    bench.heard.publish(event(CACHE_FILE_READ))
+    assert [error.reason for error in bench.errors(3)] == ["malformed", "malformed", "no_space"]
+    assert bench.path.read_bytes() == b"garbage 2"
+
+
+def test_a_document_of_a_newer_release_is_left_alone(bench: Bench) -> None:
+    text = json.dumps({"a": 1, "_miros_cache_net": {"format": 999}})
+    bench.path.write_text(text)
+    bench.chart()
+    assert bench.errors(1)[0].reason == "refused"
+    assert bench.path.read_text() == text
+    assert names(bench.directory) == [".cache.json.lock", "cache.json"]
+
+
+# --- life ---------------------------------------------------------------------------------------------------
+
+
+def test_stop_says_what_still_waited_and_leaves_a_stranger_his_file(bench: Bench) -> None:
+    chart = bench.chart(rng=SoonRandom())
+    make_unwritable(bench.path)
+    for number in range(2):
+        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
+    chart.post_fifo(event(CACHE_FILE_READ))
+    wait_until(lambda: "REPOST:file_read" in "".join(chart.spy()), "all to wait")
+    chart.stop()
+    (error,) = bench.errors(1)
+    assert (error.reason, "2 writes and 1 reads" in error.message) == ("stopped", True)
+    assert not is_writable(bench.path)
+
+
+def test_a_stopped_chart_hears_nothing_any_more(bench: Bench) -> None:
+    chart = bench.chart()
+    chart.stop()
+    assert is_writable(bench.path)
+    bench.chart(bench.directory / "other.json")
+    bench.heard.publish(event(CACHE_FILE_READ))
+    bench.write({"a": 1})
+    wait_until(lambda: on_disk(bench.directory / "other.json") == {"a": 1}, "the write of the other")
+    assert [payload.file_name for payload in bench.caches(1)] == ["other.json"]
+    assert len(bench.heard.events) == 1
+    assert on_disk(bench.path) == {}
+
+
+def test_a_chart_stopped_inside_the_access_leaves_the_file_writable_and_the_lock_free(bench: Bench) -> None:
+    charts: list[CacheFileChart] = []
+
+    def stop_inside() -> bool:
+        charts[0].stop()
+        return True
+
+    charts.append(bench.chart(connected=stop_inside))
+    charts[0].post_fifo(event(CACHE_FILE_READ))
+    wait_until(lambda: not charts[0].running, "the stop")
+    wait_until(lambda: is_writable(bench.path), "the file to be writable")
+    bench.chart()
+    assert bench.read().dict == {}
+
+
+def test_a_stopped_chart_starts_again(bench: Bench) -> None:
+    chart = bench.chart()
+    chart.stop()
+    chart.start_at("file_access_waiting")
+    bench.write({"again": 1})
+    assert bench.read().dict == {"again": 1}
+
+
+def test_what_raises_inside_the_access_is_reported_and_the_lock_is_given_back(bench: Bench) -> None:
+    answers = [RuntimeError("no link"), RuntimeError("no link")]
+
+    def connected() -> bool:
+        if answers:
+            raise answers.pop()
+        return True
+
+    chart = bench.chart(connected=connected)
+    chart.post_fifo(event(CACHE_FILE_READ))
+    assert bench.errors(1)[0].reason == "handler"
+    wait_until(lambda: is_writable(bench.path), "the file to be writable")
+    assert bench.read().connected is True
+
+
+def test_the_chart_survives_whatever_is_posted_to_it(bench: Bench) -> None:
+    chart = bench.chart()
+    for name in (CACHE_ERROR, CACHE, "lock_granted", "file_changed", "read_successful", "access_failed", "NONSENSE"):
+        chart.post_fifo(event(name, object()))
+    assert bench.read().dict == {}
