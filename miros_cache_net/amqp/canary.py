@@ -29,6 +29,7 @@ class Canary:
         self._send = send
         self._missed = missed
         self._flying = False
+        self._blocked = False
         self._timer: Any = None
 
     def start(self) -> None:
@@ -38,10 +39,13 @@ class Canary:
         """Something came through the exchange: it is there, and so are the bindings."""
         if self._flying:
             self._flying = False
-            self._set_timer(self._interval_s, self._fly)
+            # The one that made the broker announce an alarm still comes through.
+            if not self._blocked:
+                self._set_timer(self._interval_s, self._fly)
 
     def blocked(self, blocked: bool) -> None:
         """The broker takes nothing at present: no canary can be missed."""
+        self._blocked = blocked
         if blocked:
             self.stop()
         elif self._flying:

@@ -10,10 +10,14 @@ from types import TracebackType
 
 
 class TcpForwarder:
-    """Forwards 127.0.0.1:`port` to `target_port`, on a thread of its own, while used as a context manager."""
+    """Forwards 127.0.0.1:`port` to `target_port`, on a thread of its own, while used as a context manager.
 
-    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    `freeze_on`: freezes by itself when the server sends these bytes.
+    """
+
+    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None, freeze_on: bytes = b"") -> None:
         self._target_port = target_port
+        self._freeze_on = freeze_on
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="forwarder")
@@ -85,6 +89,8 @@ class TcpForwarder:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                if self._freeze_on and self._freeze_on in data:
+                    self._flowing.clear()
                 await self._flowing.wait()
                 sink.write(data)
                 await sink.drain()

@@ -56,6 +56,17 @@ class RabbitRig(Rig):
     def delete_queue(self, name: str) -> None:
         self.server.ctl("delete_queue", name)
 
+    def queue_exists(self, name: str) -> bool:
+        connection = pika.BlockingConnection(pika.URLParameters(self.server.url))
+        try:
+            connection.channel().queue_declare(name, passive=True)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            # 405: it is there, and exclusive to somebody else.
+            return bool(error.reply_code == 405)
+        finally:
+            connection.close()
+        return True
+
     def request_consumers(self, place: Place) -> int:
         with self.channel() as channel:
             declared = channel.queue_declare(topology.request_queue_name(place), passive=True)

@@ -74,14 +74,13 @@ def no_contained_faults(request: pytest.FixtureRequest, caplog: pytest.LogCaptur
 
 
 def is_up(recorder: Recorder, times: int = 1) -> None:
-    wait_until(lambda: len(recorder.ups) >= times, 60, f"link_up number {times}")
+    recorder.wait(ups=times, timeout_s=60)
 
 
 def told(recorder: Recorder, kind: type[BrokerError]) -> BrokerError:
     """Wait until an error of `kind` is told."""
-    return wait_until(
-        lambda: next((e for e in recorder.downs if type(e) is kind), None), 30, f"{kind.__name__} be told"
-    )
+    wait_until(lambda: kind in map(type, recorder.downs), 30, f"{kind.__name__} to be told")
+    return next(error for error in recorder.downs if type(error) is kind)
 
 
 def sockets_to(port: int) -> int:
@@ -229,7 +228,8 @@ def test_each_publication_is_settled_once_while_the_broker_is_killed_under_it(
 def test_a_memory_alarm_blocks_publications_only_and_they_are_done_when_it_is_over(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
-    (link, at_link), (_, at_other) = start_link(rabbit_url), start_link(rabbit_url)
+    options = {"canary_interval_s": 0.1, "canary_timeout_s": 0.5}
+    (link, at_link), (_, at_other) = start_link(rabbit_url, **options), start_link(rabbit_url, **options)
     is_up(at_link)
     is_up(at_other)
     talk(link, at_other, b"before")
@@ -272,6 +272,16 @@ def test_a_connection_that_goes_silent_is_noticed_by_its_heartbeat_and_stop_does
         assert not [thread for thread in threading.enumerate() if "miros-cache-link" in thread.name]
 
 
+def test_a_broker_that_logs_in_and_then_says_nothing_is_told(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
+) -> None:
+    channel_open_ok = b"\x00\x14\x00\x0b"
+    with TcpForwarder(rabbit_server.port, freeze_on=channel_open_ok) as forwarder:
+        # Without heartbeats nothing else would notice.
+        _, recorder = start_link(f"amqp://127.0.0.1:{forwarder.port}", heartbeat_s=0, connect_timeout_s=0.2)
+        assert "does not answer" in str(told(recorder, BrokerUnreachable))
+
+
 def test_a_cut_connection_is_followed_by_one_to_the_next_address(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
@@ -306,7 +316,9 @@ def test_a_paused_broker_is_left_and_found_again(
 def test_an_exchange_deleted_and_made_again_leaves_no_link_deaf(
     rabbit_url: str, start_link: StartLink, place: Place
 ) -> None:
-    options = {"canary_interval_s": 0.3, "canary_timeout_s": 5.0}
+    sockets = sockets_to(BrokerAddress.parse(rabbit_url).port)
+    # So long a time out that only the canary's return can tell.
+    options = {"canary_interval_s": 0.3, "canary_timeout_s": 600.0}
     (link, at_link), (_, at_other) = start_link(rabbit_url, **options), start_link(rabbit_url, **options)
     is_up(at_link)
     is_up(at_other)
@@ -316,6 +328,7 @@ def test_an_exchange_deleted_and_made_again_leaves_no_link_deaf(
     is_up(at_other, 2)
     assert [type(error) for error in at_other.downs] == [TopologyLost]
     talk(link, at_other, b"after")
+    wait_until(lambda: sockets_to(BrokerAddress.parse(rabbit_url).port) == sockets + 4, what="the lost sockets to go")
 
 
 def test_canaries_are_heard_by_nobody_and_a_quiet_link_stays_up(
@@ -346,6 +359,41 @@ def test_a_missing_canary_is_noticed_within_its_time(
         told(recorder, TopologyLost)
         monkeypatch.undo()
     is_up(recorder, 2)
+
+
+def test_a_server_that_hangs_keeps_few_requests_from_the_others(rabbit_url: str, start_link: StartLink) -> None:
+    asker, at_asker = start_link(rabbit_url)
+    hanging, at_hanging = start_link(rabbit_url, serve=True)
+    is_up(at_asker)
+    is_up(at_hanging)
+    release = threading.Event()
+
+    def hang(_taken: bool) -> None:
+        release.wait(20)
+
+    hanging.publish(Publication(b"", queue=at_hanging.own_queue, done=hang))
+    _, at_other = start_link(rabbit_url, serve=True)
+    is_up(at_other)
+    for number in range(40):
+        asker.publish(Publication(b"%d" % number, requests=True))
+    at_other.wait(deliveries=40 - limits.REQUEST_PREFETCH)
+    release.set()
+    wait_until(lambda: len(at_hanging.deliveries) + len(at_other.deliveries) == 41)
+
+
+def test_every_message_is_acknowledged_soon_not_only_full_batches(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
+) -> None:
+    link, recorder = start_link(rabbit_url)
+    is_up(recorder)
+    link.publish(Publication(b"one", queue=recorder.own_queue))
+    recorder.wait(deliveries=1)
+
+    def kept() -> dict[str, str]:
+        rows = rabbit_server.ctl("list_queues", "name", "messages", "--no-table-headers").splitlines()
+        return dict(row.split("\t") for row in rows)
+
+    wait_until(lambda: kept()[recorder.own_queue] == "0")
 
 
 # --- what strangers send ---------------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ class MemoryRig(Rig):
     def delete_queue(self, name: str) -> None:
         self.broker.delete_queue(name)
 
+    def queue_exists(self, name: str) -> bool:
+        return self.broker.consumers(name) > 0
+
     def request_consumers(self, place: Place) -> int:
         return self.broker.consumers(topology.request_queue_name(place))
 
