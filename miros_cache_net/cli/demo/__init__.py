@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
 from miros_cache_net.cli.exits import Exit
 from miros_cache_net.cli.output import print_json
+
+#: The user's own keys have no part in it.
+_KEY_VARIABLES: Final = frozenset(
+    {"MIROS_CACHE_KEYS", "MIROS_CACHE_KEYS_FILE", "MESH_ENCRYPTION_KEY", "MESH_ENCRYPTION_KEY_FILE"}
+)
 
 
 @click.command()
@@ -49,6 +56,7 @@ def command(as_json: bool) -> int:
         )
         with broker_for(settings, say) as (host, port, private_url), Neighbourhood(host, port) as neighbours:
             environment = {
+                **{name: value for name, value in os.environ.items() if name not in _KEY_VARIABLES},
                 "MIROS_CACHE_SCOPE": scope,
                 "MIROS_CACHE_SITE": "",
                 "MIROS_CACHE_DOCUMENT": "cache.json",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -36,7 +35,9 @@ class HostProcess:
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "miros_cache_net.cli.demo.host_program", *candidates],
-                env={**os.environ, **environment, **own},
+                # a directory of its own, so that no .env of the user's directory is taken for the host's
+                cwd=self.file.parent,
+                env={**environment, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,4 +1,4 @@
-"""One host of the demo: an ordinary statechart program, which says what happens to it as lines of JSON.
+"""One host of the demo: a statechart program, which says what happens to it as lines of JSON.
 
 Run as ``python -m miros_cache_net.cli.demo.host_program CANDIDATE ...``; file, broker, key and name come from
 the settings, as for any program.
@@ -13,29 +13,31 @@ import threading
 import time
 from typing import Any, Final
 
-from miros.activeobject import Factory
-from miros.event import Event, return_status, signals
-
-from miros_cache_net.charts.lan import LanChart
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.lan import HANDLED, LanChart
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE, CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 
-HANDLED: Final = return_status.HANDLED
 TIME_OUT_IN_MINUTES: Final = 30
-_SIGNALS: Final = ("CACHE", "CACHE_ERROR", "RECCE_LAN", "AMQP_CONSUMER_CHECK", "CONNECTION_DISCOVERY")
 
 
-class HostProgram(Factory):  # type: ignore[misc]
+class HostProgram(Chart):
     """Wants to know its peers: takes them from the cache, from the fleet, or discovers them."""
 
     def __init__(self, settings: Settings, candidates: list[str]) -> None:
         super().__init__("host_program")
         self.began_s = time.monotonic()
-        running = self.create(state="running").catch(signal=signals.ENTRY_SIGNAL, handler=_subscribe)
-        for name, handler in zip(_SIGNALS, (_cache, _error, _recce, _check, _peers), strict=True):
-            running.catch(signal=getattr(signals, name), handler=handler)
-        self.nest(running.to_method(), parent=None)
-        self.start_at(running.to_method())
+        handlers = {
+            CACHE: self.running_CACHE,
+            CACHE_ERROR: self.running_CACHE_ERROR,
+            RECCE_LAN: self.running_RECCE_LAN,
+            AMQP_CONSUMER_CHECK: self.running_AMQP_CONSUMER_CHECK,
+            CONNECTION_DISCOVERY: self.running_CONNECTION_DISCOVERY,
+        }
+        for name in handlers:
+            self.subscribe(name)
+        self.start_at(self.state("running", **handlers))
         self.node = CacheNode(settings=settings)
         self.lan = LanChart(
             "cache.#",
@@ -55,39 +57,28 @@ class HostProgram(Factory):  # type: ignore[misc]
         self.node.stop()
         self.stop()
 
+    def running_CACHE(self, e: Any) -> int:
+        cache = e.payload
+        facts = {"origin": cache.origin, "connected": cache.connected, "expired": cache.expired}
+        self.say("cache", contents=cache.dict, **facts)
+        return HANDLED
 
-def _subscribe(chart: HostProgram, e: Event) -> int:
-    for name in _SIGNALS:
-        chart.subscribe(Event(signal=name))
-    return int(HANDLED)
+    def running_CACHE_ERROR(self, e: Any) -> int:
+        self.say("error", reason=e.payload.reason.value, message=e.payload.message)
+        return HANDLED
 
+    def running_RECCE_LAN(self, e: Any) -> int:
+        self.say("discovering")
+        return HANDLED
 
-def _cache(chart: HostProgram, e: Event) -> int:
-    cache = e.payload
-    facts = {"age_s": None if cache.expired else cache.age_s, "origin": cache.origin, "connected": cache.connected}
-    chart.say("cache", contents=cache.dict, expired=cache.expired, **facts)
-    return int(HANDLED)
+    def running_AMQP_CONSUMER_CHECK(self, e: Any) -> int:
+        check = e.payload
+        self.say("scouted", address=check.ip_address, port=check.port, result=check.result, reason=check.reason)
+        return HANDLED
 
-
-def _error(chart: HostProgram, e: Event) -> int:
-    chart.say("error", reason=e.payload.reason.value, message=e.payload.message)
-    return int(HANDLED)
-
-
-def _recce(chart: HostProgram, e: Event) -> int:
-    chart.say("discovering")
-    return int(HANDLED)
-
-
-def _check(chart: HostProgram, e: Event) -> int:
-    check = e.payload
-    chart.say("scouted", address=check.ip_address, port=check.port, result=check.result, reason=check.reason)
-    return int(HANDLED)
-
-
-def _peers(chart: HostProgram, e: Event) -> int:
-    chart.say("peers", hosts=e.payload.hosts)
-    return int(HANDLED)
+    def running_CONNECTION_DISCOVERY(self, e: Any) -> int:
+        self.say("peers", hosts=e.payload.hosts)
+        return HANDLED
 
 
 def main() -> None:

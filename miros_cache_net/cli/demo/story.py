@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -104,9 +103,10 @@ class Story:
         readable = [peer for peer in self.facts.peers for message in heard if peer.encode() in message.body]
         if readable:
             raise DemoFailed("a peer's address could be read at the broker")
-        self.facts.messages, self.facts.ciphertext = len(heard), heard[0].body[:64].decode("ascii", "replace")
+        sample = next((message for message in heard if message.routing_key.endswith(".CACHE")), heard[0])
+        self.facts.messages, self.facts.ciphertext = len(heard), sample.body[:64].decode("ascii", "replace")
         self._say(f"\n3. What a queue bound to the exchange saw of that: {len(heard)} message(s), like this one:")
-        self._say(f"     key  {heard[0].routing_key}\n     body {self.facts.ciphertext}...")
+        self._say(f"     key  {sample.routing_key}\n     body {self.facts.ciphertext}...")
         self._say("   No peer's address is readable in any of them.")
 
     def _a_change_spreads(self) -> None:
@@ -115,7 +115,7 @@ class Story:
         command = [sys.executable, "-m", "miros_cache_net", "update", "--file", str(gamma.file), 'note="hello"']
         began_s = time.monotonic()
         done = subprocess.run(
-            command, check=False, env={**os.environ, **self._environment}, capture_output=True, text=True
+            command, check=False, cwd=gamma.file.parent, env=self._environment, capture_output=True, text=True
         )
         if done.returncode:
             raise DemoFailed(f"the update failed: {done.stderr.strip()}")
