@@ -198,6 +198,22 @@ class Document:
         """Emptied for everybody, and expired."""
         return Document(Floor(stamp, 0), {})
 
+    def restamped(self, now_ms: int, node: str) -> Document:
+        """`self` while no stamp lies too far ahead of `now_ms`; else those that do are given anew, in their order.
+
+        Such stamps are this host's own, from before its clock was set back: others' are never taken in.
+        """
+        if self.ahead_ms(now_ms) <= limits.CLOCK_AHEAD_MS:
+            return self
+        latest_ms = now_ms + limits.CLOCK_AHEAD_MS
+        stamps = sorted({self.floor.stamp, *(entry.stamp for entry in self.entries.values())})
+        anew: dict[Stamp, Stamp] = {}
+        last = ZERO
+        for stamp in stamps:
+            last = anew[stamp] = stamp if stamp.wall_ms <= latest_ms else next_stamp(last, now_ms, node)
+        floor = Floor(anew[self.floor.stamp], min(self.floor.discovered_at_ms, now_ms))
+        return Document(floor, {key: entry._replace(stamp=anew[entry.stamp]) for key, entry in self.entries.items()})
+
     def merged(self, other: Document) -> Document:
         """The least document that holds both; `self` itself where `other` adds nothing."""
         floor = max(self.floor, other.floor)

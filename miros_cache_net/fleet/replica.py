@@ -96,6 +96,9 @@ class Replica:
 
     def local_changed(self, document: Document) -> None:
         """The file holds `document` now, whoever wrote it."""
+        if document.merged(self.document) is not document:
+            # it went back: stamps from before the clock was set back were given anew, or an old copy was put there
+            self._known = Document.unwritten({})
         self.document = document
         self._spread()
 
@@ -116,6 +119,8 @@ class Replica:
         if name == self.ANSWER_TIMER:
             self._no_answer()
         elif self.in_sync:
+            if self.document.ahead_ms(self._clock.wall_ms()) > limits.CLOCK_AHEAD_MS:
+                self._port.merge(Document.unwritten({}))  # any access has the store give such stamps anew
             self._spread()
             if self._trickle.should_send():
                 self._send_digest()

@@ -16,7 +16,7 @@ from typing import Any
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document, Stamp, next_stamp
+from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.store.changes import Change
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
@@ -129,7 +129,7 @@ class FileStore:
 
     def _changed(self, document: Document, change: Change) -> Document:
         now_ms = self.clock.wall_ms()
-        last = max(document.last_stamp, document.floor.stamp, self.access.record.clock)
+        last = max(document.last_stamp, document.floor.stamp, self._record_clock(now_ms))
         changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
         if changed is not document:
             changed.to_text()  # too large is this change's fault, and must not fail the others
@@ -146,7 +146,13 @@ class FileStore:
             return self._store(snapshot.document)
         if snapshot.foreign or self._was_restored(snapshot.document):
             return self._store(self._adopted(snapshot))
-        return snapshot
+        document = snapshot.document.restamped(self.clock.wall_ms(), self.access.record.node)
+        return snapshot if document is snapshot.document else self._store(document)
+
+    def _record_clock(self, now_ms: int) -> Stamp:
+        """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""
+        clock = self.access.record.clock
+        return clock if clock.wall_ms - now_ms <= limits.CLOCK_AHEAD_MS else ZERO
 
     def _started_again(self, error: DocumentError) -> Snapshot:
         aside = set_aside(self.path)
@@ -169,7 +175,7 @@ class FileStore:
         """What a stranger wrote, as a local write of that moment."""
         document = snapshot.document
         moment_ms = document.floor.discovered_at_ms if snapshot.foreign else self.clock.wall_ms()
-        stamp = next_stamp(self.access.record.clock, moment_ms, self.access.record.node)
+        stamp = next_stamp(self._record_clock(moment_ms), moment_ms, self.access.record.node)
         return document.written(document.contents, stamp, document.floor.discovered_at_ms)
 
     def _store(self, document: Document) -> Snapshot:

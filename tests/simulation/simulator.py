@@ -30,6 +30,7 @@ class Faults:
     delay_s: float = 0.5
     skew_ms: int = 20_000
     confirm_loss: float = 0.05
+    wrong_clock_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class World:
         """No more faults; everybody is linked; enough time for the digests."""
         self.faults = Faults(loss=0, duplication=0, delay_s=0.01, skew_ms=self.faults.skew_ms, confirm_loss=0)
         for host in self.hosts:
+            host.set_clock()
             host.start()
             host.link(True)
         self.run_for(120.0)
@@ -116,7 +118,7 @@ class Host:
     reports: list[Reason] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.skew_ms = self.world.random.randint(-self.world.faults.skew_ms, self.world.faults.skew_ms)
+        self.set_clock()
         self._latest_timer: dict[str, int] = {}
 
     # --- Clock ------------------------------------------------------------------------------------
@@ -154,6 +156,10 @@ class Host:
             self.serving = False
             self.replica.link_down()
 
+    def set_clock(self) -> None:
+        """As NTP keeps it: right but for a bounded error."""
+        self.skew_ms = self.world.random.randint(-self.world.faults.skew_ms, self.world.faults.skew_ms)
+
     def misfortune_or_write(self) -> None:
         choice = self.world.random.random()
         if choice < 0.1:
@@ -161,7 +167,10 @@ class Host:
         elif choice < 0.25:
             self.link(not self.linked)
         elif choice < 0.3:
-            self.skew_ms = self.world.random.randint(-self.world.faults.skew_ms, self.world.faults.skew_ms)
+            self.set_clock()
+        elif choice < 0.35:
+            wrong_ms = self.world.faults.wrong_clock_ms
+            self.skew_ms += self.world.random.choice((-wrong_ms, wrong_ms))
         else:
             self.write()
 
@@ -170,13 +179,12 @@ class Host:
     def write(self) -> None:
         """What any program of the host does to the file: it is on the disk when it is acknowledged."""
         rng, now_ms = self.world.random, self.wall_ms()
+        self._look()
         stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), now_ms, self.name)
         kind = rng.choice(("write", "update", "update", "delete", "destroy"))
         value = f"{self.name} {stamp}"
         if kind == "write":
-            keys = rng.sample(KEYS, rng.randint(0, 3))
-            self._stored(self.disk.written(dict.fromkeys(keys, value), stamp, now_ms))
-            self.world.acknowledged.append(Acknowledged(stamp, dict.fromkeys(keys, value), True))
+            self.write_whole(dict.fromkeys(rng.sample(KEYS, rng.randint(0, 3)), value))
         elif kind == "destroy":
             self._stored(self.disk.destroyed(stamp))
             self.world.acknowledged.append(Acknowledged(stamp, {}, True))
@@ -185,6 +193,15 @@ class Host:
             changes, gone = ({key: value}, []) if kind == "update" else ({}, [key])
             self._stored(self.disk.updated(changes, gone, stamp, now_ms))
             self.world.acknowledged.append(Acknowledged(stamp, {key: changes.get(key)}, False))
+
+    def write_whole(self, contents: dict[str, Any]) -> None:
+        stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), self.wall_ms(), self.name)
+        self._stored(self.disk.written(contents, stamp, self.wall_ms()))
+        self.world.acknowledged.append(Acknowledged(stamp, contents, True))
+
+    def _look(self) -> None:
+        """What every access to the file does first."""
+        self._stored(self.disk.restamped(self.wall_ms(), self.name))
 
     def _stored(self, document: Document) -> None:
         if document is self.disk:
@@ -216,6 +233,7 @@ class Host:
     def merge(self, document: Document) -> None:
         def merge_now() -> None:
             if self.replica is not None:
+                self._look()
                 self._stored(self.disk.merged(document))
 
         self.world.after(self.world.random.uniform(0, 0.05), merge_now)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from miros_cache_net.document import Document
+from miros_cache_net.errors import Reason
 from tests.simulation.simulator import DEFAULT_VALUE, Acknowledged, Faults, World
 
 #: More with MIROS_CACHE_SIMULATIONS=100000 (the long soak).
@@ -17,8 +18,7 @@ BATCH = 50
 def check(world: World) -> None:
     """Agreement, nothing acknowledged lost, nothing from nowhere, reads that never go back."""
     seed = f"seed {world.seed}"
-    texts = {host.disk.to_text() if host.disk.is_written else b"" for host in world.hosts}
-    assert len(texts) == 1, f"{seed}: {len(texts)} different documents after healing"
+    agreed(world)
     final = world.hosts[0].disk
     for write in world.acknowledged:
         assert_kept_or_dominated(final, write, seed)
@@ -27,6 +27,11 @@ def check(world: World) -> None:
     for host in world.hosts:
         for earlier, later in zip(host.history, host.history[1:], strict=False):
             assert later.merged(earlier) is later, f"{seed}: {host.name} went back"
+
+
+def agreed(world: World) -> None:
+    texts = {host.disk.to_text() if host.disk.is_written else b"" for host in world.hosts}
+    assert len(texts) == 1, f"seed {world.seed}: {len(texts)} different documents after healing"
 
 
 def assert_kept_or_dominated(final: Document, write: Acknowledged, seed: str) -> None:
@@ -44,6 +49,38 @@ def test_any_schedule_of_faults_ends_in_one_document_that_holds_every_acknowledg
         world.play(steps=30)
         world.heal()
         check(world)
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES // 4, BATCH))
+def test_clocks_an_hour_off_delay_agreement_until_they_are_right_and_lose_nothing(first: int) -> None:
+    for seed in range(first, min(first + BATCH, SCHEDULES // 4)):
+        world = World(seed, hosts=2 + seed % 4, faults=Faults(wrong_clock_ms=3_600_000))
+        world.play(steps=30)
+        world.heal()
+        agreed(world)
+        values = set(world.hosts[0].disk.contents.values())
+        written = {value for write in world.acknowledged for value in write.entries.values()} | {DEFAULT_VALUE}
+        assert values <= written, f"seed {seed}"
+
+
+def test_writes_under_a_clock_an_hour_ahead_are_kept_and_spread_once_it_is_right() -> None:
+    world = World(3, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+    for host in world.hosts:
+        host.start()
+    world.run_for(10)
+    wrong = world.hosts[0]
+    wrong.skew_ms = 3_600_000
+    wrong.write_whole({"a": "from the future"})
+    world.run_for(100)
+    assert all(not host.disk.is_written for host in world.hosts[1:])
+    assert all(Reason.CLOCK in host.reports for host in world.hosts[1:])
+    wrong.set_clock()
+    world.run_for(100)
+    assert all(host.disk.contents == {"a": "from the future"} for host in world.hosts)
+    world.hosts[1].write_whole({"b": "later"})
+    world.run_for(10)
+    agreed(world)
+    assert wrong.disk.contents == {"b": "later"}
 
 
 def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:

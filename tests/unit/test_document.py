@@ -217,3 +217,22 @@ def test_sixty_four_levels_are_still_read() -> None:
 
 def test_a_byte_order_mark_is_no_reason_to_refuse_a_persons_file() -> None:
     assert strict_json.loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
+
+
+def test_stamps_from_before_the_clock_was_set_back_are_given_anew_in_their_order() -> None:
+    hour = 3_600_000
+    future = written({"a": 1}, NOW + hour, NOW + hour).updated({"b": 2}, ["a"], stamp(NOW + hour + 5), NOW)
+    now = future.restamped(NOW, "alpha")
+    assert now.contents == future.contents
+    assert now.ahead_ms(NOW) <= 0
+    assert now.floor.stamp < now.entries["b"].stamp == now.entries["a"].stamp
+    assert now.age_s(NOW) == 0
+    assert now.restamped(NOW, "alpha") is now
+
+
+def test_only_the_stamps_that_lie_ahead_are_given_anew() -> None:
+    mixed = written({"a": 1, "b": 2}).updated({"b": 3}, [], stamp(NOW + 3_600_000), NOW)
+    now = mixed.restamped(NOW, "alpha")
+    assert now.floor == mixed.floor
+    assert now.entries["a"] == mixed.entries["a"]
+    assert mixed.entries["a"].stamp < now.entries["b"].stamp < stamp(NOW + 1)
