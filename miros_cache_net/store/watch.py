@@ -20,6 +20,10 @@ from miros_cache_net import limits
 
 log = logging.getLogger(__name__)
 _said = threading.Event()
+# a watch that is closed while an event arrives says so as an error; nothing is lost by it
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: "when the thread is inactive" not in record.getMessage()
+)
 
 
 class FileWatch:

@@ -1,0 +1,186 @@
+"""Writes the reference pages that come from the code: charts and settings.
+
+python docs/tools/reference.py          write them
+python docs/tools/reference.py --check  exit 1 if one is out of date
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from miros.event import signals
+
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.lan import LanChart
+from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.node import CacheNode
+from miros_cache_net.settings import Settings
+from miros_cache_net.wire.keyring import generate_key
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+GENERATED = "<!-- written by docs/tools/reference.py from the code; change it there -->\n\n"
+#: Where `trans`, `post_fifo` and the like come from: no chart's own business.
+_BASES = {"miros_cache_net.charts.chart", "miros_cache_net.charts.life", "miros.hsm", "miros.activeobject"}
+_INTERNAL = {"ENTRY_SIGNAL": "entry", "EXIT_SIGNAL": "exit", "INIT_SIGNAL": "init"}
+
+
+# --- charts -----------------------------------------------------------------------------------------
+
+
+def charts_page() -> str:
+    """Every chart: its place in words, its states as a diagram, its events as a table."""
+    parts = [
+        GENERATED + "# Charts\n\nStates, events and transitions, read from the charts themselves. `entry`, `exit` and "
+        "`init` are the state's own; lower-case events are private to their chart.\n"
+    ]
+    for chart in built_charts():
+        parts.append(chart_section(chart))
+        chart.stop()
+    return "\n".join(parts)
+
+
+def built_charts() -> Iterator[Any]:
+    """One of each, in a directory of its own and without a network."""
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(keys=generate_key().decode(), file=f"{directory}/node.json")
+        yield CacheFileChart(f"{directory}/cache.json")
+        broker = MemoryBroker()
+        yield CacheNode(settings=settings, link_factory=lambda _settings, place: MemoryLink(broker, place))
+        yield ProducerScoutChart("127.0.0.1", "cache.#", settings.exchange, settings=settings, port=1)
+        yield LanRecceChart("cache.#", settings.exchange, candidates=list, settings=settings)
+        yield LanChart(
+            "cache.#",
+            settings.exchange,
+            cache_file_path=f"{directory}/lan.json",
+            candidates=list,
+            settings=settings,
+        )
+
+
+def chart_section(chart: Chart) -> str:
+    states = states_of(chart)
+    summary = (inspect.getdoc(type(chart)) or "").partition("\n\n")[0]
+    rows = [
+        f"| `{state}` | `{event}` | {' or '.join(f'`{target}`' for target in targets) or '-'} |"
+        for state in states
+        for event, targets in events_of(chart, state)
+    ]
+    return "\n".join(
+        [
+            f"\n## {type(chart).__name__}\n\n{summary}\n",
+            "```{code-block} text\n" + "\n".join(tree(states, None)) + "\n```\n",
+            "| in state | event | goes to |\n| --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def states_of(chart: Chart) -> dict[str, str | None]:
+    """Each state's name and its parent's, outermost first."""
+    parents = {name: parent.__name__ for name, parent in chart._parents.items()}
+    return {name: parent if parent in parents else None for name, parent in parents.items()}
+
+
+def tree(states: dict[str, str | None], parent: str | None, indent: str = "") -> Iterator[str]:
+    """Nested boxes, as lines of text."""
+    for name in (name for name, above in states.items() if above == parent):
+        yield f"{indent}+-- {name}"
+        yield from tree(states, name, indent + "|   ")
+
+
+def events_of(chart: Chart, state: str) -> Iterator[tuple[str, list[str]]]:
+    """Each event that the state handles, and the states that its handler may go to."""
+    names = {number: name for name, number in signals.items()}
+    for number, handler in chart._lookup.get(state, {}).items():
+        method = inspect.unwrap(handler)
+        if method.__name__ == "handled":
+            continue
+        event = _INTERNAL.get(names[number], names[number])
+        yield event, sorted(targets_of(chart, method, event, set()))
+
+
+def targets_of(chart: Chart, method: Any, event: str, seen: set[str]) -> set[str]:
+    """The states that the method may go to, itself or in the chart's methods that it calls."""
+    if method.__name__ in seen:
+        return set()
+    seen.add(method.__name__)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called = getattr(type(chart), node.func.attr, None)
+        if node.func.attr == "trans":
+            found |= {name for part in ast.walk(node) if (name := state_named(part, event)) in states_of(chart)}
+        elif inspect.isfunction(called) and called.__module__ not in _BASES:
+            found |= targets_of(chart, called, event, seen)
+    return found
+
+
+def state_named(part: ast.AST, event: str) -> str:
+    """The state that a part of ``self.trans(...)`` names: `self.state`, "state", or the one named like the event."""
+    if isinstance(part, ast.Attribute):
+        return event if part.attr == "signal_name" else part.attr
+    return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every setting: names, default, meaning."""
+    rows = [
+        f"| `{setting.field}` | {'<br>'.join(f'`{name}`' for name in setting.env_names) or '-'} "
+        f"| {f'`{setting.default}`' if setting.default else ''} | {setting.description} |"
+        for setting in Settings.describe()
+    ]
+    return (
+        GENERATED
+        + """# Settings
+
+Sources, later over earlier: the defaults, a TOML file (`$MIROS_CACHE_CONFIG`, else `miros-cache-net.toml` here, else
+`~/.config/miros-cache-net/config.toml`), `.env` and the environment, arguments. In the TOML file a setting has the
+name of the first column. A `*_FILE` variable names a file that holds the value.
+
+`miros-cache-net settings` shows what is in force, without secrets; `miros-cache-net doctor` checks it.
+
+The file chart and the client (`CacheFileChart`, `Cache`, `read_cache`) read only `MIROS_CACHE_FILE` and
+`MIROS_CACHE_NODE_NAME`, straight from the environment: on one machine the file alone shares everything.
+
+| setting | environment | default | meaning |
+| --- | --- | --- | --- |
+"""
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+PAGES = {"charts.md": charts_page, "settings.md": settings_page}
+
+
+def main() -> int:
+    stale = []
+    for name, make in PAGES.items():
+        path, text = REFERENCE / name, make()
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run: python docs/tools/reference.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
