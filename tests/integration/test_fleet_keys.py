@@ -1,0 +1,98 @@
+"""Keys and certificates across running nodes, on real RabbitMQ."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.wire.keyring import generate_key, list_keys, new_key, promote, remove
+from tests.hosts import Host, Hosts, agree, fleet
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
+    with fleet(tmp_path, rabbit_server.url) as made:
+        yield made
+
+
+def host_with_key_file(hosts: Hosts, name: str, directory: Path, key: bytes) -> tuple[Host, Path]:
+    keys = directory / f"{name}.keys"
+    descriptor = os.open(keys, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(descriptor, key + b"\n")
+    os.close(descriptor)
+    return hosts.joined(name, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
+
+
+def add_key(path: Path, key: bytes) -> None:
+    """What an administrator does by hand or with a copy: the key as the last line."""
+    with open(path, "ab") as stream:
+        stream.write(key + b"\n")
+
+
+def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(hosts: Hosts, tmp_path: Path) -> None:
+    first = generate_key()
+    (alpha, alpha_keys), (beta, beta_keys) = (host_with_key_file(hosts, n, tmp_path, first) for n in ("alpha", "beta"))
+    alpha.cache.write({"begun": True})
+    agree(alpha, beta, on=lambda contents: "begun" in contents)
+    ended, written = threading.Event(), []
+
+    def load() -> None:
+        for number in range(100_000):
+            if ended.is_set():
+                return
+            alpha.cache.update({f"n{number}": number})
+            written.append(f"n{number}")
+            ended.wait(0.02)
+
+    writer = threading.Thread(target=load)
+    writer.start()
+    try:
+        wait_until(lambda: len(written) > 5, what="the load")
+        second_id = new_key(alpha_keys)
+        second = alpha_keys.read_bytes().split()[-1]
+        add_key(beta_keys, second)
+        for host, keys in ((alpha, alpha_keys), (beta, beta_keys)):
+            wait_until(lambda host=host: second_id in host.node.status()["keys"], what="the ring to be read again")
+            promote(keys, second_id)
+        for host in (alpha, beta):
+            wait_until(lambda host=host: host.node.status()["keys"][0] == second_id, what="the new key to encrypt")
+        first_id = next(info.key_id for info in list_keys(alpha_keys) if info.key_id != second_id)
+        for host, keys in ((alpha, alpha_keys), (beta, beta_keys)):
+            remove(keys, first_id)
+            wait_until(lambda host=host: host.node.status()["keys"] == [second_id], what="the old key to be gone")
+        so_far = len(written)
+        wait_until(lambda: len(written) > so_far + 5, what="writes under the new key")
+    finally:
+        ended.set()
+        writer.join()
+    agree(alpha, beta, on=lambda contents: set(written) <= set(contents))
+    assert not any("not_authentic" in name for name in beta.node.status()["counters"])
+
+
+def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_the_key(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    old, new = generate_key(), generate_key()
+    alpha, _ = host_with_key_file(hosts, "alpha", tmp_path, new)
+    alpha.cache.write({"a": 1})
+    late, late_keys = host_with_key_file(hosts, "late", tmp_path, old)
+    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic"), what="alpha to refuse the old key")
+    assert late.contents == {}
+    add_key(late_keys, new)
+    promote(late_keys, list_keys(late_keys)[-1].key_id)
+    agree(alpha, late, on=lambda contents: contents == {"a": 1}, timeout_s=30)
+
+
+def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Hosts, tmp_path: Path) -> None:
+    from miros_cache_net.errors import SettingsError
+
+    keys = tmp_path / "open.keys"
+    keys.write_bytes(generate_key() + b"\n")
+    keys.chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod"):
+        hosts.start("alpha", keys=(), keys_file=str(keys))
