@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,7 @@ class Cache:
 
     Thread-safe.  Reads take no lock and hand out the same immutable document until it changes.  Changes wait
     for exclusive access and return once they are on the disk; they raise `PayloadError` for contents that
-    JSON cannot hold and `StoreError` for what the operating system refuses.  In a forked child build a new one.
+    JSON cannot hold and `StoreError` for what the operating system refuses.  A forked child may go on using it.
     """
 
     def __init__(
@@ -52,7 +53,13 @@ class Cache:
     ) -> None:
         self.path: Path = cache_path(file_path)
         self._clock = clock
-        self._store = FileStore(self.path, default=default, clock=clock)
+        self._default = default
+        self._renew()
+        _alive.add(self)
+
+    def _renew(self) -> None:
+        # also called in a forked child: locks of the parent's threads are held for ever there
+        self._store = FileStore(self.path, default=self._default, clock=self._clock)
         self._one_thread = threading.Lock()
 
     def read(self) -> CacheReadPayload:
@@ -134,3 +141,14 @@ class Cache:
 
 def _raise(_change: Change, error: Exception) -> None:
     raise error
+
+
+_alive: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_alive):
+        cache._renew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -173,10 +173,11 @@ class FileStore:
 
     def _adopted(self, snapshot: Snapshot) -> Document:
         """What a stranger wrote, as a local write of that moment."""
-        document = snapshot.document
-        moment_ms = document.floor.discovered_at_ms if snapshot.foreign else self.clock.wall_ms()
-        stamp = next_stamp(self._record_clock(moment_ms), moment_ms, self.access.record.node)
-        return document.written(document.contents, stamp, document.floor.discovered_at_ms)
+        document, now_ms = snapshot.document, self.clock.wall_ms()
+        discovered_at_ms = min(document.floor.discovered_at_ms, now_ms)
+        moment_ms = discovered_at_ms if snapshot.foreign else now_ms
+        stamp = next_stamp(self._record_clock(now_ms), moment_ms, self.access.record.node)
+        return document.written(document.contents, stamp, discovered_at_ms)
 
     def _store(self, document: Document) -> Snapshot:
         access = self.access

@@ -22,6 +22,8 @@ from miros_cache_net.store.regular import SAFELY
 
 #: Mode of a document that did not exist before, less the umask, as `open` would make it.
 NEW_FILE_MODE = 0o666
+#: Where the kernel tells a process its umask (Linux).
+PROCESS_STATUS = Path("/proc/self/status")
 _WRITE_BITS = 0o222
 _GROUP_BITS = 0o070
 

@@ -122,6 +122,7 @@ class _SlowLook:
         self._path = path
         self._changed = changed
         self._directory_back = directory_back
+        self._last = self._identity()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"slow look {path.name}", daemon=True)
         self._thread.start()
@@ -132,15 +133,14 @@ class _SlowLook:
             self._thread.join()
 
     def _run(self) -> None:
-        last = self._identity()
         while not self._stop.wait(limits.SLOW_STAT_S):
             if self._directory_back is not None and self._path.parent.is_dir():
                 self._directory_back()
                 self._changed()
                 return
             now = self._identity()
-            if now != last:
-                last = now
+            if now != self._last:
+                self._last = now
                 self._changed()
 
     def _identity(self) -> tuple[int, ...]:

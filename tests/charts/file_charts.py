@@ -13,7 +13,7 @@ from typing import Any
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.document import META_KEY
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
-from tests.charts.recorder import Recorder
+from tests.charts.recorder import Recorder, wait_until
 
 SIGNALS = (CACHE, CACHE_ERROR)
 
@@ -74,6 +74,8 @@ def on_disk(path: Path) -> dict[str, Any]:
 
 
 def make_unwritable(path: Path) -> None:
+    """As a program that knows only the mode bit: once nobody else is inside."""
+    wait_until(lambda: is_writable(path), "the file to be free")
     os.chmod(path, 0o444)
 
 

@@ -1,0 +1,245 @@
+"""`Cache` and `read_cache`: the contents of the file for programs that want nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.errors import DocumentError, PayloadError, StoreError, SymbolicLinkRefused
+from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.testing import ManualClock, wait_until
+
+
+@pytest.fixture(name="path")
+def new_path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.json"
+
+
+@pytest.fixture(name="cache")
+def new_cache(path: Path) -> Iterator[Cache]:
+    with Cache(path) as cache:
+        yield cache
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_reads_as_the_default_expired_and_is_not_made(path: Path) -> None:
+    with Cache(path, default={"a": 1}) as cache:
+        payload = cache.read()
+    assert (payload.dict, payload.expired, payload.last_modified) == ({"a": 1}, True, 0.0)
+    assert read_cache(path).dict == {}
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_was_written_is_read_here_and_there(cache: Cache, path: Path) -> None:
+    stored = cache.write({"a": [1, {"b": None}]})
+    assert cache.read()._replace(age_s=0) == stored._replace(age_s=0)
+    again = read_cache(path)
+    assert isinstance(again, CacheReadPayload)
+    assert (again.dict, again.expired, again.version) == ({"a": [1, {"b": None}]}, False, stored.version)
+
+
+def test_an_unchanged_document_is_the_same_object_and_cannot_be_changed(cache: Cache) -> None:
+    cache.write({"a": {"b": [1]}})
+    contents = cache.read().dict
+    assert cache.read().dict is contents
+    with pytest.raises(TypeError, match=r"copy\.deepcopy"):
+        contents["a"]["b"].append(2)  # type: ignore[attr-defined]
+    mine = copy.deepcopy(contents)
+    mine["a"]["b"].append(2)
+    assert cache.read().dict == {"a": {"b": [1]}}
+
+
+def test_a_change_by_another_process_is_read_at_once(cache: Cache, path: Path) -> None:
+    for number in range(50):
+        with Cache(path) as other:
+            other.write({"n": number})
+        assert cache.read().dict == {"n": number}
+
+
+def test_age_grows_while_the_document_stays_the_same_object(path: Path, manual_clock: ManualClock) -> None:
+    with Cache(path, clock=manual_clock) as cache:
+        cache.write({"time_out_in_minutes": 1})
+        young = cache.read()
+        manual_clock.advance(61)
+        old = cache.read()
+    assert (young.age_s, young.expired, old.age_s, old.expired) == (0.0, False, 61.0, True)
+    assert young.dict is old.dict
+
+
+def test_reading_changes_nothing_on_the_disk_not_even_a_broken_file(cache: Cache, path: Path) -> None:
+    path.write_bytes(b"broken")
+    os.utime(path, (1, 1))
+    for read in (cache.read, lambda: read_cache(path)):
+        with pytest.raises(DocumentError, match="not JSON"):
+            read()
+    assert [each.name for each in path.parent.iterdir()] == ["cache.json"]
+    assert path.read_bytes() == b"broken"
+
+
+def test_a_link_is_refused_for_reading_and_for_writing(cache: Cache, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("{}")
+    path.symlink_to("real.json")
+    for use in (cache.read, lambda: read_cache(path), lambda: cache.write({"a": 1})):
+        with pytest.raises(SymbolicLinkRefused, match="name the file itself"):
+            use()
+    assert (tmp_path / "real.json").read_text() == "{}"
+
+
+# --- changing -------------------------------------------------------------------------------------------
+
+
+def test_update_changes_only_the_keys_that_it_names(cache: Cache) -> None:
+    cache.write({"a": 1, "b": 2, "c": 3})
+    assert cache.update({"a": 10, "d": 4}, delete=["b", "missing"]).dict == {"a": 10, "c": 3, "d": 4}
+
+
+def test_update_makes_a_document_no_younger_and_modify_does(path: Path, manual_clock: ManualClock) -> None:
+    with Cache(path, clock=manual_clock) as cache:
+        cache.write({"a": 1})
+        manual_clock.advance(100)
+        assert cache.update({"b": 2}).age_s == 100
+        assert cache.modify(lambda contents: {**contents, "c": 3}).age_s == 0
+
+
+def test_modify_gets_a_dict_of_its_own_and_what_it_raises_changes_nothing(cache: Cache) -> None:
+    cache.write({"list": [1]})
+
+    def spoil(contents: dict[str, Any]) -> dict[str, Any]:
+        contents["list"].append(2)
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        cache.modify(spoil)
+    assert cache.read().dict == {"list": [1]}
+    assert cache.modify(lambda contents: {"list": [*contents["list"], 3]}).dict == {"list": [1, 3]}
+
+
+def test_modify_that_changes_nothing_writes_nothing(cache: Cache, path: Path) -> None:
+    cache.write({"a": 1})
+    before = path.stat().st_ino
+    cache.modify(lambda contents: contents)
+    assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize("bad", [{"a": {1}}, {"a": float("inf")}, {1: 1}, [1], "text", {"a": "\ud800"}])
+def test_contents_that_json_cannot_hold_are_refused_and_nothing_is_stored(cache: Cache, path: Path, bad: Any) -> None:
+    for change in (cache.write, cache.update, lambda bad: cache.modify(lambda _: bad)):
+        with pytest.raises(PayloadError):
+            change(bad)
+    assert cache.read().dict == {}
+
+
+def test_a_document_larger_than_the_cap_is_refused_and_the_old_one_stays(cache: Cache) -> None:
+    cache.write({"a": 1})
+    with pytest.raises(PayloadError, match="more than the"):
+        cache.write({"big": "x" * limits.DOCUMENT_BYTES})
+    assert cache.read().dict == {"a": 1}
+
+
+def test_the_reserved_key_is_left_out_of_what_is_read_and_written(cache: Cache, path: Path) -> None:
+    cache.write({"a": 1, "_miros_cache_net": "forged"})
+    assert cache.read().dict == {"a": 1}
+    assert set(json.loads(path.read_text())) == {"a", "_miros_cache_net"}
+
+
+def test_a_vanished_directory_is_an_error_that_says_so_and_its_return_mends_it(tmp_path: Path) -> None:
+    directory = tmp_path / "there"
+    with Cache(directory / "cache.json") as cache:
+        with pytest.raises(StoreError, match="create it"):
+            cache.write({"a": 1})
+        directory.mkdir()
+        assert cache.write({"a": 1}).dict == {"a": 1}
+
+
+# --- waiting --------------------------------------------------------------------------------------------
+
+
+def test_wait_returns_when_another_writer_has_changed_the_document(cache: Cache, path: Path) -> None:
+    cache.write({"n": 0})
+    got: list[CacheReadPayload | None] = []
+    waiting = threading.Thread(target=lambda: got.append(cache.wait(lambda payload: payload.dict["n"] == 3, 20)))
+    waiting.start()
+    with Cache(path) as other:
+        for number in range(1, 4):
+            other.write({"n": number})
+    waiting.join(20)
+    assert got[0] is not None
+    assert got[0].dict == {"n": 3}
+
+
+def test_wait_gives_up_after_its_time(cache: Cache) -> None:
+    assert cache.wait(timeout_s=0.01) is None
+
+
+def test_wait_leaves_no_thread_behind(cache: Cache) -> None:
+    cache.wait(timeout_s=0.0)
+    wait_until(lambda: threading.active_count() == 1, what="only the main thread")
+
+
+# --- several threads and processes ------------------------------------------------------------------------
+
+
+def test_threads_that_share_one_cache_or_have_their_own_lose_no_update(cache: Cache, path: Path) -> None:
+    def count(mine: Cache) -> None:
+        for _ in range(25):
+            mine.modify(lambda contents: {"n": contents.get("n", 0) + 1})
+
+    own = [Cache(path) for _ in range(2)]
+    threads = [threading.Thread(target=count, args=(each,)) for each in (cache, cache, *own)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for each in own:
+        each.close()
+    assert cache.read().dict == {"n": 100}
+
+
+def test_a_closed_cache_can_be_used_again_and_keeps_no_descriptor(cache: Cache, path: Path) -> None:
+    cache.write({"a": 1})
+    cache.close()
+    assert [link for link in _open_files() if str(path.parent) in link] == []
+    assert cache.read().dict == {"a": 1}
+
+
+def test_many_changes_leave_no_descriptor_and_no_file_behind(cache: Cache, path: Path) -> None:
+    for number in range(20):
+        cache.write({"n": number})
+        cache.read()
+    mine = [link for link in _open_files() if str(path.parent) in link]
+    assert len(mine) <= 2
+    assert sorted(each.name for each in path.parent.iterdir()) == [".cache.json.lock", "cache.json"]
+
+
+def test_a_plain_reader_loads_neither_miros_nor_pika_nor_anything_else_that_is_slow(path: Path) -> None:
+    path.write_text("{}")
+    code = (
+        "import sys; from miros_cache_net.client import read_cache; read_cache(sys.argv[1]);"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'miros', 'pika', 'cryptography', 'click', 'rich',"
+        "'pydantic', 'pydantic_settings', 'watchdog', 'asyncio'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _open_files() -> list[str]:
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return links

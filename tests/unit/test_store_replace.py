@@ -1,0 +1,139 @@
+"""Replacement of the document: whole, in the order that survives power loss, with mode and group kept."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.errors import NoSpace
+from miros_cache_net.store import replace as module
+from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
+
+
+def put(path: Path, text: bytes = b"new", *, mode: int = 0o644, group: int = -1) -> tuple[int, int]:
+    with opened_directory(path) as directory:
+        fd, mode = put_in_place(directory, path.name, text, mtime_ms=1_700_000_000_123, mode=mode, group=group)
+    os.close(fd)
+    return path.stat().st_ino, mode
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
+@pytest.fixture(name="path")
+def new_path(tmp_path: Path) -> Path:
+    path = tmp_path / "cache.json"
+    path.write_bytes(b"old")
+    return path
+
+
+def test_a_reader_that_holds_the_old_document_keeps_it_whole(path: Path) -> None:
+    with path.open("rb") as old:
+        put(path)
+        assert old.read() == b"old"
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["cache.json"]
+
+
+def test_the_new_inode_is_unwritable_and_carries_the_moment_of_discovery(path: Path) -> None:
+    put(path, mode=0o640)
+    status = path.stat()
+    assert stat.S_IMODE(status.st_mode) == 0o440
+    assert status.st_mtime_ns == 1_700_000_000_123_000_000
+
+
+def test_the_group_of_the_old_document_is_kept_or_its_rights_are_not_given_to_another(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert put(path, mode=0o664, group=os.getgid())[1] == 0o664
+
+    def refused(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refused)
+    assert put(path, mode=0o664, group=os.getgid() + 1)[1] == 0o604
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename", "utime", "fchmod"])
+def test_what_fails_on_the_way_leaves_the_old_document_and_no_temporary_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(5, "fails")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(OSError, match="fails"):
+        put(path)
+    monkeypatch.undo()
+    assert names(path.parent) == ["cache.json"]
+    assert path.read_bytes() == b"old"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_short_writes_go_on_until_all_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    put(path, b"0123456789" * 10)
+    assert path.read_bytes() == b"0123456789" * 10
+
+
+def test_a_failed_fsync_is_not_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def fails(fd: int) -> None:
+        calls.append(fd)
+        raise OSError(5, "fails")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="fails"):
+        put(path)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+@pytest.mark.parametrize("way", ["told", "tried"])
+def test_a_new_file_gets_the_mode_that_open_would_give_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, way: str
+) -> None:
+    if way == "tried":
+        monkeypatch.setattr(module, "PROCESS_STATUS", tmp_path / "missing")
+    before = os.umask(umask)
+    try:
+        (tmp_path / "plain").write_text("")
+        assert stat.S_IMODE((tmp_path / "plain").stat().st_mode) == new_file_mode()
+    finally:
+        os.umask(before)
+
+
+def test_a_sweep_removes_left_over_temporary_files_of_this_document_only(path: Path) -> None:
+    mine = f".cache.json.tmp-123-{'0' * 16}"
+    others = [f".other.json.tmp-123-{'0' * 16}", "cache.json.tmp-1-2", ".cache.json.tmp-x", ".cache.json.lock"]
+    for name in (mine, *others):
+        (path.parent / name).write_text("x")
+    sweep(path)
+    assert names(path.parent) == sorted(["cache.json", *others])
+
+
+def test_what_is_set_aside_keeps_its_bytes_under_names_that_differ(path: Path) -> None:
+    asides = []
+    for number in range(3):
+        path.write_bytes(b"%d" % number)
+        asides.append(set_aside(path))
+    assert [each.read_bytes() for each in asides] == [b"0", b"1", b"2"]
+    assert not path.exists()
+
+
+def test_beyond_the_cap_nothing_is_set_aside_and_a_person_is_asked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SET_ASIDE_FILES", 1)
+    set_aside(path)
+    path.write_bytes(b"again")
+    with pytest.raises(NoSpace, match="look at them and remove them"):
+        set_aside(path)
+    assert path.read_bytes() == b"again"

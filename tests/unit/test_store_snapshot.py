@@ -1,0 +1,168 @@
+"""Reads without a lock: whole, cached by identity, patient with a writer that truncates."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import DocumentError, FileRefused, HardLinkRefused
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.snapshot import SnapshotReader, parse_file
+
+
+@pytest.fixture(name="path")
+def new_path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.json"
+
+
+@pytest.fixture(name="reader")
+def new_reader(path: Path) -> Iterator[SnapshotReader]:
+    reader = SnapshotReader(path, {"default": 1})
+    yield reader
+    reader.close()
+
+
+def put(path: Path, text: str | bytes, mtime_ns: int = 1_000_000_000) -> None:
+    """Replace the document without touching its identity beyond the inode."""
+    new = path.with_name("new")
+    new.write_bytes(text.encode() if isinstance(text, str) else text)
+    os.utime(new, ns=(mtime_ns, mtime_ns))
+    new.rename(path)
+
+
+def test_the_same_inode_is_parsed_once(reader: SnapshotReader, path: Path) -> None:
+    put(path, ours())
+    assert reader.read() is reader.read()
+
+
+def test_every_replacement_is_seen_though_size_and_time_repeat(reader: SnapshotReader, path: Path) -> None:
+    inodes = set()
+    for number in range(300):
+        put(path, f'{{"n":"{number:03}"}}')
+        inodes.add(path.stat().st_ino)
+        assert reader.read().document.contents == {"n": f"{number:03}"}
+    assert len(inodes) < 300, "inode numbers were expected to repeat; the test proves nothing here"
+
+
+def test_a_write_in_place_is_seen_within_one_tick_of_the_file_systems_clock(reader: SnapshotReader, path: Path) -> None:
+    for number in range(200):
+        path.write_text(f'{{"n":"{number:03}"}}')
+        assert reader.read().document.contents == {"n": f"{number:03}"}
+
+
+def test_a_missing_file_shows_the_default_and_a_vanished_one_too(reader: SnapshotReader, path: Path) -> None:
+    assert reader.read().document.contents == {"default": 1}
+    put(path, "{}")
+    assert reader.read().document.contents == {}
+    path.unlink()
+    assert reader.read().status is None
+
+
+def test_what_others_wrote_is_a_write_at_the_time_of_the_file(reader: SnapshotReader, path: Path) -> None:
+    put(path, '{"a": 1}', 1_700_000_000_000_000_000)
+    snapshot = reader.read()
+    assert snapshot.foreign
+    assert snapshot.document.floor.discovered_at_ms == 1_700_000_000_000
+    assert snapshot.document.origin == "unstamped"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.update(b=2),
+        lambda value: value.pop("a"),
+        lambda value: value.update(a=2),
+        lambda value: value.pop("_miros_cache_net"),
+        lambda value: value["_miros_cache_net"].pop("digest"),
+        lambda value: value["_miros_cache_net"].update(floor="nonsense"),
+        lambda value: value.update(_miros_cache_net=7),
+    ],
+    ids=["added", "removed", "changed", "no metadata", "no digest", "bad floor", "bad metadata"],
+)
+def test_a_document_of_ours_that_somebody_edited_is_his(reader: SnapshotReader, path: Path, change: object) -> None:
+    value = json.loads(ours())
+    change(value)  # type: ignore[operator]
+    put(path, json.dumps(value))
+    assert reader.read().foreign
+
+
+def test_a_document_of_ours_laid_out_anew_by_an_editor_is_still_ours(reader: SnapshotReader, path: Path) -> None:
+    put(path, json.dumps(json.loads(ours()), indent=2))
+    snapshot = reader.read()
+    assert not snapshot.foreign
+    assert snapshot.document.version == parse_file(ours().encode(), path.stat()).document.version
+
+
+def test_a_truncating_writer_is_waited_for(reader: SnapshotReader, path: Path) -> None:
+    put(path, '{"a": 0}')
+    reader.read()
+    with path.open("w") as slow:
+        os.utime(path)
+        thread = threading.Thread(
+            target=lambda: (time.sleep(limits.SETTLE_S / 2), slow.write('{"a": 1}'), slow.flush())
+        )
+        thread.start()
+        assert reader.read().document.contents == {"a": 1}
+        thread.join()
+
+
+def test_a_writer_that_goes_on_writing_is_waited_for_longer(reader: SnapshotReader, path: Path) -> None:
+    text = json.dumps({"a": list(range(8))})
+
+    def write_slowly() -> None:
+        with path.open("w") as slow:
+            for letter in text:
+                slow.write(letter)
+                slow.flush()
+                time.sleep(limits.SETTLE_S / 10)
+
+    path.write_text("")
+    thread = threading.Thread(target=write_slowly)
+    thread.start()
+    assert reader.read().document.contents == {"a": list(range(8))}
+    thread.join()
+
+
+def test_a_file_broken_long_ago_is_not_waited_for(
+    reader: SnapshotReader, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text("{")
+    monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime + 3600)
+    monkeypatch.setattr(time, "sleep", lambda _s: pytest.fail("it was waited for"))
+    with pytest.raises(DocumentError):
+        reader.read()
+
+
+def test_a_newer_format_and_a_second_name_are_refused(reader: SnapshotReader, path: Path) -> None:
+    put(path, '{"_miros_cache_net": {"format": 2}}')
+    with pytest.raises(FileRefused, match="update this one"):
+        reader.read()
+    put(path, "{}")
+    path.with_name("second").hardlink_to(path)
+    with pytest.raises(HardLinkRefused):
+        reader.read()
+
+
+def test_what_was_just_stored_is_not_parsed_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from miros_cache_net.store import snapshot
+    from miros_cache_net.store.changes import write_of
+
+    store = FileStore(path)
+    with store.entered():
+        stored = store.apply([write_of({"a": 1})], lambda *_: None)
+    monkeypatch.setattr(snapshot, "parse_file", lambda *_: pytest.fail("parsed"))
+    assert store.read() is stored
+    store.close()
+
+
+def ours() -> str:
+    document = Document.unwritten({}).written({"a": 1}, Stamp(1_700_000_000_000, 0, "alpha-1"), 1_700_000_000_000)
+    return document.to_text().decode()

@@ -1,0 +1,191 @@
+"""Being told of changes: by the kernel, slowly where it refuses, and across a lost directory."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watchdog import observers
+
+from miros_cache_net import limits
+from miros_cache_net.store import watch as module
+from miros_cache_net.store.watch import FileWatch
+from miros_cache_net.testing import wait_until
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> None:
+        self.number += 1
+
+
+@pytest.fixture(name="calls")
+def new_calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture(name="path")
+def new_path(tmp_path: Path) -> Path:
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "there" / "cache.json"
+    path.write_text("{}")
+    return path
+
+
+@pytest.fixture(name="watching")
+def new_watching(path: Path, calls: Calls) -> Iterator[Callable[[], FileWatch]]:
+    watches: list[FileWatch] = []
+
+    def start() -> FileWatch:
+        watches.append(FileWatch(path, calls))
+        return watches[-1]
+
+    yield start
+    for watch in watches:
+        watch.close()
+    wait_until(lambda: threading.active_count() == 1, what="all threads to be gone")
+
+
+def replace(path: Path, text: str) -> None:
+    new = path.with_name("new")
+    new.write_text(text)
+    new.rename(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: replace(path, "{ }"),
+        lambda path: path.write_text('{"a": 1}'),
+        lambda path: path.unlink(),
+        lambda path: path.rename(path.with_name("away")),
+    ],
+    ids=["replaced", "written in place", "removed", "moved away"],
+)
+def test_the_kernel_tells_of_every_change_of_contents(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, change: Callable[[Path], Any]
+) -> None:
+    watching()
+    change(path)
+    wait_until(lambda: calls.number > 0, what="the call")
+
+
+def test_the_mode_bit_and_other_files_are_no_contents(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls
+) -> None:
+    watching()
+    path.chmod(0o444)
+    path.with_name("other").write_text("x")
+    path.with_name("other").rename(path.with_name("another"))
+    path.chmod(0o644)
+    path.read_text()
+    replace(path.with_name("last"), "{}")
+    watching()
+    replace(path, "[]")  # events come in order: this one is the last
+    wait_until(lambda: calls.number >= 2, what="both watches")
+    assert calls.number <= 4
+
+
+def _refuse_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    monkeypatch.setattr(observers, "Observer", refused)
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
+    module._said.clear()
+
+
+def test_beyond_the_kernels_limit_a_slow_look_takes_over_and_says_so_once(
+    watching: Callable[[], FileWatch],
+    path: Path,
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _refuse_instances(monkeypatch)
+    watching()
+    watching()
+    for number in range(3):
+        before = calls.number
+        replace(path, f'{{"n": {number}, "x": "{"x" * number}"}}')
+        wait_until(lambda before=before: calls.number >= before + 2, what="both to notice")
+    warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "fs.inotify.max_user_instances" in warnings[0].getMessage()
+
+
+def test_a_process_without_a_descriptor_left_looks_slowly_too_and_keeps_no_thread_of_the_attempt(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    before = threading.active_count()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        watching()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert threading.active_count() == before + 1
+    replace(path, '{"slow": 1}')
+    wait_until(lambda: calls.number > 0, what="the slow look")
+
+
+def test_a_missing_directory_is_waited_for(
+    watching: Callable[[], FileWatch],
+    path: Path,
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
+    shutil.rmtree(path.parent)
+    watching()
+    path.parent.mkdir()
+    wait_until(lambda: calls.number > 0, what="the directory")
+    before = calls.number
+    replace(path, "{}")
+    wait_until(lambda: calls.number > before, what="the file in it")
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_a_directory_that_goes_and_comes_back_is_watched_again(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
+    watching()
+    for _ in range(3):
+        shutil.rmtree(path.parent)
+        wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
+        before = calls.number
+        path.parent.mkdir()
+        wait_until(lambda before=before: calls.number > before, what="the directory")
+        wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
+        before = calls.number
+        replace(path, "{}")
+        wait_until(lambda before=before: calls.number > before, what="the file in it")
+
+
+def test_a_watch_can_be_closed_by_the_call_that_it_makes(path: Path) -> None:
+    watches: list[FileWatch] = []
+    closed = threading.Event()
+
+    def close() -> None:
+        watches[0].close()
+        closed.set()
+
+    watches.append(FileWatch(path, close))
+    replace(path, "[]")
+    assert closed.wait(20)
+    wait_until(lambda: threading.active_count() == 1, what="all threads to be gone")
