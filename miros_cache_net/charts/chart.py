@@ -85,13 +85,11 @@ class Chart(LivingFactory):
 
     def cancel_event(self, uuid: Any = None) -> None:
         """When this returns, the posts with that id have ended."""
-        if not self._forked:
-            self._posts.cancel(uuid)
+        self._posts.cancel(uuid)
 
     def cancel_events(self, e: Event | int | str) -> None:
         """When this returns, all delayed and repeated posts of the signal have ended."""
-        if not self._forked:
-            self._posts.cancel_signal(fabric.signal_name_of(e))
+        self._posts.cancel_signal(fabric.signal_name_of(e))
 
     def _post(
         self, e: Event, period: float | None, times: int | None, deferred: bool | None, *, lifo: bool

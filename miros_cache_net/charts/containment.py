@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import reprlib
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -39,7 +41,9 @@ def contained(handler: Handler, state_name: str) -> Handler:
             chart.handler_failed(state_name, e.signal_name, f"raised {describe(exc)}", exc)
             return _HANDLED
         if type(status) is not int or status not in _STATUSES:
-            chart.handler_failed(state_name, e.signal_name, f"returned {status!r:.40}, which is no return_status")
+            chart.handler_failed(
+                state_name, e.signal_name, f"returned {reprlib.repr(status)}, which is no return_status"
+            )
             return _HANDLED
         if status >= _TRAN and e.signal in _NO_TRANSITION:
             chart.handler_failed(
@@ -53,6 +57,5 @@ def contained(handler: Handler, state_name: str) -> Handler:
 
 
 def describe(exc: BaseException) -> str:
-    """Type and message of an exception, in one line of bounded length."""
-    text = " ".join(str(exc).split())
-    return f"{type(exc).__name__}: {text[:300]}" if text else type(exc).__name__
+    """Type and message of an exception, in one line of bounded length; safe for exceptions that cannot be printed."""
+    return " ".join("".join(traceback.format_exception_only(exc)).split())[:300]

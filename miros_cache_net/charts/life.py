@@ -40,8 +40,8 @@ class LivingFactory(LiveFactory):
         # Guards the phase and what must agree with it; never held while waiting for a thread.
         self._life = threading.RLock()
         self._one_start = threading.Lock()
-        #: The thread that enters states and handles events, while there is one.
-        self._own_thread: int | None = None
+        #: The thread that enters the first state, while it does.
+        self._starter: int | None = None
         #: The signal at work.
         self._handling = ""
 
@@ -62,7 +62,7 @@ class LivingFactory(LiveFactory):
             raise ChartError(f"chart {self.name} cannot be started by its own handler; let another thread do it")
         with self._one_start:
             self._prepare_start()
-            self._own_thread = threading.get_ident()
+            self._starter = threading.get_ident()
             try:
                 HsmWithQueues.start_at(self, method)
                 self._launch()
@@ -70,8 +70,7 @@ class LivingFactory(LiveFactory):
                 self.stop()
                 raise
             finally:
-                if self._phase != RUNNING:
-                    self._own_thread = None
+                self._starter = None
 
     def _prepare_start(self) -> None:
         with self._life:
@@ -138,13 +137,10 @@ class LivingFactory(LiveFactory):
 
     def run_event(self, task_event: threading.Event, fabric_task_event: threading.Event, queue: ChartQueue) -> None:
         """The chart's thread: sleeps until something is posted; only `stop` ends it, no event and no stopped fabric."""
-        self._own_thread = threading.get_ident()
         while task_event.is_set() and not self._forked:
             queue.wait()
             if task_event.is_set() and len(queue):
                 self._run_to_completion()
-        # The number of an ended thread is given out again.
-        self._own_thread = None
 
     def _run_to_completion(self) -> None:
         try:
@@ -158,8 +154,8 @@ class LivingFactory(LiveFactory):
             self._handling = ""
 
     def dispatch(self, e: Event) -> None:
-        if not isinstance(e, Event) or e.signal in _INNER:
-            self.log.warning("ignored %s: not an event for charts", getattr(e, "signal_name", type(e).__name__))
+        if e.signal in _INNER:
+            self.log.warning("ignored %s: not a signal for charts", e.signal_name)
             return
         self._handling = e.signal_name
         super().dispatch(e)
@@ -181,7 +177,7 @@ class LivingFactory(LiveFactory):
         """Called when the chart takes no more events; its thread may still be at work."""
 
     def _in_own_thread(self) -> bool:
-        return self._own_thread == threading.get_ident()
+        return threading.current_thread() is self.thread or self._starter == threading.get_ident()
 
     @property
     def _forked(self) -> bool:

@@ -1,9 +1,8 @@
-"""A chart that writes down what it gets, and how to wait for it without sleeping."""
+"""A chart that writes down what it gets, and waits for it."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,6 @@ from miros.event import Event, return_status
 from miros_cache_net.charts.chart import Chart
 
 TIMEOUT_S = 20.0
-
-
-def wait_until(condition: Callable[[], Any], what: str = "the condition", timeout_s: float = TIMEOUT_S) -> None:
-    """Return once `condition()` is true; fail after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not become true within {timeout_s} s"
-        time.sleep(0.002)
 
 
 class Recorder(Chart):

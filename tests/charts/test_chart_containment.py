@@ -14,7 +14,8 @@ from miros.hsm import spy_on
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import ChartError, Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from tests.charts.recorder import Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import Recorder
 
 HANDLED = return_status.HANDLED
 
@@ -38,7 +39,7 @@ class Two(Chart):
     def handles_the_next(self) -> None:
         before = self.alive
         self.post_fifo(event("ALIVE"))
-        wait_until(lambda: self.alive == before + 1, "the next event was handled")
+        wait_until(lambda: self.alive == before + 1, what="the next event was handled")
 
 
 def raising(error: BaseException) -> Callable[[Event], Any]:
@@ -85,8 +86,28 @@ def test_not_even_an_exit_raised_in_a_handler_ends_the_charts_thread(
 
     chart.post_fifo(event("BAD"))
 
-    assert type(error).__name__ in errors.wait_for(1)[0].payload.message
+    assert f"BAD in state a raised {type(error).__name__}" in errors.wait_for(1)[0].payload.message
     chart.handles_the_next()
+
+
+def test_an_exception_that_cannot_even_be_printed_is_contained_and_reported(
+    stopping: Any, recorder: Callable[..., Recorder]
+) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+        __repr__ = __str__
+
+    errors = recorder(CACHE_ERROR)
+    for name, bad in (("raises", raising(Unprintable())), ("returns", lambda e: Unprintable())):
+        chart = stopping(Two(bad, name=name))
+        chart.post_fifo(event("BAD"))
+        chart.handles_the_next()
+
+    raised, returned = (e.payload.message for e in errors.wait_for(2))
+    assert "the handler of BAD in state a raised" in raised
+    assert "the handler of BAD in state a returned" in returned
 
 
 def test_ctrl_c_while_the_first_state_is_entered_reaches_the_program_and_leaves_nothing_running() -> None:
@@ -173,27 +194,32 @@ def test_starting_in_a_state_that_is_none_is_refused_in_one_clear_line() -> None
         Chart("two").start_at("nowhere")
 
 
-def test_a_state_function_that_is_no_blueprint_may_raise_without_ending_the_thread(
+def test_state_functions_that_are_no_blueprints_may_raise_without_ending_the_thread_or_losing_the_state(
     stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     @spy_on
-    def classic(chart: Chart, e: Event) -> Any:
+    def outer(chart: Chart, e: Event) -> Any:
         if e.signal == signals.BAD:
             raise LookupError("not contained at the handler")
+        chart.temp.fun = chart.top
+        return return_status.SUPER
+
+    @spy_on
+    def inner(chart: Chart, e: Event) -> Any:
         if e.signal == signals.ALIVE:
             return return_status.HANDLED
-        chart.temp.fun = chart.top
+        chart.temp.fun = outer
         return return_status.SUPER
 
     errors = recorder(CACHE_ERROR)
     chart = stopping(Chart("classic"))
-    chart.start_at(classic)
+    chart.start_at(inner)
 
     chart.post_fifo(event("BAD"))
 
     assert "broke the event processor: LookupError" in errors.wait_for(1)[0].payload.message
     chart.post_fifo(event("ALIVE"))
-    wait_until(lambda: "ALIVE:classic:HOOK" in chart.spy(), "the next event was handled")
+    wait_until(lambda: "ALIVE:inner:HOOK" in chart.spy(), what="the next event was handled")
 
 
 @pytest.mark.parametrize("mistake", ["raises", "reports"])
@@ -214,7 +240,7 @@ def test_a_cache_error_handler_that_fails_itself_is_logged_and_makes_no_further_
     with caplog.at_level(logging.WARNING, "miros_cache_net"):
         chart.report(Reason.IO, "first")
         errors.wait_for(1)
-        wait_until(lambda: "again" in caplog.text, "the second failure was logged")
+        wait_until(lambda: "again" in caplog.text, what="the second failure was logged")
         chart.publish(event("ALIVE"))
         chart.wait_for(1)
         errors.report(Reason.IO, "last")
@@ -281,7 +307,7 @@ def test_an_event_from_outside_with_a_signal_of_miros_own_machinery_is_ignored_a
     assert [e.payload.message for e in errors.wait_for(1)] == ["the only one"]
 
 
-def test_what_is_no_event_in_the_queue_is_thrown_away_and_the_chart_goes_on(recorder: Callable[..., Recorder]) -> None:
+def test_what_is_no_event_in_the_queue_ends_no_thread(recorder: Callable[..., Recorder]) -> None:
     chart = recorder("ALIVE")
 
     for garbage in (None, "ALIVE", 7, object()):

@@ -19,7 +19,8 @@ from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.timers import TIMERS
 from miros_cache_net.errors import ChartForked, Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import TIMEOUT_S, Recorder
 
 
 def in_child(function: Callable[[], Any]) -> None:
@@ -213,7 +214,7 @@ def test_a_child_that_returns_into_an_inherited_charts_loop_ends_instead_of_wait
 
     ended = [(0, 0)]
     try:
-        wait_until(lambda: ended.append(os.waitpid(children[0], os.WNOHANG)) or ended[-1][0], "the child ended")
+        wait_until(lambda: ended.append(os.waitpid(children[0], os.WNOHANG)) or ended[-1][0], what="the child ended")
     except AssertionError:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)

@@ -16,7 +16,8 @@ from miros.event import Event, return_status
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import ChartError
 from miros_cache_net.events import event
-from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import TIMEOUT_S, Recorder
 
 HANDLED = return_status.HANDLED
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,57 @@ def test_a_chart_stops_itself_in_a_handler_and_another_thread_starts_it_again(st
     assert chart.payloads == [1, 2, 3]
 
 
+def test_a_chart_starts_again_only_when_the_handler_in_which_it_stopped_itself_is_done(stopping: Any) -> None:
+    order: list[str] = []
+    go_on = threading.Event()
+
+    def on_end(chart: Any, e: Event) -> Any:
+        chart.stop()
+        assert go_on.wait(TIMEOUT_S)
+        order.append("old handler done")
+        return HANDLED
+
+    chart = stopping(Chart("ends"))
+    chart.state("a", ENTRY_SIGNAL=lambda chart, e: order.append("entered") or HANDLED, END=on_end)
+    chart.start_at("a")
+    chart.post_fifo(event("END"))
+    wait_until(lambda: not chart.running)
+    starter = threading.Thread(target=chart.start_at, args=("a",))
+    starter.start()
+    wait_until(lambda: chart._phase != "stopped")
+    go_on.set()
+    starter.join()
+
+    assert order == ["entered", "old handler done", "entered"]
+
+
+def test_stop_returns_only_when_the_first_state_is_entered_and_no_thread_follows(stopping: Any) -> None:
+    entering, go_on, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def on_entry(chart: Any, e: Event) -> Any:
+        entering.set()
+        assert go_on.wait(TIMEOUT_S)
+        assert not stopped.is_set()
+        done.append("entered")
+        return HANDLED
+
+    done: list[str] = []
+    chart = stopping(Chart("slow"))
+    chart.state("a", ENTRY_SIGNAL=on_entry)
+    starter = threading.Thread(target=chart.start_at, args=("a",))
+    starter.start()
+    assert entering.wait(TIMEOUT_S)
+    stopper = threading.Thread(target=lambda: chart.stop() or stopped.set())
+    stopper.start()
+    wait_until(lambda: chart._phase == "stopped")
+    go_on.set()
+    stopper.join()
+    starter.join()
+
+    assert done == ["entered"]
+    assert chart.thread is None
+
+
 def test_a_chart_that_stops_itself_while_its_first_state_is_entered_has_no_thread() -> None:
     chart = Recorder("ITEM", start=False)
     chart.state("ends", ENTRY_SIGNAL=lambda chart, e: chart.stop() or HANDLED)
@@ -186,11 +238,14 @@ def test_two_charts_are_stopped_by_many_threads_while_others_post_publish_and_st
 
 def test_many_threads_that_build_the_first_charts_of_a_process_share_one_fabric_and_one_writer() -> None:
     program = """
-        import sys, threading
+        import sys, threading, time
         from tests.charts.recorder import Recorder
         from miros.activeobject import ActiveFabric, FiberThreadEvent, InstrumentionWriter
         from miros_cache_net.events import event
+        assert None not in [each.instance for each in (ActiveFabric, FiberThreadEvent, InstrumentionWriter)]
         sys.setswitchinterval(1e-6)
+        for shared in (ActiveFabric(), InstrumentionWriter()):  # widen the gap between look and start
+            shared.start = lambda start=shared.start: (time.sleep(0.05), start())
         barrier, charts = threading.Barrier(24), []
         def build(number):
             barrier.wait()

@@ -14,7 +14,8 @@ from miros.hsm import stripped
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from tests.charts.recorder import Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import Recorder
 
 HANDLED = return_status.HANDLED
 
@@ -75,6 +76,34 @@ def test_spy_and_trace_show_what_they_show_for_a_plain_miros_factory(stopping: A
         assert our_trace == plain_trace
         assert our_trace[0] == "[pair] e->start_at() top->a"
     assert ours.to_code("b").replace("<lambda>", "") == plain.to_code("b").replace("<lambda>", "")
+
+
+def test_the_spy_shows_a_charts_own_posts_and_not_those_of_others_in_the_middle_of_its_events(stopping: Any) -> None:
+    chart = stopping(Recorder("ITEM", start=False))
+
+    def on_ask(chart: Any, e: Event) -> Any:
+        poster = threading.Thread(target=lambda: (chart.post_fifo(event("ITEM")), chart.subscribe("OTHERS")))
+        poster.start()
+        poster.join()
+        chart.publish(event("OWN"))
+        chart.subscribe("OWN", "lifo")
+        return HANDLED
+
+    chart.states["recording"].catch(signal="ASK", handler=on_ask)
+    chart.post_lifo(event("ASK"))
+    chart.start_at("recording")
+    chart.wait_for(1)
+    wait_until(lambda: "ITEM:recording:HOOK" in chart.spy())
+
+    spy = chart.spy()
+    assert spy[:2] == ["SUBSCRIBING TO:(ITEM, TYPE:fifo)", "POST_LIFO:ASK"]
+    asked = spy.index("ASK:recording")
+    assert spy[asked : asked + 4] == [
+        "ASK:recording",
+        "PUBLISH:(OWN, PRIORITY:1000)",
+        "SUBSCRIBING TO:(OWN, TYPE:lifo)",
+        "ASK:recording:HOOK",
+    ]
 
 
 def test_live_trace_and_live_spy_are_given_at_construction_and_print_as_things_happen(
@@ -139,7 +168,7 @@ def test_live_lines_come_again_after_a_plain_charts_callback_has_killed_the_writ
     writer = InstrumentionWriter()
 
     writer._print(fn=lambda line: 1 / 0, content="as a plain chart's callback")
-    wait_until(lambda: not writer.is_alive(), "the writer's thread died")
+    wait_until(lambda: not writer.is_alive(), what="the writer's thread died")
     chart.post_fifo(event("ITEM"))
 
     wait_until(lambda: "ITEM:recording:HOOK" in lines)

@@ -13,7 +13,8 @@ from miros.event import Event, return_status, signals
 from miros_cache_net.charts import fabric
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import event
-from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import TIMEOUT_S, Recorder
 
 HANDLED = return_status.HANDLED
 #: Threads of miros die of the mistakes planted here, and say so.
@@ -238,7 +239,7 @@ def test_after_a_foreign_subscriber_killed_the_fabrics_thread_the_next_publicati
 
     for turn in range(3):
         chart.publish(event("ITEM", "bomb"))
-        wait_until(lambda: not ActiveFabric().is_alive(), "the fabric's thread died")
+        wait_until(lambda: not ActiveFabric().is_alive(), what="the fabric's thread died")
         chart.publish(event("ITEM", turn))
         chart.wait_for(lambda events, turn=turn: events and events[-1].payload == turn)
 
@@ -258,7 +259,7 @@ def test_a_living_fabric_thread_that_miros_has_lost_sight_of_is_found_again_not_
     sink(explode)
     lifo = ActiveFabric().lifo_thread
     chart.publish(event("ITEM", "bomb"))
-    wait_until(lambda: not ActiveFabric().is_alive(), "the fabric's thread died")
+    wait_until(lambda: not ActiveFabric().is_alive(), what="the fabric's thread died")
 
     ActiveFabric().start()  # as a plain chart's start does
     assert ActiveFabric().lifo_thread is None

@@ -15,7 +15,8 @@ from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.queue import ChartQueue
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import TIMEOUT_S, Recorder
 
 BOUND = 8
 
@@ -243,17 +244,20 @@ def test_deferred_events_beyond_the_bound_are_reported_and_counted_and_the_other
 
 def test_a_recalled_event_finds_its_place_in_a_queue_that_is_full(bound: int, stopping: Any) -> None:
     chart = stopping(Recorder("ITEM", start=False))
-    chart.states["recording"].catch(
-        signal="RECALL", handler=lambda chart, e: return_status.HANDLED if chart.recall() else None
-    )
+
+    def on_recall(chart: Any, e: Event) -> Any:
+        chart.post_fifo(event("ITEM", BOUND))
+        assert len(chart.queue) == BOUND
+        return return_status.HANDLED if chart.recall() else None
+
+    chart.states["recording"].catch(signal="RECALL", handler=on_recall)
     chart.defer(event("ITEM", "kept"))
-    for number in range(BOUND - 1):
+    for number in range(1, BOUND):
         chart.post_fifo(event("ITEM", number))
     chart.post_lifo(event("RECALL"))
-    chart.post_lifo(event("ITEM", "first"))
 
     chart.start_at("recording")
 
     chart.wait_for(BOUND + 1)
-    assert chart.payloads == ["first", *range(BOUND - 1), "kept"]
+    assert chart.payloads == [*range(1, BOUND + 1), "kept"]
     assert chart.refused_events == 0

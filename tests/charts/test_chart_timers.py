@@ -15,7 +15,8 @@ from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.timers import THREAD_NAME, TIMERS, Timers
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from tests.charts.recorder import TIMEOUT_S, Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import TIMEOUT_S, Recorder
 
 LONG_S = 600.0
 
@@ -104,7 +105,7 @@ def test_nothing_is_posted_after_cancel_has_returned_however_busy_the_timers_are
 ) -> None:
     chart = recorder("ITEM")
 
-    for turn in range(300):
+    for turn in range(100):
         identity = chart.post_fifo(event("ITEM", turn), period=0.0001)
         wait_until(lambda turn=turn: chart.payloads and chart.payloads[-1] == turn)
         chart.cancel_event(uuid=identity)
