@@ -23,6 +23,17 @@ def origin_text(payload: CacheReadPayload) -> str:
     return "a program that writes plain JSON" if payload.origin == UNSTAMPED_NODE else payload.origin
 
 
+def difference(before: CacheReadPayload, now: CacheReadPayload) -> str:
+    """Which keys are new, changed and gone."""
+    old, new = before.dict, now.dict
+    found = {
+        "new": [key for key in new if key not in old],
+        "changed": [key for key in new if key in old and new[key] != old[key]],
+        "gone": [key for key in old if key not in new],
+    }
+    return ", ".join(f"{name}: {' '.join(keys)}" for name, keys in found.items() if keys) or "written again, as it was"
+
+
 def _expiry(payload: CacheReadPayload) -> str:
     minutes = payload.dict.get(TIME_OUT_KEY)
     if minutes is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from miros_cache_net.cli.exits import PipeClosed
+from miros_cache_net.cli.exits import Exit, PipeClosed
 
 
 class LazyCommand(NamedTuple):
@@ -68,3 +68,11 @@ class LazyGroup(click.Group):
             if entry.name.startswith(incomplete)
         ]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def help_if_bare(ctx: click.Context) -> int:
+    """For a group's own function: called without a command it shows its help, and that is no use of it."""
+    if ctx.invoked_subcommand is not None:
+        return Exit.DONE
+    click.echo(ctx.get_help())
+    return Exit.USAGE

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -73,6 +73,28 @@ def told_if_slow(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Count up to `total` on a terminal's standard error; what is yielded is called with the name of each one done."""
+    if not on_terminal():
+        yield lambda _name: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, last="")
+        yield lambda name: progress.update(task, advance=1, last=escape(printable(name)))
 
 
 _STYLES: Final = {"yes": "green", "ok": "green", "no": "red", "FAILED": "bold red"}

@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from miros_cache_net.cli.exits import PROGRAM, Exit
-from miros_cache_net.cli.lazy import LazyCommand, LazyGroup
+from miros_cache_net.cli.exits import PROGRAM
+from miros_cache_net.cli.lazy import LazyCommand, LazyGroup, help_if_bare
 
 _HERE: Final = "miros_cache_net.cli."
 #: In the order in which people meet them.  A command's `summary` is the first line of its help; a test compares.
@@ -17,6 +17,21 @@ SECTIONS: Final = {
         LazyCommand("write", _HERE + "write", "Replace the document with a JSON object."),
         LazyCommand("update", _HERE + "update", "Change single keys of the document."),
         LazyCommand("watch", _HERE + "watch", "Print the document's changes as they happen."),
+    ),
+    "The fleet": (
+        LazyCommand("node", _HERE + "node", "Run a node in the foreground until a signal."),
+        LazyCommand("status", _HERE + "status", "Show every node of the fleet that answers."),
+        LazyCommand("scout", _HERE + "scout", "Tell whether each HOST has a usable RabbitMQ, and why not."),
+    ),
+    "Set-up": (
+        LazyCommand("doctor", _HERE + "doctor", "Check what a node needs, and say how to mend it."),
+        LazyCommand("settings", _HERE + "settings", "Show every setting and where it comes from."),
+        LazyCommand("key", _HERE + "key", "Make and rotate keys."),
+    ),
+    "To see it work": (
+        LazyCommand(
+            "demo", _HERE + "demo", "Play the main job: three nodes on this machine, one discovers, two reuse."
+        ),
     ),
 }
 
@@ -56,7 +71,4 @@ def root(ctx: click.Context, version: bool) -> int:
       echo '{"a": 1}' | miros-cache-net write      put a document into the cache
       miros-cache-net read                         see it, and how old it is
     """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
-        return Exit.USAGE
-    return Exit.DONE
+    return help_if_bare(ctx)

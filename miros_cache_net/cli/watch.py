@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import click
 
 from miros_cache_net.cli.cache_file import chosen_path, file_errors, file_option, json_option, payload_json
-from miros_cache_net.cli.describe import age_line
+from miros_cache_net.cli.describe import age_line, difference
 from miros_cache_net.cli.exits import Exit, printable, say
 from miros_cache_net.cli.output import print_json
 from miros_cache_net.client import Cache
@@ -97,13 +97,4 @@ def _show(before: CacheReadPayload, payload: CacheReadPayload, as_json: bool) ->
         print_json(payload_json(payload))
         return
     moment = time.strftime("%H:%M:%S")
-    click.echo(printable(f"{moment}  {_difference(before.dict, payload.dict)}; {age_line(payload)}"))
-
-
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    found = {
-        "new": [key for key in now if key not in before],
-        "changed": [key for key in now if key in before and now[key] != before[key]],
-        "gone": [key for key in before if key not in now],
-    }
-    return ", ".join(f"{name}: {' '.join(keys)}" for name, keys in found.items() if keys) or "written again, as it was"
+    click.echo(printable(f"{moment}  {difference(before, payload)}; {age_line(payload)}"))

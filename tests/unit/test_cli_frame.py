@@ -42,7 +42,6 @@ def leaves() -> list[tuple[str, click.Command]]:
 @pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
 def test_a_command_says_in_the_list_what_it_says_in_its_own_help(entry: LazyCommand) -> None:
     command = import_module(entry.module).command
-    assert command.name == entry.name
     assert command.help.splitlines()[0] == entry.summary
 
 
@@ -92,10 +91,9 @@ def test_a_command_of_no_such_name_brings_the_nearest_one(capsys: pytest.Capture
 
 def test_without_a_command_the_help_is_shown_and_the_exit_code_says_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == Exit.USAGE
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for entry in COMMANDS:
-        assert f"  {entry.name}" in shown
-        assert entry.summary in shown
+        assert f" {entry.name} {entry.summary}" in shown
 
 
 def test_h_is_help_everywhere(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,292 @@
+"""`scout`, `doctor`, `node`, `status` and `read --fleet` as users run them, on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pika
+import pytest
+
+from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.testing import RabbitServer, free_port, wait_until
+from miros_cache_net.wire.keyring import generate_key
+from tests.cli_command import COMMAND, clean_environment, end_by, error_line, run, terminal
+from tests.fake_servers import FakeServer, greeter, mute
+
+DEFAULT = ".miros_rabbitmq_cache.json"
+SECRET = "s3cr3t-that-nobody-may-see"
+
+
+def started(stack: ExitStack, directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """`miros-cache-net` with files for its output, so that it never waits for a reader; killed in the end."""
+    directory.mkdir(exist_ok=True)
+    out, err = (stack.enter_context((directory / name).open("w")) for name in ("out", "err"))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        text=True,
+        env=clean_environment(directory, **environment),
+    )
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return process
+
+
+@pytest.fixture
+def place(rabbit_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of one fleet's hosts: the broker, a key, a scope of the test's own."""
+    return {
+        "MIROS_CACHE_AMQP_URL": rabbit_url,
+        "MIROS_CACHE_KEYS": generate_key().decode(),
+        "MIROS_CACHE_SCOPE": request.node.name[:100],
+    }
+
+
+@pytest.fixture
+def processes() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+# --- node, status, read --fleet -------------------------------------------------------------------
+
+
+def test_nodes_keep_two_directories_in_step_and_the_commands_see_it(
+    place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    alpha, beta = tmp_path / "alpha", tmp_path / "beta"
+    nodes = [started(processes, alpha, "node", **place), started(processes, beta, "node", "--json", **place)]
+    for directory in (alpha, beta):
+        wait_until(lambda here=directory: "in step" in read(here, "out") or '"connected"' in read(here, "out"))
+    assert run(alpha, "write", stdin='{"hosts": ["10.0.0.2"]}', **place).returncode == 0
+    wait_until(lambda: read_cache(beta / DEFAULT).dict == {"hosts": ["10.0.0.2"]}, what="beta has it")
+
+    gamma = tmp_path / "gamma"
+    gamma.mkdir()
+    asked = run(gamma, "read", "--fleet", **place)
+    assert (asked.returncode, json.loads(asked.stdout)) == (0, {"hosts": ["10.0.0.2"]})
+    assert "the fleet: discovered" in error_line(asked)
+    assert list(gamma.iterdir()) == []
+
+    status = run(alpha, "status", "--json", **place)
+    assert status.returncode == 0, status.stderr
+    shown = json.loads(status.stdout)
+    assert {node["version"] for node in shown["nodes"]} == {shown["file"]["version"]}
+    assert len(shown["nodes"]) == 2
+    table = run(alpha, "status", **place).stdout
+    assert "2 nodes, all have the same document" in table
+    assert table.count("RabbitMQ") == 2
+
+    for node, number in zip(nodes, (signal.SIGTERM, signal.SIGINT), strict=True):
+        assert end_by(node, number) == 0
+    assert "new: hosts; discovered just now" in read(alpha, "out")
+    assert read(alpha, "out").splitlines()[-1].endswith("stopping")
+    happenings = [json.loads(line)["what"] for line in read(beta, "out").splitlines()]
+    assert happenings[0] == "started"
+    assert {"role", "connected", "cache"} < set(happenings)
+    assert happenings[-1] == "stopping"
+    assert [read(directory, "err") for directory in (alpha, beta)] == ["", ""]
+
+
+def test_a_node_without_a_broker_serves_the_file_says_so_and_ends_cleanly(processes: ExitStack, tmp_path: Path) -> None:
+    url = f"amqp://user:{SECRET}@127.0.0.1:{free_port()}"
+    environment = {"MIROS_CACHE_AMQP_URL": url, "MIROS_CACHE_KEYS": generate_key().decode()}
+    node = started(processes, tmp_path / "alone", "node", **environment)
+    directory = tmp_path / "alone"
+    wait_until(lambda: "no answer of RabbitMQ" in read(directory, "err"), what="the log names the broker")
+    with Cache(directory / DEFAULT) as cache:
+        cache.write({"a": 1})
+    wait_until(lambda: "discovered just now" in read(directory, "out"), what="the node has seen the write")
+    assert end_by(node, signal.SIGTERM) == 0
+    assert SECRET not in read(directory, "out") + read(directory, "err")
+
+
+def test_a_node_says_when_it_loses_the_broker_and_when_it_has_it_again(
+    rabbit_server: RabbitServer, place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    directory = tmp_path / "alpha"
+    node = started(processes, directory, "node", **place)
+    wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
+    rabbit_server.stop()
+    wait_until(lambda: "out of touch with the fleet" in read(directory, "out"), what="said to be out of touch")
+    rabbit_server.start()
+    wait_until(lambda: read(directory, "out").count("in step with the fleet") == 2, 30, what="linked again")
+    assert end_by(node, signal.SIGTERM) == 0
+
+
+def test_nobody_there_is_a_no_that_says_what_to_start(place: dict[str, str], tmp_path: Path) -> None:
+    for arguments in (("status",), ("read", "--fleet")):
+        finished = run(tmp_path, *arguments, **place)
+        assert finished.returncode == 1
+        assert "nobody there: is `miros-cache-net node`" in error_line(finished)
+
+
+def test_a_key_that_the_fleet_does_not_have_is_hinted_at(
+    place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    directory = tmp_path / "alpha"
+    started(processes, directory, "node", **place)
+    wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
+    other = {**place, "MIROS_CACHE_KEYS": generate_key().decode()}
+    for arguments in (("status",), ("read", "--fleet")):
+        finished = run(tmp_path, *arguments, **other)
+        assert finished.returncode == 1
+        assert "do they have this key?" in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [("node",), ("status",), ("read", "--fleet")], ids=" ".join)
+def test_without_a_key_every_command_of_the_fleet_says_how_to_make_one(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    finished = run(tmp_path, *arguments)
+    assert finished.returncode == 2
+    assert "no key configured" in error_line(finished)
+    assert "`miros-cache-net key new`" in error_line(finished)
+
+
+def test_a_node_whose_directory_is_missing_does_not_start(place: dict[str, str], tmp_path: Path) -> None:
+    finished = run(tmp_path, "node", "--file", "absent/cache.json", **place)
+    assert finished.returncode == 3
+    assert "its directory does not exist; create it" in error_line(finished)
+
+
+# --- a broker that says no ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def refusals(rabbit_server: RabbitServer) -> dict[str, dict[str, str]]:
+    """What to set for each kind of no that a real RabbitMQ says."""
+    rabbit_server.start()
+    rabbit_server.ctl("add_user", "visitor", SECRET)
+    with pika.BlockingConnection(pika.URLParameters(rabbit_server.url)) as connection:
+        connection.channel().exchange_declare("other.type", "fanout")
+    at = f"{rabbit_server.address}:{rabbit_server.port}"
+    return {
+        "no broker": {"MIROS_CACHE_AMQP_URL": f"amqp://guest:{SECRET}@127.0.0.1:{free_port()}"},
+        "wrong password": {"MIROS_CACHE_AMQP_URL": f"amqp://guest:{SECRET}@{at}"},
+        "closed vhost": {"MIROS_CACHE_AMQP_URL": f"amqp://visitor:{SECRET}@{at}"},
+        "absent vhost": {"MIROS_CACHE_AMQP_URL": f"amqp://guest:guest@{at}/absent"},
+        "other exchange": {
+            "MIROS_CACHE_AMQP_URL": f"amqp://guest:guest@{at}",
+            "MIROS_CACHE_EXCHANGE": "other.type",
+        },
+    }
+
+
+NOES = [
+    ("no broker", "broker", "Connection refused): start it there, or correct MIROS_CACHE_AMQP_URL"),
+    ("wrong password", "login", "refused the user or the password: correct them in MIROS_CACHE_AMQP_URL"),
+    ("closed vhost", "vhost", "rabbitmqctl set_permissions -p / visitor"),
+    ("absent vhost", "vhost", "rabbitmqctl add_vhost absent"),
+    ("other exchange", "exchange", "is not a durable topic exchange"),
+]
+
+
+@pytest.mark.parametrize(("case", "step", "said"), NOES, ids=[case for case, _, _ in NOES])
+def test_a_broker_that_says_no_is_one_line_with_the_mend_and_doctor_names_the_step(
+    case: str, step: str, said: str, refusals: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    environment = {**refusals[case], "MIROS_CACHE_KEYS": generate_key().decode()}
+    asked = run(tmp_path, "status", **environment)
+    assert asked.returncode == 3
+    assert said in error_line(asked)
+    doctor = run(tmp_path, "doctor", "--json", **environment)
+    assert doctor.returncode == 1
+    failed = {found["check"]: found["detail"] for found in json.loads(doctor.stdout) if found["outcome"] == "FAILED"}
+    assert list(failed) == [step]
+    assert said in failed[step]
+    assert SECRET not in asked.stderr + doctor.stdout + doctor.stderr
+
+
+# --- doctor ---------------------------------------------------------------------------------------
+
+
+def test_doctor_is_content_where_a_node_would_run(place: dict[str, str], tmp_path: Path) -> None:
+    finished = run(tmp_path, "doctor", **place)
+    assert finished.returncode == 0, finished.stdout
+    assert finished.stdout.endswith("\nall is well\n")
+    checks = [line.split()[:2] for line in finished.stdout.splitlines()[1:-2]]
+    names = ("settings", "key", "directory", "file", "broker", "login", "vhost", "exchange", "fleet", "clock")
+    assert checks == [[name, "ok"] for name in names]
+
+
+def test_doctor_on_a_machine_without_anything_names_what_to_do_first(tmp_path: Path) -> None:
+    finished = run(tmp_path, "doctor", MIROS_CACHE_AMQP_URL=f"amqp://127.0.0.1:{free_port()}")
+    assert finished.returncode == 1
+    assert "run `miros-cache-net key new`" in finished.stdout
+    assert "start it there, or correct MIROS_CACHE_AMQP_URL" in finished.stdout
+    assert finished.stdout.endswith("\n2 checks failed\n")
+
+
+def test_doctor_with_malformed_settings_names_the_setting_and_skips_what_needs_it(tmp_path: Path) -> None:
+    finished = run(tmp_path, "doctor", "--json", RABBIT_PORT="many")
+    assert finished.returncode == 1
+    found = {each["check"]: (each["outcome"], each["detail"]) for each in json.loads(finished.stdout)}
+    assert found["settings"][0] == "FAILED"
+    assert found["settings"][1].startswith("RABBIT_PORT:")
+    assert {found[check][0] for check in ("key", "file", "broker")} == {"skipped"}
+
+
+# --- scout ----------------------------------------------------------------------------------------
+
+
+def test_scout_says_for_each_host_yes_or_no_and_why(rabbit_server: RabbitServer, tmp_path: Path) -> None:
+    rabbit_server.start()
+    usable, closed = f"127.0.0.1:{rabbit_server.port}", f"127.0.0.1:{free_port()}"
+    environment = {"MIROS_CACHE_EXCHANGE": "amq.topic", "MIROS_CACHE_SCOUT_TIMEOUT_S": "2"}
+    with FakeServer(greeter("Other")) as other:
+        odd = f"localhost:{other.port}"
+        finished = run(tmp_path, "scout", usable, closed, odd, **environment)
+        as_json = run(tmp_path, "scout", "--json", usable, closed, odd, **environment)
+    assert (finished.returncode, as_json.returncode) == (1, 1)
+    rows = [line.split()[:3] for line in finished.stdout.splitlines()[1:]]
+    assert rows == [[usable, "yes", "ok"], [closed, "no", "refused"], [odd, "no", "not_rabbitmq"]]
+    shown = json.loads(as_json.stdout)
+    assert [(each["host"], each["result"], each["reason"]) for each in shown] == [
+        (usable, True, "ok"),
+        (closed, False, "refused"),
+        (odd, False, "not_rabbitmq"),
+    ]
+    assert finished.stderr == as_json.stderr == ""
+
+
+def test_scout_says_done_if_every_answer_is_yes(rabbit_server: RabbitServer, tmp_path: Path) -> None:
+    rabbit_server.start()
+    usable = f"127.0.0.1:{rabbit_server.port}"
+    assert run(tmp_path, "scout", usable, MIROS_CACHE_EXCHANGE="amq.topic").returncode == 0
+    missing = run(tmp_path, "scout", usable, MIROS_CACHE_EXCHANGE="no.such.exchange")
+    assert missing.returncode == 1
+    assert "no_exchange" in missing.stdout
+
+
+@pytest.mark.parametrize("host", [f"amqp://user:{SECRET}@127.0.0.1", f"user:{SECRET}@127.0.0.1", "a b", ":5672"])
+def test_what_is_no_host_is_refused_and_a_password_in_it_is_not_repeated(host: str, tmp_path: Path) -> None:
+    finished = run(tmp_path, "scout", host)
+    assert finished.returncode == 2
+    assert "host:port" in error_line(finished)
+    assert SECRET not in finished.stderr
+
+
+def test_on_a_terminal_scout_counts_the_answers_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    environment = {"MIROS_CACHE_SCOUT_TIMEOUT_S": "60"}
+    with (
+        FakeServer(mute) as silent,
+        terminal(tmp_path, "scout", f"127.0.0.1:{silent.port}", f"127.0.0.1:{free_port()}", **environment) as screen,
+    ):
+        screen.show("1/2")
+        assert end_by(screen.process, signal.SIGINT) == 130
+        screen.end()
+        assert "Traceback" not in screen.shown
+
+
+def read(directory: Path, name: str) -> str:
+    path = directory / name
+    return path.read_text() if path.exists() else ""
