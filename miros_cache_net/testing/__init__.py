@@ -11,6 +11,7 @@ import sys
 from miros_cache_net.testing.manual_clock import ManualClock
 from miros_cache_net.testing.network import Network, NetworkHost, NetworkUnavailable
 from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
+from miros_cache_net.testing.rabbit_cluster import RabbitCluster
 from miros_cache_net.testing.rabbit_files import RabbitNotInstalled, free_port
 from miros_cache_net.testing.waiting import wait_until
 
@@ -19,6 +20,7 @@ __all__ = [
     "Network",
     "NetworkHost",
     "NetworkUnavailable",
+    "RabbitCluster",
     "RabbitFailed",
     "RabbitNotInstalled",
     "RabbitServer",

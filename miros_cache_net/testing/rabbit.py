@@ -73,6 +73,11 @@ class RabbitServer:
         return self._files.amqp_port
 
     @property
+    def node_name(self) -> str:
+        """Its name among Erlang nodes."""
+        return self._files.name
+
+    @property
     def directory(self) -> Path:
         """Where all its files are; removed by `close`."""
         return self._files.directory
@@ -90,6 +95,11 @@ class RabbitServer:
     def running(self) -> bool:
         """The server's process exists (it may be paused)."""
         return self._broker is not None and self._broker.poll() is None
+
+    def join_cluster(self, epmd_port: int, cookie: str, config: str) -> None:
+        """Before the first start: be a member of the cluster that these name (see `RabbitCluster`)."""
+        self._files.share_cluster(epmd_port, cookie)
+        self._config += config
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -115,6 +125,7 @@ class RabbitServer:
 
     def _start_once(self) -> None:
         self._files.write(self._config)
+        # the first of a cluster's members starts the port mapper; for the others it ends at once, as it finds it there
         self._epmd = self._spawn("epmd", "-port", str(self._files.epmd_port), "-address", "127.0.0.1")
         self._broker = self._spawn(str(self._programs / "rabbitmq-server"))
         self._guard = subprocess.Popen(

@@ -71,11 +71,16 @@ class RabbitFiles:
     amqp_port: int = 0
     dist_port: int = 0
     epmd_port: int = 0
+    cookie: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def choose_ports(self) -> None:
         self.amqp_port = free_port(self.address)
         self.dist_port = free_port()
         self.epmd_port = free_port()
+
+    def share_cluster(self, epmd_port: int, cookie: str) -> None:
+        """Be a member of a cluster: one port mapper and one secret for all."""
+        self.epmd_port, self.cookie = epmd_port, cookie
 
     @property
     def log(self) -> Path:
@@ -91,7 +96,7 @@ class RabbitFiles:
             (self.directory / part).mkdir(exist_ok=True)
         cookie = self.directory / "home" / ".erlang.cookie"
         if not cookie.exists():
-            cookie.write_text(secrets.token_hex(16))
+            cookie.write_text(self.cookie)
             cookie.chmod(0o400)
         (self.directory / "environment").write_text("")
         (self.directory / "plugins").write_text("[].\n")
