@@ -13,7 +13,8 @@ from typing import Any
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.document import META_KEY
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
-from tests.charts.recorder import Recorder, wait_until
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import Recorder
 
 SIGNALS = (CACHE, CACHE_ERROR)
 
@@ -66,6 +67,11 @@ class Bench:
         self.heard.publish(event(CACHE_DESTROY, payload))
 
 
+def until(condition: Callable[[], Any], what: str) -> None:
+    """Wait for it, long enough for a busy machine."""
+    wait_until(condition, 30.0, what)
+
+
 def on_disk(path: Path) -> dict[str, Any]:
     """The contents as a program that knows nothing of us reads them."""
     contents: dict[str, Any] = json.loads(path.read_text())
@@ -75,7 +81,7 @@ def on_disk(path: Path) -> dict[str, Any]:
 
 def make_unwritable(path: Path) -> None:
     """As a program that knows only the mode bit: once nobody else is inside."""
-    wait_until(lambda: is_writable(path), "the file to be free")
+    until(lambda: is_writable(path), "the file to be free")
     os.chmod(path, 0o444)
 
 

@@ -26,8 +26,9 @@ from tests.charts.file_charts import (
     make_writable,
     names,
     on_disk,
+    until,
 )
-from tests.charts.recorder import Recorder, wait_until
+from tests.charts.recorder import Recorder
 
 
 @pytest.fixture(name="bench")
@@ -122,7 +123,7 @@ def test_states_and_events_are_in_trace_and_spy(bench: Bench) -> None:
     chart.register_live_spy_callback(live_spy.append)
     bench.write({"a": 1})
     bench.read()
-    wait_until(lambda: "read_successful" in str(chart.trace()), "the end of the read")
+    until(lambda: "read_successful" in str(chart.trace()), "the end of the read")
     trace, spy = str(chart.trace()), "\n".join(chart.spy())
     for line in (
         "e->start_at() top->file_access_waiting",
@@ -139,8 +140,8 @@ def test_states_and_events_are_in_trace_and_spy(bench: Bench) -> None:
         "EXIT_SIGNAL:file_read\nEXIT_SIGNAL:file_accessed",
     ):
         assert line in spy
-    wait_until(lambda: "read_successful" in "".join(live_trace), "the live trace")
-    wait_until(lambda: "EXIT_SIGNAL:file_accessed" in live_spy, "the live spy")
+    until(lambda: "read_successful" in "".join(live_trace), "the live trace")
+    until(lambda: "EXIT_SIGNAL:file_accessed" in live_spy, "the live spy")
 
 
 def test_the_file_is_unwritable_inside_and_writable_outside(bench: Bench) -> None:
@@ -150,7 +151,7 @@ def test_the_file_is_unwritable_inside_and_writable_outside(bench: Bench) -> Non
     bench.write({"a": 1})
     bench.read()
     assert inside == [False, False]
-    wait_until(lambda: is_writable(bench.path), "the file to be writable again")
+    until(lambda: is_writable(bench.path), "the file to be writable again")
     assert chart.running
 
 
@@ -165,13 +166,13 @@ def test_an_unwritable_file_blocks_reads_and_writes_until_it_is_writable(bench: 
     make_unwritable(bench.path)
     bench.write({"by": "us, later"})
     bench.heard.publish(event(CACHE_FILE_READ))
-    wait_until(lambda: len(soon.bounds) >= 12, "a dozen failures")
+    until(lambda: len(soon.bounds) >= 12, "a dozen failures")
     assert on_disk(bench.path) == {"by": "us"}
     assert len(bench.heard.events) == 1
     assert "POST_FIFO:file_write\nfile_write:file_access_waiting\nREPOST:file_write" in "\n".join(chart.spy())
     make_writable(bench.path)
     bench.caches(2)
-    wait_until(lambda: on_disk(bench.path) == {"by": "us, later"}, "the write")
+    until(lambda: on_disk(bench.path) == {"by": "us, later"}, "the write")
 
 
 def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(bench: Bench) -> None:
@@ -179,10 +180,10 @@ def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(
     chart = bench.chart(rng=soon)
     make_unwritable(bench.path)
     bench.write({"first": 1})
-    wait_until(lambda: len(soon.bounds) >= 7, "seven failures")
+    until(lambda: len(soon.bounds) >= 7, "seven failures")
     assert soon.bounds[:7] == [(0.001, bound) for bound in (0.1, 1.3, 2.5, 3.7, 5.0, 5.0, 5.0)]
     bench.write({"second": 2})
-    wait_until(lambda: soon.bounds.count((0.001, 0.1)) == 2, "the second event's own first failure")
+    until(lambda: soon.bounds.count((0.001, 0.1)) == 2, "the second event's own first failure")
     chart.stop()
 
 
@@ -192,9 +193,9 @@ def test_each_waiting_event_keeps_its_payload_and_its_place(bench: Bench) -> Non
     make_unwritable(bench.path)
     for number in range(20):
         chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number, "seen": list(range(number))}))
-    wait_until(lambda: soon.bounds.count((0.001, 0.1)) == 20, "all to wait")
+    until(lambda: soon.bounds.count((0.001, 0.1)) == 20, "all to wait")
     make_writable(bench.path)
-    wait_until(lambda: on_disk(bench.path) == {"n": 19, "seen": list(range(19))}, "the last to be last")
+    until(lambda: on_disk(bench.path) == {"n": 19, "seen": list(range(19))}, "the last to be last")
 
 
 def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
@@ -204,16 +205,16 @@ def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
     bench.chart(rng=soon, clock=manual_clock, take_over_after_s=10)
     make_unwritable(bench.path)
     bench.write({"a": 1})
-    wait_until(lambda: soon.bounds, "the first look")
+    until(lambda: soon.bounds, "the first look")
     for _ in range(3):
         manual_clock.advance(3.3)
         looks = len(soon.bounds)
-        wait_until(lambda looks=looks: len(soon.bounds) > looks + 1, "another look")
+        until(lambda looks=looks: len(soon.bounds) > looks + 1, "another look")
     assert bench.heard.events == []
     manual_clock.advance(0.2)
     (error,) = bench.errors(1)
     assert (error.reason, error.file_name, error.source) == ("taken_over", "cache.json", "cache.json")
-    wait_until(lambda: on_disk(bench.path) == {"a": 1} and is_writable(bench.path), "the write")
+    until(lambda: on_disk(bench.path) == {"a": 1} and is_writable(bench.path), "the write")
 
 
 def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +225,7 @@ def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: p
         chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
     assert [error.reason for error in bench.errors(2)] == ["overflow", "overflow"]
     make_writable(bench.path)
-    wait_until(lambda: on_disk(bench.path) == {"n": 2}, "the three that were kept")
+    until(lambda: on_disk(bench.path) == {"n": 2}, "the three that were kept")
 
 
 def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:
@@ -243,10 +244,10 @@ def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench
     assert entered.wait(20)
     chart.post_fifo(event(CACHE_FILE_READ))
     chart.post_fifo(event(CACHE_FILE_WRITE, {"after": 1}))
-    wait_until(lambda: len(soon.bounds) >= 2, "both to wait")
+    until(lambda: len(soon.bounds) >= 2, "both to wait")
     leave.set()
     bench.caches(1)
-    wait_until(lambda: on_disk(bench.path) == {"after": 1}, "the write")
+    until(lambda: on_disk(bench.path) == {"after": 1}, "the write")
 
 
 # --- what a write may carry, and which chart it is for ----------------------------------------------------
@@ -257,7 +258,7 @@ def test_a_bare_dict_goes_to_the_first_chart_that_is_not_read_only(bench: Bench)
     bench.chart(bench.directory / "first.json")
     bench.chart(bench.directory / "second.json")
     bench.write({"a": 1})
-    wait_until(lambda: on_disk(bench.directory / "first.json") == {"a": 1}, "the write")
+    until(lambda: on_disk(bench.directory / "first.json") == {"a": 1}, "the write")
     assert on_disk(bench.directory / "second.json") == {}
     assert "looked_at.json" not in names(bench.directory)
 
@@ -268,7 +269,7 @@ def test_a_write_names_its_file_by_path_or_base_name(bench: Bench, contents: Any
     bench.chart(bench.directory / "default.json")
     bench.chart()
     bench.write(CacheWritePayload(contents, str(bench.path) if by_path else "cache.json"))
-    wait_until(lambda: on_disk(bench.path) == {"a": 1}, "the write")
+    until(lambda: on_disk(bench.path) == {"a": 1}, "the write")
     assert on_disk(bench.directory / "default.json") == {}
 
 
@@ -278,7 +279,7 @@ def test_a_base_name_that_fits_two_charts_is_refused_once_and_the_path_is_not(be
         bench.chart(bench.directory / name / "same.json")
     bench.write(CacheWritePayload("{}", "same.json"))
     bench.write(CacheWritePayload('{"a": 2}', str(bench.directory / "two" / "same.json")))
-    wait_until(lambda: on_disk(bench.directory / "two" / "same.json") == {"a": 2}, "the write by path")
+    until(lambda: on_disk(bench.directory / "two" / "same.json") == {"a": 2}, "the write by path")
     assert [error.reason for error in bench.errors(1)] == ["ambiguous"]
     assert "two/same.json; give the path" in bench.errors(1)[0].message
     assert len(bench.heard.events) == 1
@@ -291,10 +292,10 @@ def test_a_posted_event_is_for_the_chart_that_it_was_posted_to(bench: Bench) -> 
     second.post_fifo(event(CACHE_FILE_WRITE, {"posted": 1}))
     second.post_fifo(event(CACHE_FILE_READ))
     (payload,) = bench.caches(1)
-    wait_until(lambda: on_disk(bench.path) == {"posted": 1}, "the write")
+    until(lambda: on_disk(bench.path) == {"posted": 1}, "the write")
     assert payload.file_name == "cache.json"
     second.post_fifo(event(CACHE_DESTROY))
-    wait_until(lambda: on_disk(bench.path) == {}, "its end")
+    until(lambda: on_disk(bench.path) == {}, "its end")
     assert on_disk(bench.directory / "default.json") == {}
 
 
@@ -317,9 +318,9 @@ def test_a_read_that_names_a_file_is_answered_by_its_chart_only(bench: Bench) ->
 def test_two_charts_on_one_file_share_it(bench: Bench) -> None:
     one, two = bench.chart(), bench.chart()
     one.post_fifo(event(CACHE_FILE_WRITE, {"n": 1}))
-    wait_until(lambda: on_disk(bench.path) == {"n": 1}, "the first write")
+    until(lambda: on_disk(bench.path) == {"n": 1}, "the first write")
     two.post_fifo(event(CACHE_FILE_WRITE, {"n": 2}))
-    wait_until(lambda: on_disk(bench.path) == {"n": 2}, "the second write")
+    until(lambda: on_disk(bench.path) == {"n": 2}, "the second write")
     one.post_fifo(event(CACHE_FILE_READ))
     assert bench.caches(1)[0].dict == {"n": 2}
 
@@ -358,10 +359,10 @@ def test_a_write_that_cannot_be_made_does_not_take_the_others_down_with_it(bench
     make_unwritable(bench.path)
     for payload in ({"n": 1}, {"big": "x" * (limits.DOCUMENT_BYTES + 1)}):
         chart.post_fifo(event(CACHE_FILE_WRITE, payload))
-    wait_until(lambda: "REPOST:file_write" in "".join(chart.spy()), "the wait")
+    until(lambda: "REPOST:file_write" in "".join(chart.spy()), "the wait")
     make_writable(bench.path)
     assert bench.errors(1)[0].reason == "payload"
-    wait_until(lambda: on_disk(bench.path) == {"n": 1}, "the good one")
+    until(lambda: on_disk(bench.path) == {"n": 1}, "the good one")
 
 
 def test_a_read_only_chart_answers_and_refuses_to_write(bench: Bench) -> None:
@@ -525,7 +526,7 @@ def test_stop_says_what_still_waited_and_leaves_a_stranger_his_file(bench: Bench
     for number in range(2):
         chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
     chart.post_fifo(event(CACHE_FILE_READ))
-    wait_until(lambda: "REPOST:file_read" in "".join(chart.spy()), "all to wait")
+    until(lambda: "REPOST:file_read" in "".join(chart.spy()), "all to wait")
     chart.stop()
     (error,) = bench.errors(1)
     assert (error.reason, "2 writes and 1 reads" in error.message) == ("stopped", True)
@@ -539,7 +540,7 @@ def test_a_stopped_chart_hears_nothing_any_more(bench: Bench) -> None:
     bench.chart(bench.directory / "other.json")
     bench.heard.publish(event(CACHE_FILE_READ))
     bench.write({"a": 1})
-    wait_until(lambda: on_disk(bench.directory / "other.json") == {"a": 1}, "the write of the other")
+    until(lambda: on_disk(bench.directory / "other.json") == {"a": 1}, "the write of the other")
     assert [payload.file_name for payload in bench.caches(1)] == ["other.json"]
     assert len(bench.heard.events) == 1
     assert on_disk(bench.path) == {}
@@ -554,8 +555,8 @@ def test_a_chart_stopped_inside_the_access_leaves_the_file_writable_and_the_lock
 
     charts.append(bench.chart(connected=stop_inside))
     charts[0].post_fifo(event(CACHE_FILE_READ))
-    wait_until(lambda: not charts[0].running, "the stop")
-    wait_until(lambda: is_writable(bench.path), "the file to be writable")
+    until(lambda: not charts[0].running, "the stop")
+    until(lambda: is_writable(bench.path), "the file to be writable")
     bench.chart()
     assert bench.read().dict == {}
 
@@ -579,7 +580,7 @@ def test_what_raises_inside_the_access_is_reported_and_the_lock_is_given_back(be
     chart = bench.chart(connected=connected)
     chart.post_fifo(event(CACHE_FILE_READ))
     assert bench.errors(1)[0].reason == "handler"
-    wait_until(lambda: is_writable(bench.path), "the file to be writable")
+    until(lambda: is_writable(bench.path), "the file to be writable")
     assert bench.read().connected is True
 
 
