@@ -103,6 +103,8 @@ class FileAccessChart(Chart):
 
     def file_access_waiting_file_request(self, e: Event) -> int:
         request: Request = e.payload
+        if request.settled:
+            return HANDLED
         try:
             outcome = self.store.access.try_enter()
         except CacheNetError as error:

@@ -16,12 +16,14 @@ _arrivals = itertools.count()
 class Request:
     """One read (`change` is None) or one write, from the event that asked for it until it is served.
 
-    `quiet` reads are not answered: they only have the file looked after.
+    `quiet` reads are not answered: they only have the file looked after.  `settled`: served or given up; a re-post
+    of it that is already in the queue means nothing any more.
     """
 
     change: Change | None = None
     quiet: bool = False
     failures: int = 0
+    settled: bool = False
     arrival: int = field(default_factory=lambda: next(_arrivals))
     cancel_repost: Callable[[], None] | None = None
 
@@ -49,6 +51,7 @@ class WaitingLine:
 
     def drop(self, request: Request) -> None:
         """The request cannot be served; the others may."""
+        request.settled = True
         self._requests.pop(request, None)
 
     def first(self) -> Request | None:
@@ -59,6 +62,7 @@ class WaitingLine:
         """All that wait and `request` itself, oldest first; their re-posts are cancelled, the line is empty."""
         taken = sorted({**self._requests, request: None}, key=lambda each: each.arrival)
         for each in taken:
+            each.settled = True
             if each.cancel_repost is not None:
                 each.cancel_repost()
         self._requests.clear()
