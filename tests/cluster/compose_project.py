@@ -1,0 +1,94 @@
+"""docker-compose.yml as a running project of a test's own: unique name, gone without trace afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+NODES = ("alpha", "beta", "gamma")
+#: A loaded machine with two cores took 60 s for everything to be healthy, and 90 s for an image from nothing.
+UP_S = 420.0
+
+
+def compose_tools() -> list[list[str]]:
+    """Every Compose on this machine, the plugin and the older program."""
+    tools = []
+    plugin = ["docker", "compose"]
+    if shutil.which("docker") and run([*plugin, "version"], check=False).returncode == 0:
+        tools.append(plugin)
+    if shutil.which("docker-compose"):
+        tools.append(["docker-compose"])
+    return tools
+
+
+def run(command: list[str], *, check: bool = True, timeout_s: float = 60.0, **environment: str) -> Any:
+    """A finished `subprocess.CompletedProcess`; with `check`, AssertionError with its output if it failed."""
+    variables = {**os.environ, **environment}
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=timeout_s
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+def base_images() -> dict[str, str]:
+    """PYTHON_IMAGE and RABBITMQ_IMAGE: as given, else the stand-ins, made where they are missing."""
+    names = ("PYTHON_IMAGE", "RABBITMQ_IMAGE")
+    given = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if len(given) == len(names):
+        return given
+    line = run(["script/compose-standins"], timeout_s=900).stdout.split()
+    return dict(word.split("=", 1) for word in line[1:])
+
+
+class ComposeProject:
+    """One run of the cluster.  `close` removes containers, network and volumes."""
+
+    def __init__(self) -> None:
+        self.name = f"miros-cache-net-test-{secrets.token_hex(4)}"
+        self.images = {**base_images(), "NODE_IMAGE": "miros-cache-net-test"}
+        self._tool = compose_tools()[0]
+
+    def compose(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> Any:
+        return run([*self._tool, "-p", self.name, *arguments], check=check, timeout_s=timeout_s, **self.images)
+
+    def up(self) -> None:
+        """Returns when every dependency was healthy and the last containers are started."""
+        self.compose("build", timeout_s=UP_S)
+        self.compose("up", "-d", timeout_s=UP_S)
+
+    def shell(self, service: str, *command: str, check: bool = True) -> str:
+        output: str = self.compose("exec", "-T", service, *command, check=check).stdout
+        return output
+
+    def read(self, node: str) -> dict[str, Any]:
+        """What `miros-cache-net read --json` prints on `node`, {} while it has no good document."""
+        printed = self.shell(node, "miros-cache-net", "read", "--json", check=False)
+        return json.loads(printed) if printed else {}
+
+    def logs(self, service: str = "") -> str:
+        output: str = self.compose("logs", "--no-color", *filter(None, [service])).stdout
+        return output
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """What the engine knows of each container, by service; of stopped ones too."""
+        ids = run(["docker", "ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}"]).stdout.split()
+        found = json.loads(run(["docker", "inspect", *ids]).stdout) if ids else []
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+
+    def remains(self) -> list[str]:
+        """Containers, networks and volumes of the project, whatever their state."""
+        label = f"label=com.docker.compose.project={self.name}"
+        lists = (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"])
+        return [name for what in lists for name in run(["docker", *what, "--filter", label]).stdout.split()]
+
+    def close(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans", timeout_s=180)

@@ -1,0 +1,124 @@
+"""docker-compose.yml runs the main job: three hosts and a RabbitMQ, as containers."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from miros_cache_net.testing import wait_until
+from tests.cluster.compose_project import NODES, ComposeProject, run
+
+pytestmark = [pytest.mark.compose, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def patience() -> None:
+    """The first test waits for the image and the broker, longer than one may elsewhere; each step has its bound."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="module")
+def project(patience: None) -> Iterator[ComposeProject]:
+    project = ComposeProject()
+    try:
+        project.up()
+        yield project
+    finally:
+        project.close()
+        assert project.remains() == []
+
+
+def test_alpha_discovers_and_the_others_have_its_result_from_the_fleet(project: ComposeProject) -> None:
+    wait_until(lambda: all(project.read(node) for node in NODES), timeout_s=60)
+    found = {node: project.read(node) for node in NODES}
+    for document in found.values():
+        assert document["dict"]["addresses"] == ["rabbitmq"]
+        assert document["origin"].startswith("alpha-")
+        assert not document["expired"]
+    assert len({document["version"] for document in found.values()}) == 1
+    scouted = [json.loads(line.partition("| ")[2]) for line in project.logs("alpha").splitlines() if "scouted" in line]
+    verdicts = {check["address"]: check["reason"] for check in scouted}
+    assert verdicts.pop("rabbitmq") == "ok"
+    assert set(verdicts) == {"alpha", "beta", "gamma"}
+    assert "ok" not in verdicts.values()
+
+
+def test_a_change_on_gamma_arrives_on_every_host(project: ComposeProject) -> None:
+    project.shell("gamma", "miros-cache-net", "update", 'note="hello"')
+    wait_until(lambda: all(project.read(node)["dict"].get("note") == "hello" for node in NODES), timeout_s=60)
+
+
+def test_every_container_becomes_healthy_and_none_has_been_restarted(project: ComposeProject) -> None:
+    running = ("rabbitmq", *NODES)
+
+    def health() -> set[str]:
+        containers = project.containers()
+        return {containers[service]["State"]["Health"]["Status"] for service in running}
+
+    wait_until(lambda: health() == {"healthy"}, timeout_s=90)
+    containers = project.containers()
+    assert [containers[service]["RestartCount"] for service in running] == [0, 0, 0, 0]
+    assert containers["keys"]["State"]["ExitCode"] == 0
+
+
+def test_key_and_password_are_only_where_they_are_used(project: ComposeProject) -> None:
+    key = project.shell("alpha", "cat", "/etc/miros-cache-net/keys").split()[0]
+    password = project.shell("alpha", "cat", "/etc/miros-cache-net/rabbit-password").strip()
+    assert len(key) == 44
+    assert len(password) > 40
+    seen = [
+        project.logs(),
+        json.dumps(project.containers()),
+        run(["docker", "image", "inspect", project.images["NODE_IMAGE"]]).stdout,
+        run(["docker", "history", "--no-trunc", project.images["NODE_IMAGE"]]).stdout,
+        project.shell("rabbitmq", "sh", "-c", "cat /etc/rabbitmq/conf.d/*; env"),
+        project.shell("beta", "env"),
+        project.shell("beta", "sh", "-c", "cat /proc/[0-9]*/cmdline"),
+    ]
+    for text in seen:
+        assert text
+        assert key not in text
+        assert password not in text
+    assert "missing" in project.shell("rabbitmq", "sh", "-c", "ls /etc/miros-cache-net >&- 2>&- || echo missing")
+
+
+def test_the_broker_knows_one_user_who_is_not_guest(project: ComposeProject) -> None:
+    assert project.shell("rabbitmq", "rabbitmqctl", "--quiet", "list_users", "--no-table-headers").split() == [
+        "fleet",
+        "[]",
+    ]
+    login = "import pika; pika.BlockingConnection(pika.URLParameters('amqp://guest:guest@rabbitmq'))"
+    refused = project.compose("exec", "-T", "beta", "python3", "-c", login, check=False)
+    assert refused.returncode == 1
+    assert "ACCESS_REFUSED" in refused.stderr
+
+
+def test_nodes_are_ordinary_users_who_can_write_only_to_their_own_volume(project: ComposeProject) -> None:
+    for node in NODES:
+        assert project.shell(node, "id", "-u").strip() == "10001"
+        assert project.shell(node, "sh", "-c", "touch /opt/x /etc/miros-cache-net/x 2>&- || echo no").strip() == "no"
+
+
+def test_no_port_of_the_machine_is_opened(project: ComposeProject) -> None:
+    for container in project.containers().values():
+        assert not any((container["NetworkSettings"]["Ports"] or {}).values())
+
+
+def test_everything_ends_in_good_order_when_told_to(project: ComposeProject) -> None:
+    project.compose("stop", timeout_s=120)
+    codes = {service: container["State"]["ExitCode"] for service, container in project.containers().items()}
+    assert codes == dict.fromkeys(("keys", "rabbitmq", *NODES), 0)
+
+
+def test_a_second_start_finds_files_key_and_broker_as_they_were(project: ComposeProject) -> None:
+    project.compose("up", "-d", timeout_s=240)
+    wait_until(lambda: all(project.read(node) for node in NODES), timeout_s=60)
+    for node in NODES:
+        assert project.read(node)["dict"]["note"] == "hello"
+    project.shell("beta", "miros-cache-net", "update", 'note="again"')
+    wait_until(lambda: all(project.read(node)["dict"]["note"] == "again" for node in NODES), timeout_s=60)
+    restarted = project.logs("alpha")
+    assert restarted.count('"address": "rabbitmq"') == 1, "alpha discovered again although its file was young"
