@@ -24,7 +24,7 @@ from miros_cache_net.events import (
 )
 from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import LAN_PEERS
-from miros_cache_net.payloads import AMQPConsumerCheckPayload, ConnectionDiscoveryPayload
+from miros_cache_net.payloads import AMQPConsumerCheckPayload, ConnectionDiscoveryPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import ManualClock, free_port, wait_until
 from tests.charts.recorder import Recorder
@@ -254,10 +254,11 @@ def test_somebody_elses_recce_is_not_taken_for_ones_own(
     assert here.wait(AMPLE_S)
     chart.lan_recce_chart.post_fifo(event(RECCE_LAN, "another's"))
     completed.publish(event(LAN_RECCE_COMPLETE, "nonsense"))
-    completed.wait_for(1)
+    completed.publish(event(LAN_RECCE_COMPLETE, RecceCompletePayload([], "127.0.0.1", request="another's")))
+    wait_until(lambda: str(chart.spy()).count("LAN_RECCE_COMPLETE:discover_network:HOOK") == 2)
     assert found.payloads == []
     go_on.set()
-    completed.wait_for(3)
+    completed.wait_for(4)
     found.wait_for(1)
     chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
     found.wait_for(2)
@@ -296,13 +297,16 @@ def test_an_existing_cache_chart_is_used_under_its_own_signal_and_left_running(
 def test_the_answer_of_another_cache_file_changes_nothing(
     lan: Build, found: Recorder, recorder: Callable[..., Recorder], stopping: Callable[[Any], Any], tmp_path: Path
 ) -> None:
-    other = stopping(CacheFileChart(tmp_path / "other.json", default_json={"addresses": ["127.0.0.8"]}))
+    (tmp_path / "other.json").write_text(json.dumps({"addresses": ["127.0.0.8"], "time_out_in_minutes": 30}))
+    other = stopping(CacheFileChart(tmp_path / "other.json"))
     answers = recorder("CACHE")
-    lan(Candidates())
+    chart = lan(Candidates())
     found.wait_for(1)
     other.post_fifo(event(CACHE_FILE_READ))
     answers.wait_for(lambda events: any(e.payload.file_name == "other.json" for e in events))
-    assert [payload.hosts for payload in found.payloads] == [[]]
+    chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+    found.wait_for(2)
+    assert [payload.hosts for payload in found.payloads] == [[], []]
 
 
 def test_an_expired_document_waits_for_the_fleet_and_its_young_one_is_used(
@@ -326,7 +330,9 @@ def test_a_fleet_that_is_in_step_and_has_nothing_young_leaves_the_discovery_to_u
     candidates = Candidates()
     chart = lan(candidates, cache_file_chart=cache_chart, fleet_wait_s=AMPLE_S)
     wait_until(lambda: chart.state.fun.__name__ == "ask_fleet")
-    assert candidates.asked == 0
+    cache_chart.post_fifo(event(CACHE_FILE_READ))
+    wait_until(lambda: "CACHE:ask_fleet:HOOK" in chart.spy())
+    assert (candidates.asked, chart.state.fun.__name__) == (0, "ask_fleet")
     connected = True
     cache_chart.post_fifo(event(CACHE_FILE_READ))
     found.wait_for(1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict
 from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, LAN_RECCE_COMPLETE, RECCE_LAN, event
@@ -156,6 +156,34 @@ def test_candidates_that_cannot_be_had_fail_the_recce_and_the_next_one_works(
     assert "TypeError" in completed.payloads[1].failed
     assert [check.reason for check in completed.payloads[2].checks] == ["refused"]
     assert {error.reason for error in errors.payloads} == {Reason.HANDLER}
+
+
+def test_a_late_answer_of_an_earlier_life_does_not_count_in_the_next(
+    recce: Build, recorder: Callable[..., Recorder]
+) -> None:
+    completed = recorder(LAN_RECCE_COMPLETE)
+    go_on = threading.Event()
+
+    def talk(visit: Visit) -> None:
+        assert go_on.wait(AMPLE_S)
+        generous_rabbit(visit)
+
+    with FakeServer(talk) as server:
+        peer = f"127.0.0.1:{server.port}"
+        chart = recce(lambda: [peer])
+        for lives in (1, 2):
+            chart.post_fifo(event(RECCE_LAN))
+            wait_until(lambda lives=lives: len(server.visits) == lives)  # type: ignore[misc]
+            if lives == 1:
+                chart.stop()
+                chart.start_at("private_search")
+        late = ProbeResult("127.0.0.1", server.port, Verdict.CANCELLED, "cancelled")
+        chart.post_fifo(event("address_scouted", (1, peer, late)))
+        wait_until(lambda: "address_scouted:recce_rabbit_consumers:HOOK" in chart.spy())
+        assert completed.payloads == []
+        go_on.set()
+        completed.wait_for(1)
+    assert completed.payloads[0].other_addresses == [peer]
 
 
 def test_stopped_in_mid_flight_it_hangs_up_and_publishes_nothing(

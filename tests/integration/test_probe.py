@@ -10,10 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import pika
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.amqp.probing.handshake import Greeting
 from miros_cache_net.broker_address import BrokerAddress
@@ -114,27 +116,29 @@ def test_a_name_is_tried_at_each_of_its_addresses(prober: Prober, monkeypatch: p
     assert (result.verdict, result.address) == (Verdict.OK, "127.0.0.4")
 
 
-def test_a_resolver_that_hangs_costs_its_own_probe_and_no_other(
+def test_a_resolver_that_hangs_costs_names_their_time_and_numbers_nothing(
     prober: Prober, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    looking: list[str] = []
+    looking: list[object] = []
     real = socket.getaddrinfo
 
-    def look_up(host: str, *arguments: object, **options: object) -> object:
-        if host == "slow.example" and not options.get("flags", 0) & socket.AI_NUMERICHOST:
-            looking.append(threading.current_thread().name)
-            assert release.wait(AMPLE_S)
-        return real(host if host != "slow.example" else "no-such-host.invalid", *arguments, **options)  # type: ignore[call-overload]
+    def look_up(host: str, *arguments: object, **options: Any) -> object:
+        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            return real(host, *arguments, **options)  # type: ignore[call-overload]
+        looking.append(host)
+        assert release.wait(AMPLE_S)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    names = [f"slow{n}.example" for n in range(limits.LOOKUPS_AT_ONCE + 8)]
     try:
-        slow: list[Future[ProbeResult]] = [Future() for _ in range(40)]
-        for answer in slow:
-            prober.probe(target(5672, host="slow.example", timeout_s=1.0), answer.set_result)
+        slow: list[Future[ProbeResult]] = [Future() for _ in names * 3]
+        for name, answer in zip(names * 3, slow, strict=True):
+            prober.probe(target(5672, host=name, timeout_s=1.0), answer.set_result)
         assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
         assert {answer.result(AMPLE_S).verdict for answer in slow} == {Verdict.UNRESOLVABLE}
-        assert len(looking) == 1, "forty equal questions share one lookup"
+        assert sorted(looking) == sorted(names[: limits.LOOKUPS_AT_ONCE]), "equal questions share one lookup"
     finally:
         release.set()
 
@@ -198,6 +202,7 @@ def test_what_talks_but_is_no_amqp_is_told_at_once(prober: Prober, talk: Callabl
     with FakeServer(talk) as server:
         result = ask(prober, target(server.port))
     assert result.verdict is Verdict.NOT_AMQP
+    assert "in time" not in result.detail
     assert result.round_trip_s is not None
 
 
@@ -211,7 +216,7 @@ def test_no_more_than_the_cap_is_read_from_one_that_talks_without_end(prober: Pr
             said += 1024
 
     with FakeServer(talk) as server:
-        ask(prober, target(server.port))
+        assert "without end" in ask(prober, target(server.port)).detail
         server.heard()  # waits until it has hung up
     # what the sockets' buffers took counts as said, but is far below what a greedy reader would have drawn
     assert said < 16 * 1024 * 1024
@@ -338,6 +343,7 @@ def test_a_probe_that_has_its_answer_says_goodbye_and_declares_nothing(prober: P
     with FakeServer(generous_rabbit) as server:
         assert ask(prober, target(server.port)).ok
         heard = server.heard()
+    assert b"authentication_failure_close" in heard, "or a wrong password costs 3 s of silence"
     goodbye = pika.frame.Method(0, pika.spec.Connection.Close(200, "", 0, 0)).marshal()
     assert heard.endswith(goodbye)
     passive = pika.frame.Method(1, pika.spec.Exchange.Declare(exchange=EXCHANGE, passive=True)).marshal()
@@ -454,6 +460,8 @@ def test_a_probe_cancelled_before_its_turn_never_dials() -> None:
         assert second.result(AMPLE_S).verdict is Verdict.CANCELLED
         blocking.cancel()
         assert first.result(AMPLE_S).verdict is Verdict.CANCELLED
+        # one at a time: when this one has had its turn, all before it have
+        assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
         assert never.visits == []
         prober.close()
 
@@ -470,6 +478,16 @@ def test_closing_cancels_all_ends_the_thread_and_a_later_probe_starts_again() ->
     assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
     prober.close()
     prober.close()
+
+
+def test_a_probe_is_cancelled_in_vain_when_its_thread_has_ended() -> None:
+    prober = Prober()
+    answer: Future[ProbeResult] = Future()
+    handle = prober.probe(target(free_port()), answer.set_result)
+    assert answer.result(AMPLE_S).verdict is Verdict.REFUSED
+    prober.close()
+    handle.cancel()
+    assert answer.result(0).verdict is Verdict.REFUSED
 
 
 def test_the_thread_ends_when_nothing_is_asked_and_comes_back() -> None:
@@ -493,6 +511,16 @@ def test_an_asker_that_raises_does_not_end_the_thread(prober: Prober, caplog: py
     prober.probe(target(free_port()), fail)
     assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
     assert "planted" in caplog.text
+
+
+def test_an_asker_that_raises_does_not_keep_the_thread_for_ever() -> None:
+    prober = Prober(idle_s=0.0)
+
+    def fail(result: ProbeResult) -> None:
+        raise RuntimeError("planted")
+
+    prober.probe(target(free_port()), fail)
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "miros-cache-probes"])
 
 
 def test_a_mistake_inside_a_probe_is_logged_and_answered(

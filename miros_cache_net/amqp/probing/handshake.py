@@ -110,7 +110,7 @@ class Handshake:
         """The next frame's method; None where the frame carries none (a heartbeat)."""
         head = await self._take(spec.FRAME_HEADER_SIZE)
         kind, _channel, size = struct.unpack(">BHI", head)
-        if kind not in _FRAME_KINDS or size >= self._budget:
+        if kind not in _FRAME_KINDS:
             raise _stranger(head)
         rest = await self._take(size + spec.FRAME_END_SIZE)
         try:

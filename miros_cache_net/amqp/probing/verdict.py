@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -49,7 +49,7 @@ class ProbeTarget:
     timeout_s: float = 1.0
     send_password: bool = True
     networks: tuple[Network, ...] = LOOPBACK
-    tls_context: ssl.SSLContext | None = field(default=None, repr=False)
+    tls_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         if len(self.exchange.encode()) > _SHORT_STRING_BYTES:
