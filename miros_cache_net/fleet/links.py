@@ -24,7 +24,11 @@ def rabbit_link(settings: Settings, place: Place) -> Link:
     from miros_cache_net.amqp.link_options import LinkOptions
 
     options = LinkOptions(
-        heartbeat_s=settings.heartbeat_s, tls_ca_file=settings.tls_ca_file, tls_verify=settings.tls_verify
+        heartbeat_s=settings.heartbeat_s,
+        tls_ca_file=settings.tls_ca_file,
+        tls_verify=settings.tls_verify,
+        # both repair what a fault did without a sign
+        canary_interval_s=settings.digest_interval_s,
     )
     return RabbitLink(
         place, settings.amqp_urls, options=options, connection_name=f"miros-cache-net {settings.node_name}"

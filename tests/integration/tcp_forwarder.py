@@ -1,4 +1,4 @@
-"""A TCP forwarder to break: between a client and a server, it cuts, goes silent, or speaks TLS to the client."""
+"""A TCP forwarder to break: between a client and a server, it cuts, slows down, goes silent, or speaks TLS."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class TcpForwarder:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
+        self._delay_s = 0.0
         self.port = 0
 
     def __enter__(self) -> TcpForwarder:
@@ -53,6 +54,10 @@ class TcpForwarder:
 
     def thaw(self) -> None:
         self._loop.call_soon_threadsafe(self._flowing.set)
+
+    def slow_down(self, delay_s: float) -> None:
+        """Hold back each piece for so long."""
+        self._delay_s = delay_s
 
     def _on_loop(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(20)  # type: ignore[arg-type]
@@ -92,6 +97,7 @@ class TcpForwarder:
                 if self._freeze_on and self._freeze_on in data:
                     self._flowing.clear()
                 await self._flowing.wait()
+                await asyncio.sleep(self._delay_s)
                 sink.write(data)
                 await sink.drain()
         self._writers.discard(sink)

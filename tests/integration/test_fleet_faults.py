@@ -1,0 +1,196 @@
+"""RabbitMQ and the network misbehave under a fleet that goes on writing; then all agree, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pika
+import pytest
+
+from miros_cache_net.testing import RabbitServer, wait_until
+from tests.hosts import Host, agree, fleet
+from tests.integration.tcp_forwarder import TcpForwarder
+
+#: The long soak: MIROS_CACHE_RESTARTS=20
+RESTARTS = int(os.environ.get("MIROS_CACHE_RESTARTS", "2"))
+EXCHANGE = "miros.cache.exchange"
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitServer]:
+    """One that may be mistreated."""
+    with RabbitServer() as server:
+        server.add_vhost("fleet")
+        server.add_user("node", "first", "fleet")
+        yield server
+
+
+class Load:
+    """Every host writes keys of its own, all the time."""
+
+    def __init__(self, hosts: list[Host]) -> None:
+        self.hosts = hosts
+        self.acknowledged: list[str] = []
+        self.slowest_s = 0.0
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(len(hosts))]
+
+    def __enter__(self) -> Load:
+        self.hosts[0].cache.write({"begun": True})
+        agree(*self.hosts, on=lambda contents: "begun" in contents)
+        for thread in self._threads:
+            thread.start()
+        self.more()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int = 10) -> None:
+        """Wait for that many more writes."""
+        so_far = len(self.acknowledged)
+        wait_until(lambda: len(self.acknowledged) >= so_far + count, timeout_s=30, what="the load")
+
+    def _write(self, number: int) -> None:
+        for count in range(1_000_000):
+            if self._ended.is_set():
+                return
+            key, began_s = f"{number}-{count}", time.monotonic()
+            self.hosts[number].cache.update({key: count})
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
+            self.acknowledged.append(key)
+            self._ended.wait(0.05)
+
+
+Fault = Callable[[RabbitServer, Load], None]
+
+
+def killed(server: RabbitServer, load: Load) -> None:
+    for _ in range(RESTARTS):
+        server.kill()
+        load.more()
+        server.restart()
+        wait_until(lambda: all(host.node.connected for host in load.hosts), timeout_s=60, what="the links")
+
+
+def paused(server: RabbitServer, load: Load) -> None:
+    server.pause()
+    wait_until(lambda: not any(host.node.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
+    load.more()
+    server.resume()
+
+
+def memory_alarm(server: RabbitServer, load: Load) -> None:
+    server.ctl("set_vm_memory_high_watermark", "0.00001")
+    try:
+        load.more(30)
+    finally:
+        server.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+def exchange_deleted(server: RabbitServer, load: Load) -> None:
+    with vandal(server) as deleting:
+        deleting.exchange_delete(EXCHANGE)
+    load.more()
+
+
+def queues_deleted(server: RabbitServer, load: Load) -> None:
+    names = server.ctl("list_queues", "--silent", "-p", "fleet", "name").split()
+    for name in names:
+        # RabbitMQ protects exclusive queues from others; the request queue is anybody's
+        with contextlib.suppress(pika.exceptions.AMQPError), vandal(server) as deleting:
+            deleting.queue_delete(name)
+    load.more()
+
+
+def vhost_deleted(server: RabbitServer, load: Load) -> None:
+    server.ctl("delete_vhost", "fleet")
+    wait_until(lambda: not any(host.node.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
+    server.add_vhost("fleet")
+    server.ctl("set_permissions", "-p", "fleet", "node", ".*", ".*", ".*")
+
+
+def password_changed(server: RabbitServer, load: Load) -> None:
+    server.ctl("change_password", "node", "second")
+    server.ctl("close_all_connections", "--global", "changed")
+    wait_until(lambda: "refused" in load.hosts[0].node.status()["trouble"], timeout_s=30, what="the refusal")
+    load.more()
+    server.ctl("change_password", "node", "first")
+
+
+def connections_closed(server: RabbitServer, load: Load) -> None:
+    server.ctl("close_all_connections", "--global", "maintenance")
+    load.more()
+
+
+@contextlib.contextmanager
+def vandal(server: RabbitServer) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    """Somebody else with an account on the broker."""
+    server.ctl("set_permissions", "-p", "fleet", "guest", ".*", ".*", ".*")
+    connection = pika.BlockingConnection(pika.URLParameters(server.url_for("guest", "guest", "fleet")))
+    try:
+        yield connection.channel()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        killed,
+        paused,
+        memory_alarm,
+        exchange_deleted,
+        queues_deleted,
+        vhost_deleted,
+        password_changed,
+        connections_closed,
+    ],
+)
+def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
+    tmp_path: Path, rabbit: RabbitServer, fault: Fault
+) -> None:
+    before = set(threading.enumerate())
+    with fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
+        members = [hosts.joined(name, heartbeat_s=2, digest_interval_s=1.0) for name in ("alpha", "beta", "gamma")]
+        with Load(members) as load:
+            fault(rabbit, load)
+            load.more()
+        agree(*members, on=lambda contents: set(load.acknowledged) <= set(contents), timeout_s=90)
+        # a write is a matter of the local disk, whatever the broker does
+        assert load.slowest_s < 5
+    wait_until(lambda: not [t for t in set(threading.enumerate()) - before if is_ours(t)], what="no thread to be left")
+    wait_until(lambda: rabbit.connection_count() == 0, timeout_s=30, what="no connection to be left")
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    return "amqp" in thread.name or "link" in thread.name
+
+
+def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit: RabbitServer) -> None:
+    with TcpForwarder(rabbit.port) as forwarder, fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
+        far = rabbit.url_for("node", "first", "fleet").replace(str(rabbit.port), str(forwarder.port))
+        alpha = hosts.joined("alpha", heartbeat_s=2, digest_interval_s=1.0)
+        beta = hosts.joined("beta", heartbeat_s=2, digest_interval_s=1.0, amqp_urls=far)
+        alpha.cache.write({})
+        agree(alpha, beta)
+        troubles = (
+            (lambda: forwarder.slow_down(0.3), lambda: forwarder.slow_down(0.0)),
+            (forwarder.refuse, forwarder.accept),
+            (forwarder.freeze, forwarder.thaw),
+        )
+        for number, (begin, end) in enumerate(troubles):
+            begin()
+            alpha.cache.update({f"alpha-{number}": number})
+            beta.cache.update({f"beta-{number}": number})
+            if begin == forwarder.freeze:
+                wait_until(lambda: not beta.node.connected, timeout_s=30, what="the silence to be noticed")
+            end()
+            agree(alpha, beta, on=lambda contents, n=number: {f"alpha-{n}", f"beta-{n}"} <= set(contents), timeout_s=60)
