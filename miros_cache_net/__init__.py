@@ -22,6 +22,7 @@ from miros_cache_net.errors import (
     FileRefused,
     FileSystemReadOnly,
     HardLinkRefused,
+    HostProtocolError,
     Immutable,
     LoginRefused,
     MalformedMessage,
@@ -56,24 +57,17 @@ from miros_cache_net.payloads import (
 )
 
 if TYPE_CHECKING:
-    from miros_cache_net.charts.cache_file import (
-        CacheFileChart,
-    )
+    from miros_cache_net.charts.cache_file import CacheFileChart
+    from miros_cache_net.charts.lan import LanChart
+    from miros_cache_net.charts.lan_recce import LanRecceChart
     from miros_cache_net.charts.scout import (
         ProducerScoutChart,
         ProduceScoutChart,
         RabbitConsumerScoutChart,
     )
-    from miros_cache_net.client import (
-        Cache,
-        read_cache,
-    )
-    from miros_cache_net.node import (
-        CacheNode,
-    )
-    from miros_cache_net.settings import (
-        Settings,
-    )
+    from miros_cache_net.client import Cache, read_cache
+    from miros_cache_net.node import CacheNode
+    from miros_cache_net.settings import Settings
 
 __all__ = [
     "CacheFileChart",
@@ -83,6 +77,8 @@ __all__ = [
     "ProducerScoutChart",
     "ProduceScoutChart",
     "RabbitConsumerScoutChart",
+    "LanRecceChart",
+    "LanChart",
     "Settings",
     "CacheReadPayload",
     "CacheWritePayload",
@@ -118,6 +114,7 @@ __all__ = [
     "WrongVersion",
     "WrongPlace",
     "Replayed",
+    "HostProtocolError",
     "BrokerError",
     "BrokerUnreachable",
     "LoginRefused",
@@ -138,6 +135,8 @@ _LAZY: Final = {
     "ProducerScoutChart": "miros_cache_net.charts.scout",
     "ProduceScoutChart": "miros_cache_net.charts.scout",
     "RabbitConsumerScoutChart": "miros_cache_net.charts.scout",
+    "LanRecceChart": "miros_cache_net.charts.lan_recce",
+    "LanChart": "miros_cache_net.charts.lan",
     "Settings": "miros_cache_net.settings",
 }
 

@@ -1,0 +1,44 @@
+"""Sphinx: pages in Markdown, the Python reference from the docstrings.  New pages are found by themselves."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as version_of
+
+project = "miros-cache-net"
+author = "the miros-cache-net developers"
+version = release = version_of("miros-cache-net")
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "tools"]
+html_theme = "alabaster"
+html_theme_options = {"description": "One pays for the discovery, all reuse it", "page_width": "1100px"}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+
+
+def _is_laid_out(block: list[str]) -> bool:
+    """Aligned columns, indented code: a block whose line breaks mean something."""
+    return any(line.startswith(" ") or re.search(r"\S {2,}\S", line.replace(".  ", ". ")) for line in block)
+
+
+def _as_restructured_text(lines: list[str]) -> list[str]:
+    """Our docstrings are plain text for `help()`: `names` in back-ticks, columns aligned by hand."""
+    made: list[str] = []
+    for block in re.split(r"\n{2,}", "\n".join(lines).strip("\n")):
+        rows = block.split("\n")
+        if _is_laid_out(rows):
+            made += ["::", "", *(f"   {row}" for row in rows), ""]
+        else:
+            # Back-ticks once or twice become twice; the rest means itself.
+            text = re.sub(r"([*|\\]|\b_(?=\s|$)|_\b)", r"\\\1", block)
+            made += [*re.sub(r"`+([^`\n]+)`+", lambda m: f"``{m[1].replace(chr(92), '')}``", text).split("\n"), ""]
+    return made
+
+
+def setup(app: object) -> None:
+    def rewrite(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+        lines[:] = _as_restructured_text(lines)
+
+    app.connect("autodoc-process-docstring", rewrite)  # type: ignore[attr-defined]
