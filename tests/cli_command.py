@@ -23,8 +23,8 @@ AMPLE_S = 30.0
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's environment without the settings in it."""
-    ours = ("MIROS_", "RABBIT_", "MESH_", "CONNECTION_", "XDG_")
+    """This process's environment without the settings in it, and with buffers as users have them."""
+    ours = ("MIROS_", "RABBIT_", "MESH_", "CONNECTION_", "XDG_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "HOME": str(home), "PYTHONPATH": str(SOURCES), **more}
 
