@@ -1,0 +1,80 @@
+"""Forked children for tests: started together, joined with a deadline, their mistakes shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+#: Nothing here takes long unless somebody waits for somebody who never comes.
+DEADLINE_S = 90.0
+
+
+class Child:
+    """A forked process that runs a function; `said` is what the function wrote with `say`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, gid: int = 0) -> None:
+        self._reader, writer = os.pipe()
+        self.said = b""
+        self.status: int | None = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._reader)
+            _run(function, arguments, writer, uid, gid)
+        os.close(writer)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def join(self, deadline_s: float | None = None) -> int:
+        """Wait for its end; its exit code, negative if a signal ended it.  Kills it and fails after the deadline."""
+        deadline_s = deadline_s or time.monotonic() + DEADLINE_S
+        while self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline_s:
+                self.kill()
+                os.waitpid(self.pid, 0)
+                raise AssertionError(f"child {self.pid} did not end in time")
+            else:
+                time.sleep(0.002)
+        if self._reader >= 0:
+            with os.fdopen(self._reader, "rb") as pipe:
+                self.said = pipe.read()
+            self._reader = -1
+        return self.status
+
+
+def say(writer: int, text: str) -> None:
+    """For children: tell the parent, in one system call."""
+    os.write(writer, text.encode() + b"\n")
+
+
+def join_all(children: Iterable[Child]) -> list[int]:
+    """The exit codes of all."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    return [child.join(deadline_s) for child in children]
+
+
+def _run(function: Callable[..., Any], arguments: tuple[Any, ...], writer: int, uid: int, gid: int) -> None:
+    code = 1
+    try:
+        if gid:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+        if uid:
+            os.setresuid(uid, uid, uid)
+        function(writer, *arguments)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
