@@ -1,0 +1,73 @@
+"""Two hundred hosts: joining costs each the same, whatever the size of the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.fleet.links import rabbit_link
+from miros_cache_net.settings import Settings
+from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.wire.keyring import generate_key
+from tests.light_hosts import LightHost, LightHosts
+
+CONTENTS = {"addresses": ["10.0.0.1"], "time_out_in_minutes": 30}
+
+
+def settings(tmp_path: Path, **more: Any) -> Settings:
+    return Settings(keys=generate_key().decode(), file=str(tmp_path / "cache.json"), scope="many", **more)
+
+
+def have_it(hosts: list[LightHost]) -> bool:
+    return all(host.in_sync and host.document.contents == CONTENTS for host in hosts)
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+@pytest.fixture
+def in_memory(broker: MemoryBroker, tmp_path: Path) -> Iterator[LightHosts]:
+    def link(_settings: Settings, place: Place) -> Link:
+        return MemoryLink(broker, place)
+
+    with LightHosts(settings(tmp_path), link) as hosts:
+        yield hosts
+
+
+def test_a_join_costs_two_messages_in_a_fleet_of_three_and_of_two_hundred(
+    broker: MemoryBroker, in_memory: LightHosts
+) -> None:
+    (first,) = in_memory.start(1)
+    wait_until(lambda: first.in_sync, what="the first host")
+    first.write(CONTENTS)
+    costs = []
+    for size in (3, 200):
+        joining = in_memory.start(size - 1 - len(in_memory.hosts))
+        wait_until(lambda joining=joining: have_it(joining), timeout_s=60, what=f"{size - 1} hosts to join")
+        before = len(broker.messages)
+        (newcomer,) = in_memory.start(1)
+        wait_until(lambda newcomer=newcomer: have_it([newcomer]), what="the newcomer")
+        costs.append(len(broker.messages) - before)
+    assert costs == [2, 2]
+
+
+def test_two_hundred_hosts_join_a_real_broker_and_hear_one_change(rabbit_server: RabbitServer, tmp_path: Path) -> None:
+    with LightHosts(settings(tmp_path, amqp_urls=rabbit_server.url), rabbit_link) as hosts:
+        (first,) = hosts.start(1)
+        wait_until(lambda: first.in_sync, what="the first host")
+        first.write({"a": 1})
+        hosts.start(199)
+        wait_until(lambda: all(h.in_sync and h.document.contents for h in hosts.hosts), timeout_s=120, what="200 joins")
+        received = [host.bridge.counters() for host in hosts.hosts[1:]]
+        assert all(counters.get("received_answer", 0) == 1 for counters in received)
+        assert rabbit_server.connection_count() == 400
+        hosts.hosts[77].write(CONTENTS)
+        wait_until(lambda: have_it(hosts.hosts), timeout_s=60, what="the change")
