@@ -1,0 +1,85 @@
+"""Having the kernel kill or fail a child at one chosen system call, through `strace`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from miros_cache_net.testing import wait_until
+from tests.multiprocess.children import Child
+
+#: What the store asks of the kernel; memory and scheduling are not its business.
+CALLS = (
+    "openat,open,close,read,pread64,write,pwrite64,flock,fstat,newfstatat,stat,lstat,fchmod,fchown,utimensat,fsync,"
+    "rename,renameat,renameat2,unlink,unlinkat,getdents64,lseek,fcntl,dup,statx"
+)
+
+
+class Call(NamedTuple):
+    """The `number`-th call of that name."""
+
+    name: str
+    number: int
+
+
+class StraceMissing(Exception):
+    """Install Debian's package `strace`."""
+
+
+def traced(log: Path, function: Callable[..., Any], *arguments: Any, inject: str = "") -> Child:
+    """Run `function` in a forked child under strace, beginning with its very first call; returns the ended child.
+
+    inject  what to do to which call, as strace's ``-e inject=`` has it
+    """
+    if shutil.which("strace") is None:
+        raise StraceMissing("these tests need strace; install Debian's package of that name")
+
+    def wait_and_run(writer: int, *arguments: Any) -> None:
+        signal.sigwait({signal.SIGUSR1})
+        function(writer, *arguments)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        child = Child(wait_and_run, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    options = ["-e", f"inject={inject}"] if inject else []
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", log, "-e", f"trace={CALLS}", *options, "-p", str(child.pid)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until(lambda: _is_traced(child.pid) or tracer.poll() is not None, 20.0, "strace to attach")
+        assert tracer.poll() is None, tracer.stderr and tracer.stderr.read()
+        os.kill(child.pid, signal.SIGUSR1)
+        child.join()
+    finally:
+        tracer.wait(20)
+        if tracer.stderr:
+            tracer.stderr.close()
+    return child
+
+
+def calls_in(log: Path) -> list[Call]:
+    """The calls of a child that was not disturbed, in their order."""
+    numbers: dict[str, int] = {}
+    calls = []
+    for line in log.read_text().splitlines():
+        match = re.match(r"\d+ +([a-z0-9_]+)\(", line)
+        if match:
+            name = match[1]
+            numbers[name] = numbers.get(name, 0) + 1
+            calls.append(Call(name, numbers[name]))
+    return calls
+
+
+def _is_traced(pid: int) -> bool:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return "TracerPid:\t0\n" not in text

@@ -1,0 +1,191 @@
+"""Full and read-only file systems, immutable files, vanished directories, planted links: an error event, then recovery."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import NoSpace
+from miros_cache_net.events import CACHE, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import Recorder
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root can mount")
+
+
+@pytest.fixture(name="disk")
+def new_disk() -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", directory], check=True)
+        try:
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+class Observed:
+    """A chart on a file, and what it publishes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard = Recorder(CACHE, CACHE_ERROR)
+        self.chart = CacheFileChart(path)
+
+    def stop(self) -> None:
+        self.chart.stop()
+        self.heard.stop()
+
+    def _next(self, signal_name: str, ask: Callable[[], None]) -> Any:
+        before = sum(e.signal_name == signal_name for e in self.heard.events)
+        ask()
+        self.heard.wait_for(lambda events: sum(e.signal_name == signal_name for e in events) > before)
+        return [e.payload for e in self.heard.events if e.signal_name == signal_name][before]
+
+    def error_of_write(self, contents: dict[str, Any]) -> Any:
+        return self._next(CACHE_ERROR, lambda: self.heard.publish(event(CACHE_FILE_WRITE, contents)))
+
+    def error_of_read(self) -> Any:
+        return self._next(CACHE_ERROR, lambda: self.heard.publish(event(CACHE_FILE_READ)))
+
+    def read(self) -> Any:
+        return self._next(CACHE, lambda: self.heard.publish(event(CACHE_FILE_READ)))
+
+    def write_and_read(self, contents: dict[str, Any]) -> Any:
+        """What is read once that was written; an answer to an earlier read may still come first."""
+        self.heard.publish(event(CACHE_FILE_WRITE, contents))
+        return next((answer for _ in range(3) if (answer := self.read().dict) == contents), {})
+
+
+@pytest.fixture(name="observe")
+def new_observe() -> Iterator[Callable[[Path], Observed]]:
+    all_of_them: list[Observed] = []
+
+    def observe(path: Path) -> Observed:
+        all_of_them.append(Observed(path))
+        return all_of_them[-1]
+
+    yield observe
+    for each in all_of_them:
+        each.stop()
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return filler
+
+
+def test_a_full_disk_keeps_the_old_document_answers_reads_and_recovers(
+    disk: Path, observe: Callable[[Path], Observed]
+) -> None:
+    it = observe(disk / "cache.json")
+    assert it.write_and_read({"a": 1}) == {"a": 1}
+    filler = fill(disk)
+    error = it.error_of_write({"a": 2, "text": "x" * 20_000})
+    assert (error.reason, error.file_name) == ("no_space", "cache.json")
+    assert "free some" in error.message
+    assert it.read().dict == {"a": 1}
+    assert sorted(os.listdir(disk)) == [".cache.json.lock", "cache.json", "filler"]
+    filler.unlink()
+    assert it.write_and_read({"a": 3}) == {"a": 3}
+
+
+def test_a_disk_with_room_for_half_of_the_document_is_full_too(disk: Path) -> None:
+    with Cache(disk / "cache.json") as cache:
+        cache.write({"a": 1})
+        with pytest.raises(NoSpace):
+            cache.write({"a": 2, "text": "x" * 100_000})
+        assert cache.read().dict == {"a": 1}
+        assert sorted(os.listdir(disk)) == [".cache.json.lock", "cache.json"]
+        assert cache.write({"a": 3}).dict == {"a": 3}
+
+
+def test_a_disk_that_was_full_from_the_beginning_is_served_once_there_is_room(
+    disk: Path, observe: Callable[[Path], Observed]
+) -> None:
+    filler = fill(disk)
+    it = observe(disk / "cache.json")
+    assert it.error_of_read().reason == "no_space"
+    filler.unlink()
+    assert it.write_and_read({"a": 1}) == {"a": 1}
+
+
+def test_a_read_only_file_system_is_read_without_the_lock_and_recovers(
+    disk: Path, observe: Callable[[Path], Observed]
+) -> None:
+    with Cache(disk / "cache.json") as cache:
+        cache.write({"a": 1})
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    it = observe(disk / "cache.json")
+    assert it.read().dict == {"a": 1}
+    assert it.error_of_write({"a": 2}).reason == "read_only"
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert it.write_and_read({"a": 3}) == {"a": 3}
+
+
+@pytest.mark.parametrize("which", ["cache.json", ".cache.json.lock", "."])
+def test_an_immutable_file_lock_or_directory_is_said_to_be_one(observe: Callable[[Path], Observed], which: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with Cache(directory / "cache.json") as cache:
+            cache.write({"a": 1})
+        subprocess.run(["chattr", "+i", directory / which], check=True)
+        try:
+            it = observe(directory / "cache.json")
+            error = it.error_of_write({"a": 2})
+            assert (error.reason, "lsattr" in error.message) == ("immutable", True)
+            assert it.read().dict == {"a": 1}
+        finally:
+            subprocess.run(["chattr", "-i", directory / which], check=True)
+        assert it.write_and_read({"a": 3}) == {"a": 3}
+        wait_until(lambda: (directory / "cache.json").stat().st_mode & 0o222, what="the chart to leave")
+
+
+def test_a_vanished_directory_is_said_and_its_return_mends_it(
+    tmp_path: Path, observe: Callable[[Path], Observed]
+) -> None:
+    directory = tmp_path / "there"
+    it = observe(directory / "cache.json")
+    assert it.error_of_write({"a": 1}).reason == "no_directory"
+    directory.mkdir()
+    assert it.write_and_read({"a": 2}) == {"a": 2}
+    shutil.rmtree(directory)
+    assert it.error_of_write({"a": 3}).reason == "no_directory"
+    directory.mkdir()
+    assert it.write_and_read({"a": 4}) == {"a": 4}
+
+
+def test_what_is_planted_is_an_error_event_with_a_reason_of_its_own_and_service_recovers(
+    tmp_path: Path, observe: Callable[[Path], Observed]
+) -> None:
+    path = tmp_path / "cache.json"
+    it = observe(path)
+    other = tmp_path / "other"
+    other.write_text('{"theirs": 1}')
+    plants: dict[str, Callable[[], None]] = {
+        "symlink": lambda: path.symlink_to(other),
+        "hard_link": lambda: path.hardlink_to(other),
+        "not_regular": lambda: os.mkfifo(path),
+    }
+    for reason, plant in plants.items():
+        path.unlink()
+        plant()
+        assert it.error_of_write({"a": 1}).reason == reason
+        assert it.error_of_read().reason == reason
+        assert other.read_text() == '{"theirs": 1}'
+        path.unlink()
+        assert it.write_and_read({"after": reason}) == {"after": reason}
