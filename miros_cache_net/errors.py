@@ -41,6 +41,7 @@ class Reason(str, Enum):
     WIRE = "wire"  # what arrived was no message of ours
     KEY = "key"
     BROKER = "broker"
+    BRIDGE = "bridge"  # the process that links this host does not answer the others
     SETTINGS = "settings"
 
 
@@ -213,6 +214,12 @@ class Replayed(WireError):
     """A request seen before, or too old to be answered."""
 
     counter = "replayed"
+
+
+class HostProtocolError(CacheNetError):
+    """What came through the host's socket is no message of ours; never repeats what it held."""
+
+    reason = Reason.BRIDGE
 
 
 class BrokerError(CacheNetError):

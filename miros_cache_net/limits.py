@@ -143,3 +143,47 @@ LAN_PEERS: Final = 4096
 #: A discovery that ended less than this ago answers for itself, even where the document is expired at once
 #: (``time_out_in_minutes: 0``): what it wrote must not set off the next one.
 DISCOVERED_JUST_NOW_S: Final = 1.0
+
+# --- one host -------------------------------------------------------------------------------------
+
+#: A socket's path with its final zero: 108 bytes on Linux, 104 on macOS.
+SOCKET_PATH_BYTES: Final = 103
+#: Followers of one bridge: at ~3 kB each 30 MB.  What the process may open (`ulimit -n`) usually ends it sooner.
+HOST_FOLLOWERS: Final = 10_000
+#: Descriptors that a bridge leaves to the program it lives in: the followers get what is above.
+HOST_SPARE_DESCRIPTORS: Final = 256
+#: Connections not accepted yet: a thousand followers come back in the same moment; Linux's own cap is 4096.
+HOST_BACKLOG: Final = 4096
+#: What a follower may send as one message: a question is ~100 bytes, a version 64.
+HOST_REQUEST_BYTES: Final = 4096
+#: What a bridge may send as one message: an answer holds a document, as a message of the fleet does.
+HOST_ANSWER_BYTES: Final = MESSAGE_BYTES
+#: Large answers that wait for their followers in a bridge, together; beyond it a question is answered with
+#: "busy".  Small ones (up to `HOST_SEND_BYTES`) are bounded by `HOST_QUESTIONS`: 128 MiB, for seconds.
+HOST_BUFFER_BYTES: Final = 64 * 1024 * 1024
+#: Kernel buffer towards one follower, ~20 notices: 10,000 followers that do not read hold 320 MB at most.
+HOST_SEND_BYTES: Final = 32 * 1024
+#: Questions of one follower that are not answered yet: one for each of a few threads that ask.
+HOST_QUESTIONS_EACH: Final = 16
+#: The same of all followers; they share one message to the fleet, and each costs ~300 bytes here.
+HOST_QUESTIONS: Final = 4096
+#: The longest that a question may wait for its answer, in seconds: a day.
+HOST_QUESTION_S: Final = 86_400
+#: Text of a bridge's trouble with its broker, in every notice.
+HOST_TEXT_BYTES: Final = 500
+#: How often a bridge shows followers that it lives.  A thousand of them: 5 ms of one core each time.
+HOST_BEAT_S: Final = 1.5
+#: Without a sign from the bridge for this long a follower goes on with the file: three beats and a slow host.
+HOST_ANSWER_S: Final = 5.0
+#: A follower whose buffer stays full for this long does not read: dropped, it comes back when it does.
+HOST_STALLED_S: Final = 5.0
+#: A bridge that died is replaced within ~50 ms; after this long without one, followers watch the file.
+HOST_SWITCH_S: Final = 0.5
+#: Looking for a bridge: first pause, doubled each time, and the longest.
+HOST_RETRY_BASE_S: Final = 0.005
+HOST_RETRY_TOP_S: Final = 1.0
+#: The same after a bridge has refused us.
+HOST_REFUSED_S: Final = 5.0
+#: Requests that RabbitMQ has handed back to their own sender, in a row: with one other host, chance alone does
+#: that once in 2^8 times.
+OWN_REQUESTS: Final = 8

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import socket
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from miros.event import Event, return_status, signals
 
@@ -15,34 +18,44 @@ from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
-from miros_cache_net.errors import CacheNetError
-from miros_cache_net.events import CACHE, CACHE_FILE_READ, CACHE_FILE_WRITE, event
-from miros_cache_net.fleet.bridge import Bridge
+from miros_cache_net.errors import BrokerUnreachable, CacheNetError, DocumentError, SettingsError
+from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
+from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
-from miros_cache_net.host.bridge_lock import BridgeLock, bridge_lock_path
+from miros_cache_net.host.messages import READ, STATUSES, State
+from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import AddressedChange, Merge
-from miros_cache_net.wire.keyring import open_ring
+from miros_cache_net.store.file_store import cache_path
+
+if TYPE_CHECKING:
+    from miros_cache_net.fleet.bridge import Bridge
 
 HANDLED: Final = int(return_status.HANDLED)
+#: How long an answer may be under way within this host.
+_UNDER_WAY_S: Final = 0.5
+#: When a bridge without a usable key looks for one again.
+_KEY_AGAIN_S: Final = 5.0
 
 
 class CacheNode(Chart):
     """Owns this host's link to the fleet and one `CacheFileChart`; starts itself.
 
     Any number of processes of a host may build one on the same file: the first connects to RabbitMQ (the
-    bridge), the others follow through the file, and one of them takes over when the bridge ends.  A node
-    serves and takes writes without any broker in sight, and catches up.
+    bridge), the others follow it through a socket beside the file, and one of them takes over when it ends.  A
+    node serves and takes writes without any broker in sight, and catches up.
 
     file_path     as for `CacheFileChart`; None: the settings' `file`
     settings      None: `Settings()` from the environment
     default_json  contents of a file that is not there yet
     link_factory  what makes the link; for tests, see `miros_cache_net.amqp.memory`
 
-    Publishes what its file chart publishes: ``CACHE`` whenever the document changed, also once the node is in
-    step with the fleet (`CacheReadPayload.connected`), and ``CACHE_ERROR``.  `file_chart` is that chart.
+    Publishes what its file chart publishes: ``CACHE`` whenever the document changed, or the host is in step with
+    the fleet now or no longer (`CacheReadPayload.connected`), and ``CACHE_ERROR``.  `file_chart` is that chart.
 
-    Raises `SettingsError` where a setting is malformed or no key is configured.
+    Raises `SettingsError` where a setting is malformed or no key is configured, `StoreError` where the directory
+    takes no bridge lock.
     """
 
     def __init__(
@@ -58,26 +71,27 @@ class CacheNode(Chart):
         rng: random.Random | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self._rings = open_ring(self.settings)
+        self._key_ids = [key_id(key) for key in self.settings.load_keys()]
         self._link_factory = link_factory
         self._rng = rng or random.Random()
         self._bridge: Bridge | None = None
-        path = file_path if file_path is not None else self.settings.file
+        self._in_step = False
+        self._version = ""
+        path = cache_path(file_path if file_path is not None else self.settings.file)
+        self.place: Place = place_of(self.settings, path)
+        self._host = HostSide(self, path, self._identity())
         super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
         self.file_chart = CacheFileChart(
             path,
             live_trace=live_trace,
             live_spy=live_spy,
             default_json=default_json,
-            watch=True,
+            watch=self._host.watch,
             clock=clock,
             take_over_after_s=self.settings.take_over_after_s,
             node_name=self.settings.node_name,
             connected=lambda: self.connected,
         )
-        self.place: Place = place_of(self.settings, self.file_chart.path)
-        lock_path = bridge_lock_path(self.file_chart.path, self._identity())
-        self._bridge_lock = BridgeLock(lock_path, lambda: self.bridge_event("bridge_lock_taken"))
         self._build_states()
         self.subscribe(event(CACHE))
         self.start_at(self.node_running)
@@ -92,6 +106,8 @@ class CacheNode(Chart):
         self.following = (
             self.create(state="following")
             .catch(signal=signals.bridge_lock_taken, handler=self.following_bridge_lock_taken)
+            .catch(signal=signals.CACHE, handler=self.following_CACHE)
+            .catch(signal=signals.fleet_asked, handler=self.following_fleet_asked)
             .to_method()
         )
         self.bridging = (
@@ -104,6 +120,7 @@ class CacheNode(Chart):
             .catch(signal=signals.messages_waiting, handler=self.bridging_messages_waiting)
             .catch(signal=signals.publication_done, handler=self.bridging_publication_done)
             .catch(signal=signals.replica_timer, handler=self.bridging_replica_timer)
+            .catch(signal=signals.fleet_asked, handler=self.bridging_fleet_asked)
             .to_method()
         )
         self.unlinked = self.create(state="unlinked").to_method()
@@ -126,28 +143,47 @@ class CacheNode(Chart):
     @property
     def connected(self) -> bool:
         """This host is in step with the fleet, by this process or by its bridge."""
-        return self._bridge_lock.linked
+        return self._host.connected
+
+    def read_fleet(self, timeout_s: float = 3.0) -> Document | None:
+        """The document of whichever other host answers first; None if nobody does, or nobody has written it.
+
+        Blocks the caller, who must not be a handler of this node.  Raises `BrokerUnreachable` where this host has
+        no link to the fleet, or its bridge does not answer.
+        """
+        body = self._ask_fleet(READ, timeout_s)
+        try:
+            document = None if body is None else Document.from_json(body)
+        except DocumentError:
+            return None
+        return document if document is not None and document.is_written else None
+
+    def fleet_status(self, timeout_s: float = 2.0) -> list[dict[str, Any]]:
+        """`status` of every host's bridge, by name; blocks and raises as `read_fleet` does."""
+        body = self._ask_fleet(STATUSES, timeout_s)
+        found = [dict(each) for each in body if isinstance(each, Mapping)] if isinstance(body, list) else []
+        return sorted(found, key=lambda status: str(status.get("node")))
 
     def status(self) -> dict[str, Any]:
         """What `status` shows of this node: a JSON object without secrets.  From any thread."""
-        document, bridge, now_ms = self._document(), self._bridge, self.clock.wall_ms()
+        document, bridge, told, now_ms = self._document(), self._bridge, self._host.told, self.clock.wall_ms()
         return {
             "node": self.file_chart.node,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "role": "bridge" if self._bridge_lock.held else "follower",
+            "role": "bridge" if self._host.is_bridge else "follower",
             "connected": self.connected,
-            "broker": bridge.broker if bridge else "",
-            "trouble": bridge.trouble if bridge else "",
+            "broker": bridge.broker if bridge else told.broker if told else "",
+            "trouble": bridge.trouble if bridge else told.trouble if told else "",
             "scope": self.place.scope,
             "document": self.place.document,
             "version": document.version if document.is_written else "",
             "origin": document.origin,
             "age_s": None if document.is_empty else document.age_s(now_ms),
             "expired": document.expired(now_ms),
-            "keys": list(self._rings().ids),
+            "keys": self._keys_now(),
             "clock_ms": now_ms,
-            "counters": bridge.counters() if bridge else {},
+            "counters": {**self._host.counters, **(bridge.counters() if bridge else {})},
         }
 
     def stop(self) -> None:
@@ -156,13 +192,13 @@ class CacheNode(Chart):
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             bridge.stop()
-        self._bridge_lock.close()
+        self._host.stop()
         self.file_chart.stop()
 
     # --- states ---------------------------------------------------------------------------------------
 
     def node_running_ENTRY(self, e: Event) -> int:
-        self._bridge_lock.start()
+        self._host.start()
         return HANDLED
 
     def node_running_INIT(self, e: Event) -> int:
@@ -170,9 +206,30 @@ class CacheNode(Chart):
 
     def following_bridge_lock_taken(self, e: Event) -> int:
         """From now on this process is its host's bridge, for life."""
+        # cryptography and pika are loaded by the process that becomes the bridge, not by its followers
+        from miros_cache_net.wire.keyring import open_ring
+
+        try:
+            self._rings = open_ring(self.settings)
+        except SettingsError as error:
+            self.report(error.reason, f"this host has no link to the fleet: {error}")
+            self.post_later(e, _KEY_AGAIN_S)
+            return HANDLED
         return self.trans(self.bridging)
 
+    def following_CACHE(self, e: Event) -> int:
+        if self._is_my_file(e):
+            self._host.saw(e.payload.version)
+        return HANDLED
+
+    def following_fleet_asked(self, e: Event) -> int:
+        self._host.ask(e.payload)
+        return HANDLED
+
     def bridging_ENTRY(self, e: Event) -> int:
+        from miros_cache_net.fleet.bridge import Bridge
+
+        questions = self._host.lead()
         self._bridge = Bridge(
             self,
             self.settings,
@@ -185,13 +242,17 @@ class CacheNode(Chart):
             link_factory=self._link_factory,
         )
         self._bridge.start()
+        for question in questions:
+            self._bridge.ask(question)
+        self._tell(self._document().version)
         return HANDLED
 
     def bridging_INIT(self, e: Event) -> int:
         return self.trans(self.unlinked)
 
     def bridging_CACHE(self, e: Event) -> int:
-        if self._bridge and getattr(e.payload, "file_path", "") == self.file_chart.file_path:
+        if self._bridge and self._is_my_file(e):
+            self._tell(e.payload.version)
             self._bridge.local_changed(self._document())
         return HANDLED
 
@@ -203,6 +264,7 @@ class CacheNode(Chart):
     def bridging_link_down(self, e: Event) -> int:
         if self._bridge:
             self._bridge.is_unlinked(e.payload)
+        self._tell()
         self.report(e.payload.reason, str(e.payload))
         return self.trans(self.unlinked)
 
@@ -221,17 +283,23 @@ class CacheNode(Chart):
             self._bridge.timer_due(e.payload)
         return HANDLED
 
+    def bridging_fleet_asked(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.ask(e.payload)
+        return HANDLED
+
     def joining_joined(self, e: Event) -> int:
         return self.trans(self.in_sync)
 
     def in_sync_ENTRY(self, e: Event) -> int:
-        """Subscribers learn that what they have is the fleet's, also if nothing changed."""
-        self._bridge_lock.set_linked(True)
-        self.file_chart.post_fifo(event(CACHE_FILE_READ))
+        """Subscribers, here and in the followers, learn that what they have is the fleet's."""
+        self._in_step = True
+        self._tell()
         return HANDLED
 
     def in_sync_EXIT(self, e: Event) -> int:
-        self._bridge_lock.set_linked(False)
+        self._in_step = False
+        self._tell()
         return HANDLED
 
     # --- BridgeOwner ------------------------------------------------------------------------------------
@@ -247,6 +315,34 @@ class CacheNode(Chart):
         change = AddressedChange(Merge(document), self.file_chart.file_path)
         self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
 
+    def _tell(self, version: str = "") -> None:
+        """Have the other processes of this host know how things stand."""
+        broker, trouble = (self._bridge.broker, self._bridge.trouble) if self._bridge else ("", "")
+        # what the file chart has found in order: not what a stranger may be writing just now
+        self._version = version or self._version
+        self._host.tell(State(self._version, self._in_step, broker, trouble))
+
+    def _ask_fleet(self, what: str, timeout_s: float) -> Any:
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.bridge_event("fleet_asked", Question(what, time.monotonic() + timeout_s, answers.put))
+        try:
+            answer = answers.get(timeout=timeout_s + _UNDER_WAY_S)
+        except queue.Empty:
+            raise BrokerUnreachable(
+                f"the bridge of this host has not answered within {timeout_s:g} s: is its process stopped?"
+            ) from None
+        if answer.error:
+            raise BrokerUnreachable(answer.error)
+        return answer.value
+
+    def _keys_now(self) -> list[str]:
+        with suppress(SettingsError):  # the bridge's ring reports it; what was read last still counts
+            self._key_ids = [key_id(key) for key in self.settings.load_keys()]
+        return list(self._key_ids)
+
+    def _is_my_file(self, e: Event) -> bool:
+        return bool(getattr(e.payload, "file_path", "") == self.file_chart.file_path)
+
     def _document(self) -> Document:
         try:
             return self.file_chart.document()
@@ -256,4 +352,4 @@ class CacheNode(Chart):
     def _identity(self) -> list[str]:
         place = self.place
         brokers = [str(address) for address in self.settings.amqp_urls]
-        return [*brokers, place.exchange, place.scope, place.document, self._rings().primary_id]
+        return [*brokers, place.exchange, place.scope, place.document, self._key_ids[0]]

@@ -23,7 +23,7 @@ from miros_cache_net.store.changes import Change, Destroy, as_contents
 from miros_cache_net.store.file_store import FileStore, cache_path
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
-from miros_cache_net.store.watch import FileWatch
+from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
 
 
 class CacheFileChart(FileAccessChart):
@@ -31,10 +31,12 @@ class CacheFileChart(FileAccessChart):
 
     Subscribes to ``CACHE_FILE_READ``, ``CACHE_FILE_WRITE`` and ``CACHE_DESTROY``; posted to it directly they
     work the same.  Publishes ``CACHE`` (or `system_read_signal_name`) with `CacheReadPayload` as the answer to
-    each read, with `watch` also whenever the document has changed, whoever changed it; and ``CACHE_ERROR``.
+    each read, with `watch` also whenever the document or `connected` has changed, whoever changed it; and
+    ``CACHE_ERROR``.
 
     file_path                None: ``$MIROS_CACHE_FILE``, else ``.miros_rabbitmq_cache.json`` here
     default_json             contents of a file that is not there yet: JSON text or a mapping
+    watch                    True: the kernel tells of changes; or what makes another source of such news
     read_only                writes are refused, nothing is made or repaired, and it is never the chart that a
                              bare dict goes to
     take_over_after_s        how long a file that a stranger left un-writable is respected
@@ -53,7 +55,7 @@ class CacheFileChart(FileAccessChart):
         default_json: str | Mapping[str, Any] | None = None,
         *,
         system_read_signal_name: str = CACHE,
-        watch: bool = False,
+        watch: bool | ChangeSourceFactory = False,
         read_only: bool = False,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
@@ -73,9 +75,9 @@ class CacheFileChart(FileAccessChart):
         self.system_read_signal_name = system_read_signal_name
         self.read_only = read_only
         self.connected = connected
-        self._watch_wanted = watch
-        self._watch: FileWatch | None = None
-        self._published_version = ""
+        self._watch_factory: ChangeSourceFactory | None = FileWatch if watch is True else watch or None
+        self._watch: ChangeSource | None = None
+        self._published = "", False
         for name in (CACHE_FILE_READ, CACHE_FILE_WRITE, CACHE_DESTROY):
             self.subscribe(event(name))
         first = self.build_states(
@@ -165,9 +167,9 @@ class CacheFileChart(FileAccessChart):
         if not self.read_only:
             self._make_file()
         with contextlib.suppress(CacheNetError):
-            self._published_version = self.document().version
-        if self._watch_wanted and self._watch is None:
-            self._watch = FileWatch(self.path, lambda: self.post_fifo(event("file_changed")))
+            self._published = self.document().version, False
+        if self._watch_factory is not None and self._watch is None:
+            self._watch = self._watch_factory(self.path, lambda: self.post_fifo(event("file_changed")))
         return HANDLED
 
     def _make_file(self) -> None:
@@ -210,12 +212,12 @@ class CacheFileChart(FileAccessChart):
         self.report_error(error, f"{self.path}: {type(change).__name__.lower()} refused: ")
 
     def _publish_if_changed(self, snapshot: Snapshot) -> None:
-        if self._watch_wanted and snapshot.document.version != self._published_version:
+        if self._watch_factory is not None and (snapshot.document.version, self.connected()) != self._published:
             self._publish(snapshot)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        self._published_version = snapshot.document.version
-        payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self.connected())
+        self._published = snapshot.document.version, self.connected()
+        payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self._published[1])
         self.publish(event(self.system_read_signal_name, payload))
 
 

@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
-from miros_cache_net.clock import Clock
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.host.questions import Question
 from miros_cache_net.settings import Settings
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.gate import Gate
@@ -86,6 +88,13 @@ class Bridge:
             digest_interval_s=settings.digest_interval_s,
             rng=rng,
         )
+        self._questions = FleetQuestions(
+            self,
+            SYSTEM_CLOCK,
+            answer_timeout_s=settings.answer_timeout_s,
+            own_status=owner.status,
+            rng=rng,
+        )
         self._link: Link = link_factory(settings, place)
 
     def start(self) -> None:
@@ -108,15 +117,20 @@ class Bridge:
     def is_linked(self, up: LinkUp) -> None:
         self.broker, self.trouble = up.broker, ""
         self._replica.link_up(up.request_servers)
+        self._questions.link_up()
 
     def is_unlinked(self, error: BrokerError) -> None:
         self.broker, self.trouble = "", str(error)
         self._replica.link_down()
+        self._questions.link_down(str(error))
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
-            if message.kind != envelope.STATUS_REQUEST:
+            if self._gate.is_own(message):
+                self._questions.came_back()
+            elif message.kind != envelope.STATUS_REQUEST:
                 self._replica.received(message, reply_to)
+                self._questions.received(message)
             elif reply_to:
                 self.send(envelope.STATUS, self._owner.status(), reply_to)
 
@@ -124,7 +138,13 @@ class Bridge:
         self._replica.sent(confirmed)
 
     def timer_due(self, name: str) -> None:
-        self._replica.timer(name)
+        if name in (READ_TIMER, STATUS_TIMER):
+            self._questions.timer(name)
+        else:
+            self._replica.timer(name)
+
+    def ask(self, question: Question) -> None:
+        self._questions.ask(question)
 
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)

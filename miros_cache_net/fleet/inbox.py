@@ -28,8 +28,9 @@ class Inbox:
     """Opens deliveries and keeps them for the node; thread-safe.
 
     A host's newer document or digest takes the place of its older one, because it holds all of it.  Beyond
-    the bounds messages are dropped and counted: the next digests repair that.  `wake` is called, on the
-    link's thread, when the first message after a `take_all` has come.
+    the bounds messages are dropped and counted: the next digests repair that.  Of one's own messages only a
+    request is kept that came back: whoever asked has to know.  `wake` is called, on the link's thread, when the
+    first message after a `take_all` has come.
     """
 
     def __init__(self, gate: Gate, wake: Callable[[], None]) -> None:
@@ -46,11 +47,12 @@ class Inbox:
             message = self._gate.open(delivery.body, routing_key=delivery.routing_key, key_id=delivery.key_id)
         except WireError:
             return  # the gate has counted and logged it
-        if self._gate.is_own(message):
+        own = self._gate.is_own(message)
+        if own and message.kind != envelope.CACHE_FILE_READ:
             return
         key = (message.origin.node, message.kind) if message.kind in _STATE_KINDS else message.message_id
         with self._guard:
-            self.counters[message.kind] += 1
+            self.counters["own_request" if own else message.kind] += 1
             first = not self._waiting
             self._bytes.pop(key, None)
             if not self._has_room_for(len(delivery.body)):

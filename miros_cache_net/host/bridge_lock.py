@@ -2,7 +2,7 @@
 
 A kernel lock on a file beside the cache file.  Its name holds broker, scope and key identity, so that nobody
 follows a bridge into another fleet.  The kernel frees the lock when its holder dies, and one of the waiting
-processes has it at once.  The bridge writes into the file whether its link stands; followers read that.
+processes has it at once.  The bridge writes into the file whether its link stands, for where there is no socket.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from miros_cache_net.host import forks
+
 _LINKED = b"linked\n"
 _UNLINKED = b"alone!\n"
 
@@ -26,12 +28,19 @@ def bridge_lock_path(document: Path, identity: Iterable[str]) -> Path:
 
 
 class BridgeLock:
-    """Waits for the bridge lock on a thread of its own and calls `taken` (there) once this process has it."""
+    """Takes the bridge lock, or waits for it on a thread of its own, and calls `taken` once this process has it.
 
-    def __init__(self, path: Path, taken: Callable[[], None]) -> None:
+    `open_file` opens the lock file at a path, for reading and writing; what it raises passes through.
+    """
+
+    def __init__(self, path: Path, taken: Callable[[], None], open_file: Callable[[Path], int]) -> None:
         self.path = path
         self._taken = taken
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with forks.opening:
+            self._fd = open_file(path)
+            forks.remember(self)
+        self.status = os.fstat(self._fd)
+        """Of the lock file: whom it admits."""
         self._guard = threading.Lock()
         self._closed = False
         self._held = False
@@ -43,13 +52,18 @@ class BridgeLock:
 
     @property
     def linked(self) -> bool:
-        """The bridge of this host, whoever it is, has its link to the fleet."""
+        """The bridge of this host, whoever it is, has said that its link stands, and has not been replaced."""
         with self._guard:
             return not self._closed and os.pread(self._fd, len(_LINKED), 0) == _LINKED
 
-    def start(self) -> None:
-        """Begin to wait.  Raises `OSError` where that is impossible."""
+    def start(self) -> bool:
+        """Take the lock if it is free (True: `taken` was called by this thread), else begin to wait for it."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._has_it()
+            return True
         threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
+        return False
 
     def set_linked(self, linked: bool) -> None:
         """The bridge says whether its link stands."""
@@ -62,17 +76,32 @@ class BridgeLock:
         self.set_linked(False)
         with self._guard:
             if self._held and not self._closed:
-                os.close(self._fd)
+                self._close_fd()
             self._closed = True
             self._held = False
+
+    def close_in_child(self) -> None:
+        # the lock belongs to the open file, which the child shares: it would keep it from the parent's successor
+        self._guard = threading.Lock()
+        self._closed = True
+        self._held = False
+        self._close_fd()
 
     def _wait(self) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._has_it()
+
+    def _has_it(self) -> None:
         with self._guard:
             if self._closed:
-                os.close(self._fd)
+                self._close_fd()
                 return
             self._held = True
             os.pwrite(self._fd, _UNLINKED, 0)
         self._taken()
+
+    def _close_fd(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

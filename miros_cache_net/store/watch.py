@@ -14,9 +14,19 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from miros_cache_net import limits
+
+class ChangeSource(Protocol):
+    """Tells that the document may have changed, until it is closed."""
+
+    def close(self) -> None:
+        """End it; from any thread."""
+
+
+#: Makes one for a document: `changed` is called, soon after a change and maybe more often than needed.
+ChangeSourceFactory = Callable[[Path, Callable[[], None]], ChangeSource]
 
 log = logging.getLogger(__name__)
 _said = threading.Event()

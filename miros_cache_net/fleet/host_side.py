@@ -1,0 +1,196 @@
+"""This process's place on its host: the bridge, or a follower of it; and where it hears of changes from."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from miros_cache_net.errors import Reason
+from miros_cache_net.host.address import SocketAddress
+from miros_cache_net.host.admission import Admission
+from miros_cache_net.host.bridge_lock import BridgeLock, bridge_lock_path
+from miros_cache_net.host.follower import Follower
+from miros_cache_net.host.messages import State
+from miros_cache_net.host.questions import Question
+from miros_cache_net.host.socket import HostServer
+from miros_cache_net.store.os_errors import store_error
+from miros_cache_net.store.regular import open_lock_file
+from miros_cache_net.store.watch import ChangeSource, FileWatch
+
+log = logging.getLogger(__name__)
+
+#: Who may use the socket: owner and group, as the lock file has it.
+_MODE: Final = 0o660
+
+
+class HostOwner(Protocol):
+    """The chart whose place this is; called from several threads."""
+
+    def bridge_event(self, name: str, payload: Any = None) -> None:
+        """Post the private event `name`."""
+
+    def report(self, reason: Reason, message: str) -> None:
+        """Publish ``CACHE_ERROR``."""
+
+
+class HostSide:
+    """Bridge lock, host socket and change source of one process, for one document.
+
+    Posts ``bridge_lock_taken`` once, when this process is to be the bridge: the owner calls `lead` then, and
+    `tell` whenever there is something to tell.  Posts ``fleet_asked`` with a follower's `Question`.
+    Raises `StoreError` where the lock file cannot be opened.
+    """
+
+    def __init__(self, owner: HostOwner, document: Path, identity: Iterable[str]) -> None:
+        self._owner = owner
+        self._document = document
+        path = bridge_lock_path(document, identity)
+        try:
+            self._lock = BridgeLock(path, self._taken, open_lock_file)
+        except OSError as error:
+            raise store_error(error, path) from error
+        self._address = SocketAddress(path)
+        self._admission = Admission.as_for(self._lock.status)
+        self._guard = threading.Lock()
+        self._stopped = False
+        self._leads = False
+        self._connected = False
+        self._changed: Callable[[], None] = lambda: None
+        self._file_watch: FileWatch | None = None
+        self._follower: Follower | None = None
+        self._server: HostServer | None = None
+
+    # --- for both -----------------------------------------------------------------------------------
+
+    def watch(self, path: Path, changed: Callable[[], None]) -> ChangeSource:
+        """The `watch` of the document's `CacheFileChart`."""
+        self._changed = changed
+        if self._leads:
+            self._watch_file_myself()
+        return self
+
+    def close(self) -> None:
+        """Of the change source: nobody wants to hear of changes any more."""
+        self._changed = lambda: None
+        watch, self._file_watch = self._file_watch, None
+        if watch is not None:
+            watch.close()
+
+    def start(self) -> None:
+        """Take the lock, or follow whoever has it."""
+        if self._lock.start():
+            return
+        self._follower = Follower(
+            self._address,
+            self._admission,
+            changed=self._call_changed,
+            watch_file=self._watch_file,
+            report=self._owner.report,
+        )
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Give the place up; where this was the bridge, another process takes over."""
+        with self._guard:
+            self._stopped = True
+            server, follower = self._server, self._follower
+        for each in (server, follower):
+            if each is not None:
+                each.close()
+        self.close()
+        self._lock.close()
+
+    @property
+    def is_bridge(self) -> bool:
+        return self._lock.held
+
+    @property
+    def connected(self) -> bool:
+        """This host is in step with the fleet."""
+        if self._lock.held:
+            return self._connected
+        if (state := self.told) is not None:
+            return state.connected
+        # a bridge that could not make a socket
+        return self._follower is not None and self._follower.no_socket and self._lock.linked
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of the socket, of whichever end this is."""
+        if self._server is not None:
+            return self._server.counters
+        follower = self._follower
+        return {} if follower is None else {"notices_received": follower.notices, "bridges_met": follower.switches}
+
+    # --- for a follower -----------------------------------------------------------------------------
+
+    @property
+    def told(self) -> State | None:
+        """What the bridge said last; None where this is the bridge, or none answers."""
+        return None if self._follower is None else self._follower.state
+
+    def saw(self, version: str) -> None:
+        """This process's own chart has found `version` in the file."""
+        if self._follower is not None:
+            self._follower.look(version)
+
+    def ask(self, question: Question) -> None:
+        """Have the bridge ask the fleet."""
+        if self._follower is not None:
+            self._follower.ask(question)
+
+    # --- for the bridge -----------------------------------------------------------------------------
+
+    def lead(self) -> list[Question]:
+        """From now on this process watches the file for all; what it had asked its bridge is handed back."""
+        self._leads = True
+        self._watch_file_myself()
+        follower, self._follower = self._follower, None
+        return [] if follower is None else follower.close()
+
+    def tell(self, state: State) -> None:
+        """Have the followers know, and this process's own chart if `connected` is another now."""
+        self._lock.set_linked(state.connected)
+        if self._server is not None:
+            self._server.tell(state)
+        before, self._connected = self._connected, state.connected
+        if before != state.connected:
+            self._changed()
+
+    # --- HostListener: on the server's thread -------------------------------------------------------
+
+    def please_look(self, version: str) -> None:
+        self._changed()
+
+    def asked(self, question: Question) -> None:
+        self._owner.bridge_event("fleet_asked", question)
+
+    # --- helpers ------------------------------------------------------------------------------------
+
+    def _taken(self) -> None:
+        with self._guard:
+            if self._stopped:
+                return
+            server = HostServer(self._address, self._admission, self)
+            try:
+                status = self._lock.status
+                server.start(status.st_mode & _MODE, status.st_gid)
+                self._server = server
+            except OSError as error:
+                log.warning("%s: no socket for the other processes of this host, they watch the file: %s",
+                            self._address.path, error.strerror or error)  # fmt: skip
+        self._owner.bridge_event("bridge_lock_taken")
+
+    def _watch_file(self) -> FileWatch:
+        return FileWatch(self._document, self._call_changed)
+
+    def _call_changed(self) -> None:
+        self._changed()
+
+    def _watch_file_myself(self) -> None:
+        if self._file_watch is None:
+            self._file_watch = self._watch_file()
+        self._changed()

@@ -1,0 +1,160 @@
+"""Questions of a host's processes to the fleet: asked once, however many of them want to know.
+
+All methods are called by the bridge's owner's thread.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from miros_cache_net import limits
+from miros_cache_net.clock import Clock
+from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY
+from miros_cache_net.host.messages import READ, STATUSES
+from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.wire import envelope
+from miros_cache_net.wire.envelope import Message
+
+READ_TIMER: Final = "fleet read"
+STATUS_TIMER: Final = "fleet status"
+
+#: The nodes of a fleet that answer at all do so together; after this long without another answer it was the last.
+_QUIET_S: Final = 0.5
+#: First pause, doubled each time, before a request that came back to ourselves goes out again.
+_AGAIN_S: Final = 0.005
+
+
+class QuestionPort(Protocol):
+    """What these need of the bridge; see `ReplicaPort`."""
+
+    def send(self, kind: str, body: Any, to: str) -> None: ...
+
+    def after(self, name: str, delay_s: float) -> None: ...
+
+
+class FleetQuestions:
+    """What waits for an answer of the fleet.  `own_status` gives this host's own, which nobody sends to itself."""
+
+    def __init__(
+        self,
+        port: QuestionPort,
+        clock: Clock,
+        *,
+        answer_timeout_s: float,
+        own_status: Callable[[], dict[str, Any]],
+        rng: random.Random,
+    ) -> None:
+        self._port = port
+        self._clock = clock
+        self._answer_timeout_s = answer_timeout_s
+        self._own_status = own_status
+        self._rng = rng
+        self._linked = False
+        self._trouble = ""
+        self._reading: list[Question] = []
+        self._ask_again_s = 0.0
+        self._came_back = 0
+        self._listing: list[Question] = []
+        self._statuses: dict[str, Any] = {}
+        self._quiet_at_s = 0.0
+
+    def ask(self, question: Question) -> None:
+        """Answer it in time, by the fleet or with what stands in the way."""
+        if not self._linked and self._trouble:
+            question.done(self._no_link())
+        elif question.what == READ:
+            self._reading.append(question)
+            if len(self._reading) == 1:
+                self._came_back, self._ask_again_s = 0, 0.0
+            self._read()
+        elif question.what == STATUSES:
+            self._listing.append(question)
+            if len(self._listing) == 1:
+                self._begin_listing()
+            self._list()
+        else:
+            question.done(Answer(None, "the bridge of this host does not know this question: run one release on it"))
+
+    def link_up(self) -> None:
+        self._linked, self._trouble = True, ""
+        self._ask_again_s = 0.0
+        self._read()
+        if self._listing:
+            self._begin_listing()
+            self._list()
+
+    def link_down(self, trouble: str) -> None:
+        self._linked, self._trouble = False, trouble
+        for question in [*self._reading, *self._listing]:
+            question.done(self._no_link())
+        self._reading, self._listing = [], []
+
+    def timer(self, name: str) -> None:
+        """A moment asked for with `QuestionPort.after` has come."""
+        if name == READ_TIMER:
+            self._read()
+        elif name == STATUS_TIMER:
+            self._list()
+
+    def received(self, message: Message) -> None:
+        """A trusted message from another host."""
+        if message.kind == envelope.ANSWER and self._reading:
+            waiting, self._reading = self._reading, []
+            for question in waiting:
+                question.done(Answer(message.body))
+        elif message.kind == envelope.STATUS and self._listing and isinstance(message.body, dict):
+            self._statuses[f"{message.origin.node} {message.origin.boot}"] = message.body
+            self._quiet_at_s = self._clock.monotonic_s() + _QUIET_S
+            self._list()
+
+    def came_back(self) -> None:
+        """RabbitMQ has handed our request to ourselves: we are one of those who answer.  It goes out again."""
+        if not self._reading:
+            return
+        self._came_back += 1
+        if self._came_back >= limits.OWN_REQUESTS:
+            waiting, self._reading = self._reading, []
+            for question in waiting:
+                question.done(Answer(None))
+            return
+        pause_s = self._rng.uniform(0, _AGAIN_S * 2**self._came_back)
+        self._ask_again_s = self._clock.monotonic_s() + pause_s
+        self._port.after(READ_TIMER, pause_s)
+
+    # --- one document of whoever answers first --------------------------------------------------------
+
+    def _read(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for question in [each for each in self._reading if each.deadline_s <= now_s]:
+            self._reading.remove(question)
+            question.done(Answer(None) if self._linked else self._no_link())
+        if not self._reading:
+            return
+        if self._linked and now_s >= self._ask_again_s:
+            self._ask_again_s = now_s + self._answer_timeout_s
+            self._port.send(envelope.CACHE_FILE_READ, None, ANY_PEER)
+        wait_s = min(each.deadline_s for each in self._reading) - now_s
+        self._port.after(READ_TIMER, min(wait_s, self._ask_again_s - now_s) if self._linked else wait_s)
+
+    # --- what every node says of itself ---------------------------------------------------------------
+
+    def _begin_listing(self) -> None:
+        self._statuses, self._quiet_at_s = {}, float("inf")
+        if self._linked:
+            self._port.send(envelope.STATUS_REQUEST, None, EVERYBODY)
+
+    def _list(self) -> None:
+        now_s = self._clock.monotonic_s()
+        over = now_s >= self._quiet_at_s
+        for question in [each for each in self._listing if over or each.deadline_s <= now_s]:
+            self._listing.remove(question)
+            found = [self._own_status(), *self._statuses.values()]
+            question.done(Answer(found) if self._linked else self._no_link())
+        if self._listing:
+            next_s = min(self._quiet_at_s, *(each.deadline_s for each in self._listing))
+            self._port.after(STATUS_TIMER, next_s - now_s)
+
+    def _no_link(self) -> Answer:
+        return Answer(None, self._trouble or "this host has no link to its broker yet; ask again in a moment")

@@ -1,0 +1,305 @@
+"""A follower's end of the host's socket: one thread that hears the bridge, and finds the next one.
+
+While the bridge answers, nothing else is watched: no inotify instance, no polling.  When it ends, the next one is
+looked for at once; when there is none for a while, or it does not answer, the file is watched until there is.
+After every switch the file is looked at, so that no change falls in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from miros_cache_net import limits
+from miros_cache_net.errors import HostProtocolError, Reason
+from miros_cache_net.host import forks
+from miros_cache_net.host.address import SocketAddress
+from miros_cache_net.host.admission import Admission
+from miros_cache_net.host.channel import Channel
+from miros_cache_net.host.messages import Ask, Full, Hello, Look, Reply, State, encode, from_bridge
+from miros_cache_net.host.questions import Answer, Question
+
+log = logging.getLogger(__name__)
+
+#: Of the time left for a question: what the bridge may use, so that its last word is here in time.
+_SHARE: Final = 0.9
+
+
+class Watch(Protocol):
+    """Something that tells of changes until it is closed."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Follower:
+    """Hears the bridge behind `address` on a thread of its own; the methods may be called from any thread.
+
+    changed     called when document or `state` may have changed, maybe more often than needed
+    watch_file  starts to watch the file itself; what it makes calls `changed` too
+    report      tells the users, once, that the bridge does not answer
+
+    All three are called on the follower's thread.
+    """
+
+    def __init__(
+        self,
+        address: SocketAddress,
+        admission: Admission,
+        *,
+        changed: Callable[[], None],
+        watch_file: Callable[[], Watch],
+        report: Callable[[Reason, str], None],
+    ) -> None:
+        self._address = address
+        self._admission = admission
+        self._changed = changed
+        self._watch_file = watch_file
+        self._report = report
+        self._state: State | None = None
+        self._watch: Watch | None = None
+        self._guard = threading.Lock()
+        self._closing = False
+        self._to_look = ""
+        self._to_ask: deque[int] = deque()
+        self._questions: dict[int, Question] = {}
+        self._numbers = 0
+        self._told_s = -limits.REPORT_AGAIN_S
+        self._channel: Channel | None = None
+        self._refused = False
+        self.no_socket = False
+        """No bridge of this host has a socket: its lock is all there is to know of it."""
+        self.notices = 0
+        self.switches = 0
+        with forks.opening:
+            self._wake_in, self._wake_out = os.pipe()
+            forks.remember(self)
+        for fd in (self._wake_in, self._wake_out):
+            os.set_blocking(fd, False)
+        self._thread = threading.Thread(target=self._run, name=f"follower {address.path.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def state(self) -> State | None:
+        """What the bridge said last; None while there is none that answers."""
+        return self._state
+
+    def look(self, version: str) -> None:
+        """The file holds `version` now: the bridge need not wait for the kernel to tell it."""
+        state = self._state
+        if state is not None and state.version != version:
+            self._to_look = version
+            self._wake()
+
+    def ask(self, question: Question) -> None:
+        """Have the bridge ask the fleet; asked again of the next one, as long as somebody waits for the answer."""
+        with self._guard:
+            self._numbers += 1
+            self._questions[self._numbers] = question
+            self._to_ask.append(self._numbers)
+        self._wake()
+
+    def close(self) -> list[Question]:
+        """End it; the questions that have no answer yet are handed back."""
+        with self._guard:
+            self._closing = True
+            open_questions = list(self._questions.values())
+            self._questions.clear()
+        self._wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+        return open_questions
+
+    def close_in_child(self) -> None:
+        self._closing = True
+        for fd in (self._wake_in, self._wake_out):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        if self._channel is not None:
+            self._channel.close()
+
+    # --- the thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures, lost_s = 0, time.monotonic()
+        try:
+            while not self._closing:
+                channel = self._connected()
+                if channel is not None and self._follow(channel):
+                    failures, lost_s = 0, time.monotonic()
+                pause_s = min(limits.HOST_RETRY_TOP_S, limits.HOST_RETRY_BASE_S * 2**failures) * random.uniform(0.5, 1)
+                failures = min(failures + 1, 20)
+                if self._refused:
+                    self._refused, pause_s = False, limits.HOST_REFUSED_S
+                if time.monotonic() - lost_s >= limits.HOST_SWITCH_S:
+                    self._go_on_with_file()
+                self._drop_old_questions()
+                self._sleep(pause_s)
+        except Exception:
+            log.exception("%s: a follower has lost its bridge for good", self._address.path)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._state = None
+        self._stop_watching_file()
+        with self._guard:
+            self._closing = True
+            for fd in (self._wake_in, self._wake_out):
+                os.close(fd)
+            self._wake_in = self._wake_out = -1
+
+    def _connected(self) -> Channel | None:
+        try:
+            with forks.opening:
+                channel = self._channel = Channel(self._address.connect(), limits.HOST_ANSWER_BYTES)
+        except OSError as error:
+            self.no_socket = isinstance(error, FileNotFoundError)
+            return None
+        self.no_socket = False
+        return channel
+
+    def _follow(self, channel: Channel) -> bool:
+        """Hear one bridge to its end; whether it ever said something."""
+        heard = False
+        try:
+            if not self._admission.admits(channel.connection):
+                raise HostProtocolError("a process of another user has put its socket in the place of our bridge")
+            heard = self._hear(channel)
+        except HostProtocolError as error:
+            self._say(f"{self._address.path}: {error}; going on with the file")
+            self._go_on_with_file()
+            self._refused = True
+        except OSError as error:
+            log.debug("the bridge has gone: %s", error)
+        finally:
+            heard = heard or self._state is not None
+            self._state = self._channel = None
+            channel.close()
+        return heard
+
+    def _hear(self, channel: Channel) -> bool:
+        channel.send(encode(Hello()))
+        with self._guard:
+            self._to_ask = deque(self._questions)
+        heard, silent = False, False
+        deadline_s = time.monotonic() + limits.HOST_ANSWER_S
+        while not self._closing:
+            ready = self._wait(channel, None if silent else deadline_s - time.monotonic())
+            bodies = channel.receive() if ready else []
+            if bodies is None:
+                break
+            if bodies:
+                for body in bodies:
+                    self._take(from_bridge(body))
+                heard, silent, deadline_s = True, False, time.monotonic() + limits.HOST_ANSWER_S
+            elif not silent and time.monotonic() >= deadline_s:
+                silent = True
+                self._fall_silent()
+            channel.flush()
+            self._send_wishes(channel)
+        return heard
+
+    def _wait(self, channel: Channel, timeout_s: float | None) -> bool:
+        """Until there is something to do; whether there is something to read."""
+        poll = select.poll()
+        poll.register(self._wake_in, select.POLLIN)
+        poll.register(channel, select.POLLIN | (select.POLLOUT if channel.waiting else 0))
+        found = dict(poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
+        if self._wake_in in found:
+            self._drain()
+        return bool(found.get(channel.fileno(), 0) & ~select.POLLOUT)
+
+    def _sleep(self, pause_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._wake_in, select.POLLIN)
+        until_s = time.monotonic() + pause_s
+        while not self._closing and (left_s := until_s - time.monotonic()) > 0:
+            if poll.poll(left_s * 1000):
+                self._drain()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_in, 4096)
+
+    def _wake(self) -> None:
+        with self._guard, contextlib.suppress(OSError):
+            # a full pipe wakes as well
+            os.write(self._wake_out, b"\0")
+
+    # --- what the bridge says -----------------------------------------------------------------------
+
+    def _take(self, message: State | Reply | Full) -> None:
+        if isinstance(message, Full):
+            raise HostProtocolError("the bridge of this host has no room for more followers: raise its `ulimit -n`")
+        if isinstance(message, State):
+            self._is_told(message)
+            return
+        with self._guard:
+            question = self._questions.pop(message.number, None)
+        if question is not None:
+            question.done(Answer(message.value, message.error))
+
+    def _is_told(self, state: State) -> None:
+        before, self._state = self._state, state
+        if before is None:
+            self.switches += 1
+            self._stop_watching_file()
+        if before is None or (state.version, state.connected) != (before.version, before.connected):
+            self.notices += 1
+            self._changed()
+
+    def _fall_silent(self) -> None:
+        self._say(
+            f"{self._address.path}: the bridge of this host does not answer; going on with the file. "
+            "Is its process stopped, or the machine overloaded?"
+        )
+        self._state = None
+        self._go_on_with_file()
+
+    def _say(self, message: str) -> None:
+        if time.monotonic() - self._told_s >= limits.REPORT_AGAIN_S:
+            self._told_s = time.monotonic()
+            self._report(Reason.BRIDGE, message)
+
+    # --- the file -----------------------------------------------------------------------------------
+
+    def _go_on_with_file(self) -> None:
+        if self._watch is None and not self._closing:
+            self._watch = self._watch_file()
+            self._changed()
+
+    def _stop_watching_file(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    # --- what the bridge is told --------------------------------------------------------------------
+
+    def _send_wishes(self, channel: Channel) -> None:
+        if self._to_look and not channel.waiting:
+            version, self._to_look = self._to_look, ""
+            channel.send(encode(Look(version)))
+        self._drop_old_questions()
+        while self._to_ask and not channel.waiting:
+            number = self._to_ask.popleft()
+            question = self._questions.get(number)
+            if question is not None:
+                left_s = min(max(_SHARE * (question.deadline_s - time.monotonic()), 0.001), limits.HOST_QUESTION_S)
+                channel.send(encode(Ask(number, question.what, left_s)))
+
+    def _drop_old_questions(self) -> None:
+        now_s = time.monotonic()
+        with self._guard:
+            for number in [number for number, each in self._questions.items() if each.deadline_s <= now_s]:
+                del self._questions[number]
