@@ -76,11 +76,11 @@ class LinkThread(threading.Thread):
             self.session_lost(self._session, BrokerUnreachable(f"a fault in pika: {type(error).__name__}"), False)
         elif self._closing:
             self._end()
-        else:
+        elif not self._given_up:
             self._retry_in(1.0)
 
     def _connect(self) -> None:
-        if self._stopping or self._given_up or self._session is not None:
+        if self._stopping or self._session is not None:
             return
         address = self._reconnect.address
         parameters = connection_parameters(address, self._options, self._tls, self._link_name)
@@ -171,13 +171,13 @@ class LinkThread(threading.Thread):
             return
         self._session, self._up = None, False
         delay_s, news = self._reconnect.lost(error, at_once)
-        self._given_up = error.fatal
+        self._given_up = delay_s is None
         self.pump()
         if self._stopping:
             return
         if news is not None:
             self._contain.call(self._listener.link_down, news)
-        if not self._given_up:
+        if delay_s is not None:
             self._retry_in(delay_s)
 
     def session_unblocked(self) -> None:

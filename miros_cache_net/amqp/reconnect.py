@@ -39,8 +39,13 @@ class Reconnect:
         self._told = None
         self._round = []
 
-    def lost(self, error: BrokerError, at_once: bool) -> tuple[float, BrokerError | None]:
-        """A link, or an attempt at one, has failed: seconds to wait, and what to tell the listener, if anything."""
+    def lost(self, error: BrokerError, at_once: bool) -> tuple[float | None, BrokerError | None]:
+        """A link, or an attempt at one, has failed: seconds to wait, and what to tell the listener, if anything.
+
+        None seconds: do not try again.
+        """
+        if error.fatal:
+            return None, error
         was_up_s = self._up_since_s
         self._up_since_s = None
         if was_up_s is not None:
@@ -54,11 +59,11 @@ class Reconnect:
             return self._pause_s(), error
         self._round.append(error)
         self._move_on()
-        if error.fatal or len(self._round) >= len(self._addresses):
+        if len(self._round) >= len(self._addresses):
             return self._round_failed()
         return 0.0, None
 
-    def _round_failed(self) -> tuple[float, BrokerError | None]:
+    def _round_failed(self) -> tuple[float | None, BrokerError | None]:
         telling = max(self._round, key=_telling)
         self._round = []
         news = telling if type(telling) is not self._told else None
@@ -76,4 +81,4 @@ class Reconnect:
 
 def _telling(error: BrokerError) -> int:
     """Of several addresses' errors, what a person can mend says more than that one of them is not there."""
-    return 2 if error.fatal else 0 if isinstance(error, BrokerUnreachable) else 1
+    return 0 if isinstance(error, BrokerUnreachable) else 1

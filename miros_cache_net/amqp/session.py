@@ -23,6 +23,9 @@ from miros_cache_net.amqp.publisher import Publisher
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, TopologyLost
 
+#: RabbitMQ closes the channel of one who asks for more.
+_LONGEST_TTL_MS = 2**32 - 1
+
 
 class SessionOwner(Protocol):
     """Told what happens to a session, on the link's thread."""
@@ -139,7 +142,7 @@ class Session:
         return pika.BasicProperties(
             app_id=self._token,
             delivery_mode=1,
-            expiration=None if ttl_s is None else str(max(0, int(ttl_s * 1000))),
+            expiration=None if ttl_s is None else str(min(max(0, int(ttl_s * 1000)), _LONGEST_TTL_MS)),
             headers={"key-id": publication.key_id} if publication.key_id else None,
             reply_to=self._consumer.own_queue if publication.reply_here else None,
         )

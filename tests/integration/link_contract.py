@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, SettingsError, TopologyLost
@@ -261,12 +262,13 @@ class LinkContract:
         confirms = Confirms()
         asker.publish(Publication(b"stale", requests=True, ttl_s=0.0, done=confirms.of(0)))
         asker.publish(Publication(b"fresh", requests=True, ttl_s=60.0, done=confirms.of(1)))
-        confirms.wait(2)
+        asker.publish(Publication(b"for ever", requests=True, ttl_s=1e12, done=confirms.of(2)))
+        confirms.wait(3)
         _, at_server = rig.up(serve=True)
-        at_server.wait(deliveries=1)
+        at_server.wait(deliveries=2)
         asker.publish(Publication(b"end", requests=True))
         wait_until(lambda: b"end" in at_server.bodies)
-        assert at_server.bodies == [b"fresh", b"end"]
+        assert at_server.bodies == [b"fresh", b"for ever", b"end"]
 
     # --- confirms -----------------------------------------------------------------------------------------
 
@@ -293,6 +295,16 @@ class LinkContract:
         hold.set()
         assert len(confirms.wait(5000)) == 5000
         assert len({number for number, _ in confirms.results}) == 5000
+
+    def test_what_is_confirmed_makes_room_for_more(self, rig: Rig) -> None:
+        link, _ = rig.up()
+        confirms = Confirms()
+        count = 3 * limits.PUBLISH_BACKLOG
+        for number in range(count):
+            if number % 500 == 0:
+                confirms.wait(number)
+            link.publish(Publication(b"", kind="CACHE", done=confirms.of(number)))
+        assert all(taken for _, taken in confirms.wait(count))
 
     @pytest.mark.parametrize(
         "wrong",

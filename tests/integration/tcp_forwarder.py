@@ -27,6 +27,7 @@ class TcpForwarder:
         self._flowing = asyncio.Event()
         self._delay_s = 0.0
         self.port = 0
+        self.accepted = 0
 
     def __enter__(self) -> TcpForwarder:
         self._thread.start()
@@ -80,6 +81,7 @@ class TcpForwarder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:

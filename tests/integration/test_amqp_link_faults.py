@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import random
 import socket
 import ssl
 import threading
@@ -28,6 +29,7 @@ from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import (
     BrokerError,
     BrokerUnreachable,
+    ExchangeConflict,
     LoginRefused,
     QueueConflict,
     SettingsError,
@@ -329,6 +331,39 @@ def test_an_exchange_deleted_and_made_again_leaves_no_link_deaf(
     assert [type(error) for error in at_other.downs] == [TopologyLost]
     talk(link, at_other, b"after")
     wait_until(lambda: sockets_to(BrokerAddress.parse(rabbit_url).port) == sockets + 4, what="the lost sockets to go")
+
+
+def test_a_deleted_queue_is_noticed_without_waiting_for_a_canary(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
+) -> None:
+    _, recorder = start_link(rabbit_url, canary_interval_s=600.0, serve=True)
+    is_up(recorder)
+    rabbit_server.ctl("delete_queue", recorder.own_queue)
+    is_up(recorder, 2)
+    rabbit_server.ctl("delete_queue", topology.request_queue_name(place))
+    is_up(recorder, 3)
+    assert [type(error) for error in recorder.downs] == [TopologyLost, TopologyLost]
+
+
+def test_after_a_fatal_error_nothing_is_tried_any_more(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
+) -> None:
+    class NoPause(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            return 0.0
+
+    with channel_to(rabbit_url) as channel:
+        channel.exchange_declare(place.exchange, "fanout", durable=True)
+    with TcpForwarder(rabbit_server.port) as forwarder:
+        address = BrokerAddress("127.0.0.1", forwarder.port)
+        link, recorder = RabbitLink(place, [address], rng=NoPause()), Recorder()
+        link.start(recorder)
+        told(recorder, ExchangeConflict)
+        # Time enough for those who go on trying without a pause.
+        _, other = start_link(f"amqp://nobody@127.0.0.1:{rabbit_server.port}")
+        told(other, LoginRefused)
+        link.stop()
+        assert forwarder.accepted == 2
 
 
 def test_canaries_are_heard_by_nobody_and_a_quiet_link_stays_up(
