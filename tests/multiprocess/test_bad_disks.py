@@ -1,4 +1,4 @@
-"""Full and read-only file systems, immutable files, vanished directories, planted links: an error event, then recovery."""
+"""Full or read-only disks, immutable files, vanished directories, planted links: an error event, then recovery."""
 
 from __future__ import annotations
 
