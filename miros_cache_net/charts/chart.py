@@ -161,7 +161,8 @@ class Chart(LivingFactory):
         """Hand `event` to all subscribers in the process, first in first out at equal priority (1: most urgent)."""
         self._refuse_if_forked()
         fabric.publish(event, priority)
-        self._note(f"PUBLISH:({event.signal_name}, PRIORITY:{priority or fabric.DEFAULT_PRIORITY})")
+        shown = fabric.DEFAULT_PRIORITY if priority is None else priority
+        self._note(f"PUBLISH:({event.signal_name}, PRIORITY:{shown})")
 
     def subscribe(self, event_or_signal: Event | int | str, queue_type: str | None = None) -> None:
         """From now until `stop` or `unsubscribe`, and again after a restart, get what is published of the signal."""

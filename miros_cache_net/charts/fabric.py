@@ -3,6 +3,9 @@
 The fabric, its writer of live traces and their run flag are singletons of the process that plain `miros`
 charts share, so nothing of them is replaced: this module only uses their own interface and their subscription lists
 in ways that cannot break them.
+
+What cannot be helped from here: miros ignores a plain chart that subscribes while it runs to a signal that anybody has
+ever subscribed to.  A plain chart subscribes before it starts, or in its first state's entry handler.
 """
 
 from __future__ import annotations
