@@ -52,11 +52,11 @@ _MIROS_CACHE_NET_COMPLETE=fish_source miros-cache-net | source      # in ~/.conf
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD.rstrip(), "", *_sections()]) + "\n"
+    return "\n".join([HEAD.rstrip(), "", *_sections()])
 
 
 def _sections() -> Iterator[str]:
-    context = click.Context(root, info_name="miros-cache-net")
+    context = click.Context(root, info_name="miros-cache-net", **root.context_settings)
     for title, entries in SECTIONS.items():
         yield from (f"## {title}", "")
         for entry in entries:

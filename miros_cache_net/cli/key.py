@@ -26,7 +26,7 @@ def keys_file_option(command: _Command) -> _Command:
     )(command)
 
 
-@click.group("key", invoke_without_command=True)
+@click.group("key", invoke_without_command=True, subcommand_metavar="COMMAND [ARGS]...")
 @click.pass_context
 def command(ctx: click.Context) -> int:
     """Make and rotate keys.

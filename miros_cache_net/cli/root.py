@@ -54,6 +54,7 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
     cls=LazyGroup,
     sections=SECTIONS,
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 the answer is no, 2 wrong usage, input or settings, 3 the file, the broker or the "
