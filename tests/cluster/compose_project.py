@@ -63,7 +63,10 @@ class ComposeProject:
     def up(self) -> None:
         """Returns when every dependency was healthy and the last containers are started."""
         self.compose("build", timeout_s=UP_S)
-        self.compose("up", "-d", timeout_s=UP_S)
+        try:
+            self.compose("up", "-d", timeout_s=UP_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nwhat the containers said last:\n{self.logs()[-4000:]}") from None
 
     def shell(self, service: str, *command: str, check: bool = True) -> str:
         output: str = self.compose("exec", "-T", service, *command, check=check).stdout

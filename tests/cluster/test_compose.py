@@ -82,7 +82,7 @@ def test_key_and_password_are_only_where_they_are_used(project: ComposeProject) 
         assert text
         assert key not in text
         assert password not in text
-    assert "missing" in project.shell("rabbitmq", "sh", "-c", "ls /etc/miros-cache-net >&- 2>&- || echo missing")
+    assert "missing" in project.shell("rabbitmq", "sh", "-c", "ls /etc/miros-cache-net >/dev/null 2>&1 || echo missing")
 
 
 def test_the_broker_knows_one_user_who_is_not_guest(project: ComposeProject) -> None:
@@ -99,12 +99,29 @@ def test_the_broker_knows_one_user_who_is_not_guest(project: ComposeProject) -> 
 def test_nodes_are_ordinary_users_who_can_write_only_to_their_own_volume(project: ComposeProject) -> None:
     for node in NODES:
         assert project.shell(node, "id", "-u").strip() == "10001"
-        assert project.shell(node, "sh", "-c", "touch /opt/x /etc/miros-cache-net/x 2>&- || echo no").strip() == "no"
+        for place in ("/opt", "/etc/miros-cache-net"):
+            assert project.shell(node, "sh", "-c", f"touch {place}/x 2>/dev/null || echo no").strip() == "no"
 
 
 def test_no_port_of_the_machine_is_opened(project: ComposeProject) -> None:
     for container in project.containers().values():
         assert not any((container["NetworkSettings"]["Ports"] or {}).values())
+
+
+KILL_THE_NODE = """
+import glob, os, signal
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    number = int(path.split("/")[2])
+    if number != 1 and open(path, "rb").read().endswith(b"\\0node\\0"):
+        os.kill(number, signal.SIGKILL)
+"""
+
+
+def test_a_node_that_dies_is_started_again_and_catches_up(project: ComposeProject) -> None:
+    project.shell("gamma", "python3", "-c", KILL_THE_NODE, check=False)  # the container goes, and takes it along
+    project.shell("beta", "miros-cache-net", "update", "after=1")
+    wait_until(lambda: project.containers()["gamma"]["RestartCount"] == 1, timeout_s=30)
+    wait_until(lambda: project.read("gamma").get("dict", {}).get("after") == 1, timeout_s=60)
 
 
 def test_everything_ends_in_good_order_when_told_to(project: ComposeProject) -> None:
