@@ -1,14 +1,17 @@
-"""What integration tests share: a RabbitMQ that speaks TLS under a private authority."""
+"""What integration tests share: a RabbitMQ that speaks TLS under a private authority, and links to break."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from miros_cache_net.amqp.link import Place
 from miros_cache_net.testing import RabbitServer, free_port
 from tests.certificates import Certificate, issue
+from tests.integration.rabbit_links import Links, StartLink
 
 
 @dataclass
@@ -33,3 +36,22 @@ def tls_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSRabbit]:
     )
     with RabbitServer(config=config) as server:
         yield TLSRabbit(authority, certificate, server.port, port)
+
+
+@pytest.fixture
+def place() -> Place:
+    """One that no other test meets."""
+    return Place(f"test.{uuid.uuid4().hex}", "fleet", "cache")
+
+
+@pytest.fixture
+def start_link(place: Place, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[StartLink]:
+    """Starts a link of `place` to the given URLs, with `LinkOptions` by name; stopped at the test's end.
+
+    Containment hides faults of ours from users; it must not hide them from tests.
+    """
+    links = Links(place)
+    yield links.start
+    links.stop()
+    contained = [record.getMessage() for record in caplog.get_records("call") if "contained" in record.getMessage()]
+    assert not contained or "inside_pika" in request.node.name

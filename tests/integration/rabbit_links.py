@@ -1,0 +1,63 @@
+"""Links to a real RabbitMQ for tests: start them, wait for what they tell, count what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pika
+import psutil
+from pika.adapters.blocking_connection import BlockingChannel
+
+from miros_cache_net.amqp.connection import RabbitLink
+from miros_cache_net.amqp.link import Place
+from miros_cache_net.amqp.link_options import LinkOptions
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.errors import BrokerError
+from miros_cache_net.testing import wait_until
+from tests.integration.link_contract import Recorder
+
+StartLink = Callable[..., tuple[RabbitLink, Recorder]]
+
+
+class Links:
+    """Starts links of one place; as a context manager it stops them all."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._links: list[RabbitLink] = []
+
+    def start(self, *urls: str, serve: bool = False, **options: object) -> tuple[RabbitLink, Recorder]:
+        addresses = [BrokerAddress.parse(url) for url in urls]
+        link, recorder = RabbitLink(self._place, addresses, options=LinkOptions(**options)), Recorder()  # type: ignore[arg-type]
+        self._links.append(link)
+        link.serve_requests(serve)
+        link.start(recorder)
+        return link, recorder
+
+    def stop(self) -> None:
+        for link in self._links:
+            link.stop()
+
+
+def is_up(recorder: Recorder, times: int = 1) -> None:
+    recorder.wait(ups=times, timeout_s=60)
+
+
+def told(recorder: Recorder, kind: type[BrokerError]) -> BrokerError:
+    """Wait until an error of `kind` is told."""
+    wait_until(lambda: kind in map(type, recorder.downs), 30, f"{kind.__name__} to be told")
+    return next(error for error in recorder.downs if type(error) is kind)
+
+
+def sockets_to(port: int) -> int:
+    return sum(bool(c.raddr) and c.raddr.port == port for c in psutil.Process().net_connections("tcp"))
+
+
+@contextlib.contextmanager
+def channel_to(url: str) -> Iterator[BlockingChannel]:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        yield connection.channel()
+    finally:
+        connection.close()

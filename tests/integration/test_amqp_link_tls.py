@@ -1,0 +1,61 @@
+"""TLS between a link and RabbitMQ, with and without trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from miros_cache_net.amqp.connection import RabbitLink
+from miros_cache_net.amqp.link import Place
+from miros_cache_net.amqp.link_options import LinkOptions
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.errors import (
+    BrokerUnreachable,
+    SettingsError,
+    TLSRefused,
+)
+from tests.integration.conftest import TLSRabbit
+from tests.integration.link_contract import talk
+from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told
+
+
+def test_tls_with_a_trusted_authority_carries_messages(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
+    link, recorder = start_link(f"amqps://127.0.0.1:{tls_rabbit.tls_port}", tls_ca_file=tls_rabbit.authority.path)
+    _, other = start_link(f"amqp://127.0.0.1:{tls_rabbit.tcp_port}")
+    is_up(recorder)
+    is_up(other)
+    talk(link, other, b"x" * 1_000_000)
+    link.stop()
+    assert sockets_to(tls_rabbit.tls_port) == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_certificate_that_is_not_trusted_or_for_another_host_is_refused(
+    tls_rabbit: TLSRabbit, start_link: StartLink, host: str
+) -> None:
+    trusted = tls_rabbit.authority.path if host == "localhost" else None
+    _, recorder = start_link(f"amqps://{host}:{tls_rabbit.tls_port}", tls_ca_file=trusted)
+    error = told(recorder, TLSRefused)
+    assert "certificate" in str(error) and f"{host}:{tls_rabbit.tls_port}" in str(error) and "\n" not in str(error)
+    assert not recorder.ups
+
+
+def test_without_verification_any_certificate_will_do(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
+    _, recorder = start_link(f"amqps://localhost:{tls_rabbit.tls_port}", tls_verify=False)
+    is_up(recorder)
+
+
+def test_tls_to_a_port_without_it_and_the_other_way_round_is_told(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
+    _, at_plain = start_link(f"amqps://127.0.0.1:{tls_rabbit.tcp_port}", connect_timeout_s=1.0)
+    _, at_tls = start_link(f"amqp://127.0.0.1:{tls_rabbit.tls_port}", connect_timeout_s=1.0)
+    told(at_plain, TLSRefused)
+    told(at_tls, BrokerUnreachable)
+
+
+def test_an_unreadable_file_of_authorities_is_a_settings_error(tmp_path: Path, place: Place) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for file in (tmp_path / "missing.pem", empty, tmp_path):
+        with pytest.raises(SettingsError, match="MIROS_CACHE_TLS_CA_FILE"):
+            RabbitLink(place, [BrokerAddress.parse("amqps://localhost")], options=LinkOptions(tls_ca_file=file))
