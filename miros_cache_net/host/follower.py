@@ -195,6 +195,8 @@ class Follower:
         heard, silent = False, False
         deadline_s = time.monotonic() + limits.HOST_ANSWER_S
         while not self._closing:
+            channel.flush()
+            self._send_wishes(channel)
             ready = self._wait(channel, None if silent else deadline_s - time.monotonic())
             bodies = channel.receive() if ready else []
             if bodies is None:
@@ -206,8 +208,6 @@ class Follower:
             elif not silent and time.monotonic() >= deadline_s:
                 silent = True
                 self._fall_silent()
-            channel.flush()
-            self._send_wishes(channel)
         return heard
 
     def _wait(self, channel: Channel, timeout_s: float | None) -> bool:
@@ -245,6 +245,7 @@ class Follower:
         if isinstance(message, State):
             self._is_told(message)
             return
+        self._drop_old_questions()
         with self._guard:
             question = self._questions.pop(message.number, None)
         if question is not None:

@@ -268,18 +268,21 @@ class HostServer:
         if state == self._state:
             return
         self._state = state
-        self._tell_all()
-        self._counts["notices_sent"] += len(self._followers)
+        self._counts["notices_sent"] += self._tell_all()
 
-    def _tell_all(self) -> None:
+    def _tell_all(self) -> int:
+        """Send the state to whoever reads; how many they were."""
+        told = 0
         if self._state is not None:
             data = encode(self._state)
             for follower in list(self._followers.values()):
                 if follower.channel.waiting:
                     follower.behind = True
                 elif follower.greeted:
+                    told += 1
                     self._try(follower, data)
         self._next_beat_s = time.monotonic() + limits.HOST_BEAT_S
+        return told
 
     def _beat(self) -> None:
         """A sign of life, and a look at who does not read or never says hello."""
@@ -297,6 +300,7 @@ class HostServer:
 
     def _notify(self, follower: _Follower) -> None:
         if self._state is not None:
+            self._counts["notices_sent"] += 1
             self._send(follower, encode(self._state))
 
     def _try(self, follower: _Follower, data: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from miros_cache_net import limits
 
+
 class ChangeSource(Protocol):
     """Tells that the document may have changed, until it is closed."""
 

@@ -1,0 +1,170 @@
+"""What the processes of a host ask of the fleet: one message for all of them, an answer for each."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
+from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY
+from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.testing import ManualClock
+from miros_cache_net.wire import envelope
+from miros_cache_net.wire.envelope import Message, Origin
+
+
+class Desk:
+    """The questions of one bridge, with a clock to move and timers that ring when it passes them."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.sent: list[tuple[str, str]] = []
+        self._timers: dict[str, float] = {}
+        self.questions = FleetQuestions(
+            self, self.clock, answer_timeout_s=1.0, own_status=lambda: {"node": "own"}, rng=random.Random(1)
+        )
+
+    def send(self, kind: str, body: Any, to: str) -> None:
+        self.sent.append((kind, to))
+
+    def after(self, name: str, delay_s: float) -> None:
+        assert delay_s >= 0
+        self._timers[name] = self.clock.monotonic_s() + delay_s
+
+    def wait(self, seconds: float) -> None:
+        end_s = self.clock.monotonic_s() + seconds
+        while self._timers and min(self._timers.values()) <= end_s:
+            name = min(self._timers, key=lambda each: self._timers[each])
+            self.clock.advance(max(0.0, self._timers.pop(name) - self.clock.monotonic_s()))
+            self.questions.timer(name)
+        self.clock.advance(end_s - self.clock.monotonic_s())
+
+    def ask(self, what: str, timeout_s: float = 5.0) -> list[Answer]:
+        answers: list[Answer] = []
+        self.questions.ask(Question(what, self.clock.monotonic_s() + timeout_s, answers.append))
+        return answers
+
+    def hear(self, kind: str, body: Any, node: str = "beta-1") -> None:
+        self.questions.received(Message(kind, "fleet", "c", "id", Origin(node, "beta", "boot", 0), 0, body))
+
+
+READ_REQUEST = (envelope.CACHE_FILE_READ, ANY_PEER)
+STATUS_REQUEST = (envelope.STATUS_REQUEST, EVERYBODY)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk()
+    made.questions.link_up()
+    return made
+
+
+def test_one_request_answers_everybody_who_wants_to_read(desk: Desk) -> None:
+    askers = [desk.ask("read") for _ in range(100)]
+    assert desk.sent == [READ_REQUEST]
+    desk.hear(envelope.ANSWER, {"a": 1})
+    assert askers == [[Answer({"a": 1})]] * 100
+    desk.wait(10)
+    assert desk.sent == [READ_REQUEST]
+
+
+def test_a_peer_that_does_not_answer_is_followed_by_another(desk: Desk) -> None:
+    answers = desk.ask("read")
+    desk.wait(1.5)
+    assert desk.sent == [READ_REQUEST] * 2
+    desk.hear(envelope.ANSWER, {"a": 1})
+    assert answers == [Answer({"a": 1})]
+
+
+def test_nobody_who_answers_is_no_document_at_each_askers_own_time(desk: Desk) -> None:
+    short, long = desk.ask("read", 0.3), desk.ask("read", 2.0)
+    desk.wait(0.5)
+    assert (short, long) == ([Answer(None)], [])
+    desk.wait(2.0)
+    assert long == [Answer(None)]
+
+
+def test_a_request_that_comes_back_goes_out_again_until_nobody_else_is_likely_to_be_there(desk: Desk) -> None:
+    answers = desk.ask("read", 60)
+    for number in range(1, limits.OWN_REQUESTS):
+        assert len(desk.sent) == number
+        desk.questions.came_back()
+        desk.wait(0.9)
+    assert answers == []
+    desk.questions.came_back()
+    assert answers == [Answer(None)]
+    assert desk.sent == [READ_REQUEST] * limits.OWN_REQUESTS
+
+
+def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -> None:
+    desk.questions.came_back()
+    desk.hear(envelope.ANSWER, {"late": True})
+    desk.hear(envelope.STATUS, {"node": "late"})
+    desk.wait(5)
+    assert desk.sent == []
+
+
+def test_the_statuses_end_when_no_other_has_come_for_a_while(desk: Desk) -> None:
+    first, second = desk.ask("statuses"), desk.ask("statuses")
+    assert desk.sent == [STATUS_REQUEST]
+    desk.hear(envelope.STATUS, {"node": "beta"})
+    desk.wait(0.4)
+    desk.hear(envelope.STATUS, {"node": "gamma"}, "gamma-1")
+    desk.hear(envelope.STATUS, {"node": "gamma, again"}, "gamma-1")
+    desk.hear(envelope.STATUS, "no object", "delta-1")
+    desk.wait(0.4)
+    assert first == []
+    desk.wait(0.2)
+    assert first == second == [Answer([{"node": "own"}, {"node": "beta"}, {"node": "gamma, again"}])]
+
+
+def test_alone_in_the_fleet_one_sees_oneself_when_the_time_is_up(desk: Desk) -> None:
+    answers = desk.ask("statuses", 2.0)
+    desk.wait(1.9)
+    assert answers == []
+    desk.wait(0.2)
+    assert answers == [Answer([{"node": "own"}])]
+
+
+def test_a_second_round_does_not_repeat_what_the_first_heard(desk: Desk) -> None:
+    desk.ask("statuses", 1.0)
+    desk.hear(envelope.STATUS, {"node": "beta"})
+    desk.wait(2)
+    answers = desk.ask("statuses", 1.0)
+    desk.wait(2)
+    assert answers == [Answer([{"node": "own"}])]
+    assert desk.sent == [STATUS_REQUEST] * 2
+
+
+def test_before_the_first_link_questions_wait_for_it() -> None:
+    desk = Desk()
+    read, statuses, short = desk.ask("read"), desk.ask("statuses"), desk.ask("read", 0.5)
+    desk.wait(1)
+    assert desk.sent == []
+    assert "no link" in short[0].error
+    desk.questions.link_up()
+    assert desk.sent == [READ_REQUEST, STATUS_REQUEST]
+    desk.hear(envelope.ANSWER, {"a": 1})
+    assert read == [Answer({"a": 1})]
+    desk.wait(10)
+    assert statuses == [Answer([{"node": "own"}])]
+
+
+def test_without_a_link_everybody_hears_why_at_once(desk: Desk) -> None:
+    read, statuses = desk.ask("read"), desk.ask("statuses")
+    desk.questions.link_down("no RabbitMQ there: start it")
+    later = desk.ask("read")
+    assert read == statuses == later == [Answer(None, "no RabbitMQ there: start it")]
+    desk.questions.link_up()
+    assert desk.sent == [READ_REQUEST, STATUS_REQUEST]
+
+
+def test_a_question_of_another_release_is_answered(desk: Desk) -> None:
+    assert "one release" in desk.ask("the weather")[0].error
+
+
+def test_the_timers_have_names_of_their_own() -> None:
+    assert {READ_TIMER, STATUS_TIMER}.isdisjoint({"answer", "digest"})
