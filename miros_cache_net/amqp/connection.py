@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from miros_cache_net.amqp import topology
@@ -85,6 +85,20 @@ class RabbitLink:
             self._serve = serve
             if self._thread is not None:
                 self._thread.call(partial(self._thread.serve_requests, serve))
+
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        """As `Link.acquire_lease`; after `stop` or before `start`, ``done(False)`` is called on the calling thread."""
+        thread = self._thread
+        if thread is None or self._stopped:
+            done(False)
+        else:
+            thread.call(partial(thread.acquire_lease, done))
+
+    def release_lease(self) -> None:
+        """As `Link.release_lease`."""
+        thread = self._thread
+        if thread is not None:
+            thread.call(thread.release_lease)
 
     def stop(self) -> None:
         """As `Link.stop`.  On the link's own thread (in a listener) it returns at once and the link ends soon."""

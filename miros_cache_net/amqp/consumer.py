@@ -9,6 +9,7 @@ from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.acks import Acks
 from miros_cache_net.amqp.half import Half
+from miros_cache_net.amqp.lease import Lease
 from miros_cache_net.amqp.link import Delivery, Place
 from miros_cache_net.errors import TopologyLost
 
@@ -46,6 +47,7 @@ class Consumer(Half):
         self.own_queue = ""
         self.request_servers = 0
         super().__init__(*args)
+        self.lease = Lease(self.connection, topology.lease_queue_name(place), self.guard)
 
     def consume(self) -> None:
         """Begin to take messages."""
@@ -71,6 +73,7 @@ class Consumer(Half):
             self._requests_tag = ""
 
     def stop_timers(self) -> None:
+        self.lease.end()
         for acks in (self._acks, self._request_acks):
             if acks is not None:
                 acks.stop()

@@ -104,5 +104,15 @@ class Link(Protocol):
     def serve_requests(self, serve: bool) -> None:
         """Consume the shared request queue, or stop to; holds across reconnections."""
 
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        """Try to be the one holder of the place's lease; `done` is called on the link's thread, once.
+
+        False: another link has it, or there is no session now.  Held, it lasts until `release_lease`, `stop` or
+        the loss of the session (``link_down``).  A lease is no fence: who lost it may not know yet.
+        """
+
+    def release_lease(self) -> None:
+        """Give the lease up; nothing happens where it is not held."""
+
     def stop(self) -> None:
         """End thread and connections; returns when they are gone (bounded by 5 s). Idempotent."""

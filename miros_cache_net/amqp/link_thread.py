@@ -102,6 +102,19 @@ class LinkThread(threading.Thread):
         if self._session is not None:
             self._session.serve_requests(serve)
 
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        if self._session is None:
+            done(False)
+        else:
+            self._session.acquire_lease(lambda held: self._told(done, held))
+
+    def _told(self, done: Callable[[bool], None], held: bool) -> None:
+        self._contain.call(done, held)
+
+    def release_lease(self) -> None:
+        if self._session is not None:
+            self._session.release_lease()
+
     def pump(self) -> None:
         """Send what waits; without a link it is lost, while an alarm lasts it stays."""
         self._outbox.awake()

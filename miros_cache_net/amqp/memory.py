@@ -50,6 +50,7 @@ class MemoryBroker:
         self._paused = False
         self._held: list[tuple[MemoryLink, Publication]] = []
         self._drop = 0
+        self._leases: dict[str, MemoryLink] = {}
         self._names = itertools.count(1)
         self._log: deque[MemoryMessage] = deque(maxlen=_LOG_MESSAGES)
 
@@ -166,6 +167,18 @@ class MemoryBroker:
             if link.is_up and queue is not None:
                 self._consume_requests(link, queue)
 
+    def _acquire_lease(self, link: MemoryLink) -> bool:
+        with self._changed():
+            name = topology.lease_queue_name(link.place)
+            free = link.is_up and name not in self._leases
+            if free:
+                self._leases[name] = link
+            return free
+
+    def _release_lease(self, link: MemoryLink) -> None:
+        with self._changed():
+            self._end_lease(link)
+
     def _return(self, queue: str, message: MemoryMessage) -> None:
         """A request that its consumer lost before it looked at it goes to the next."""
         with self._changed():
@@ -221,8 +234,14 @@ class MemoryBroker:
         elif not link.serves and link in queue.consumers:
             queue.consumers.remove(link)
 
+    def _end_lease(self, link: MemoryLink) -> None:
+        name = topology.lease_queue_name(link.place)
+        if self._leases.get(name) is link:
+            del self._leases[name]
+
     def _lose(self, link: MemoryLink, error: BrokerError | None) -> None:
-        """Its exclusive queue goes, its unconfirmed publications are lost; it is told why, unless it left itself."""
+        """Its exclusive queues go, its unconfirmed publications are lost; it is told why, unless it left itself."""
+        self._end_lease(link)
         for queue in list(self._state.queues.values()):
             if link in queue.consumers:
                 queue.consumers.remove(link)

@@ -60,6 +60,15 @@ class MemoryLink:
         self.serves = serve
         self._broker._serve(self)
 
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        if self._mailbox is None or self._stopped:
+            done(False)
+        else:
+            self._post(done, self._broker._acquire_lease(self))
+
+    def release_lease(self) -> None:
+        self._broker._release_lease(self)
+
     def stop(self) -> None:
         mailbox, stopped, self._stopped = self._mailbox, self._stopped, True
         if mailbox is not None and not stopped:

@@ -92,6 +92,16 @@ class Session:
     def serve_requests(self, serve: bool) -> None:
         self._consumer.serve_requests(serve)
 
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        if self._up and not self._over:
+            self._consumer.lease.acquire(done)
+        else:
+            done(False)
+
+    def release_lease(self) -> None:
+        if self._up and not self._over:
+            self._consumer.lease.release()
+
     def end(self) -> None:
         """Close both connections; only `session_gone` is told any more."""
         self._finish()

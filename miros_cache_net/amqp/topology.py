@@ -83,6 +83,12 @@ def request_queue_name(place: Place) -> str:
     return _fitting("cache.requests." + ".".join(encode_word(word) for word in words))
 
 
+def lease_queue_name(place: Place) -> str:
+    """The queue whose exclusive owner holds the place's lease.  Raises `SettingsError`."""
+    words = (place.exchange, place.scope, place.document)
+    return _fitting("cache.lease." + ".".join(encode_word(word) for word in words))
+
+
 def check_place(place: Place) -> Place:
     """`place`, if all its names fit and may be used.  Raises `SettingsError`."""
     if not place.exchange or len(place.exchange.encode("utf-8", "replace")) > 255:

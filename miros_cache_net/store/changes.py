@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from miros_cache_net import strict_json
 from miros_cache_net.document import Document, Stamp
-from miros_cache_net.errors import PayloadError
+from miros_cache_net.errors import PayloadError, Superseded
 from miros_cache_net.frozen import FrozenDict, freeze
 
 
@@ -25,12 +25,21 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Write:
-    """The whole contents, discovered now."""
+    """The whole contents, discovered now.
+
+    `began`: a stamp from before the discovery began, which is when the contents count from then.  If the document
+    was written as a whole since, `Superseded`: a discovery that slept cannot overwrite a younger one.
+    """
 
     contents: FrozenDict
+    began: Stamp | None = None
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        return document.written(self.contents, stamp, now_ms)
+        if self.began is None:
+            return document.written(self.contents, stamp, now_ms)
+        if document.floor.stamp >= self.began:
+            raise Superseded("superseded: a younger result was written while this one was being discovered")
+        return document.merged(document.written(self.contents, self.began, min(self.began.wall_ms, now_ms)))
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,9 @@ class AddressedChange(NamedTuple):
     file_path: str
 
 
-def write_of(value: str | bytes | Mapping[str, Any]) -> Write:
+def write_of(value: str | bytes | Mapping[str, Any], began: Stamp | None = None) -> Write:
     """The whole write of a mapping, or of a JSON object as text; `PayloadError` for anything else."""
-    return Write(as_contents(value))
+    return Write(as_contents(value), began)
 
 
 def update_of(changes: Mapping[str, Any], delete: Iterable[str] = ()) -> Update:

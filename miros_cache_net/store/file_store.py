@@ -21,18 +21,16 @@ from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.store.changes import Change
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
+from miros_cache_net.store.paths import cache_file
+from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
-from miros_cache_net.store.snapshot import Snapshot, SnapshotReader
-
-DEFAULT_FILE = ".miros_rabbitmq_cache.json"
-FILE_VARIABLE = "MIROS_CACHE_FILE"
+from miros_cache_net.store.sidecar import new_node_name
+from miros_cache_net.store.snapshot import Snapshot
 
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
     """The absolute path of a cache file; None: ``$MIROS_CACHE_FILE``, else the older library's default name."""
-    # the file itself may be a link, which is refused later; its directory may be reached through one
-    path = Path(file_path or os.environ.get(FILE_VARIABLE) or DEFAULT_FILE).expanduser()
-    return path.parent.resolve() / path.name
+    return Path(cache_file(file_path))
 
 
 def backoff_s(failures: int, rng: random.Random | None = None) -> float:
@@ -74,6 +72,12 @@ class FileStore:
             return self._reader.read()
         except OSError as error:
             raise store_error(error, self.path) from error
+
+    def stamp_now(self) -> Stamp:
+        """A stamp later than all in the document, for a discovery that begins now.  Without a lock."""
+        document, now_ms = self.read().document.restamped(self.clock.wall_ms(), "any"), self.clock.wall_ms()
+        node = self.access.record.node if self.access.record.made_on else new_node_name()
+        return next_stamp(max(document.last_stamp, document.floor.stamp), now_ms, node)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -140,13 +144,14 @@ class FileStore:
             sweep(self.path)
         try:
             snapshot = self._reader.read()
+            document = snapshot.document
         except DocumentError as error:
             return self._started_again(error)
         if snapshot.status is None or self.access.stranded:
-            return self._store(snapshot.document)
-        if snapshot.foreign or self._was_restored(snapshot.document):
+            return self._store(document)
+        if snapshot.foreign or self._was_restored(document):
             return self._store(self._adopted(snapshot))
-        document = snapshot.document.restamped(self.clock.wall_ms(), self.access.record.node)
+        document = document.restamped(self.clock.wall_ms(), self.access.record.node)
         return snapshot if document is snapshot.document else self._store(document)
 
     def _record_clock(self, now_ms: int) -> Stamp:
@@ -167,7 +172,7 @@ class FileStore:
         A document that is newer than the lock file's record is no old copy: the record was lost in a crash.
         """
         record = self.access.record
-        if self.access.recovered or record.digest in ("", document.digest):
+        if self.access.recovered or record.digest in ("", document.version):
             return False
         return max(document.last_stamp, document.floor.stamp) <= record.clock
 
@@ -191,7 +196,7 @@ class FileStore:
                 directory, self.path.name, text, mtime_ms=discovered_at_ms, mode=mode, group=group
             )  # fmt: skip
             access.replaced_by(fd, mode)
-            self._written = document.digest, max(document.last_stamp, document.floor.stamp)
+            self._written = document.version, max(document.last_stamp, document.floor.stamp)
             os.fsync(directory)
         self._failed = False
         snapshot = Snapshot(document, False, os.fstat(fd))

@@ -148,6 +148,14 @@ def talk(sender: Link, receiver: Recorder, body: bytes) -> None:
     wait_until(heard, 20, f"{body!r} to get through")
 
 
+def acquired(link: Link) -> bool:
+    """Whether the link gets the lease now."""
+    answers: list[bool] = []
+    link.acquire_lease(answers.append)
+    wait_until(lambda: bool(answers), what="the answer")
+    return answers[0]
+
+
 class LinkContract:
     """The promises of `miros_cache_net.amqp.link`."""
 
@@ -423,6 +431,37 @@ class LinkContract:
         asker.publish(Publication(b"question", requests=True))
         _, at_next = rig.up(serve=True)
         wait_until(lambda: at_next.bodies == [b"question"])
+
+    # --- leases ---------------------------------------------------------------------------------------------
+
+    def test_one_link_of_a_place_holds_the_lease_until_it_gives_it_up(self, rig: Rig) -> None:
+        (alpha, _), (beta, _), (other, _) = rig.up(), rig.up(), rig.up(rig.place("another"))
+        assert acquired(alpha)
+        assert not acquired(beta)
+        assert not acquired(alpha)
+        assert acquired(other)
+        alpha.release_lease()
+        wait_until(lambda: acquired(beta), what="the lease to be free")
+        assert not acquired(alpha)
+
+    def test_a_lease_ends_with_its_link(self, rig: Rig) -> None:
+        (alpha, _), (beta, at_beta) = rig.up(), rig.up()
+        assert acquired(alpha)
+        alpha.stop()
+        wait_until(lambda: acquired(beta), what="the lease to be free")
+        rig.crash()
+        at_beta.wait(downs=1)
+        assert not acquired(beta)
+        rig.restart()
+        gamma, _ = rig.up()
+        wait_until(lambda: acquired(gamma), what="the lease of a broker that died to be free")
+
+    def test_a_link_that_never_started_or_has_stopped_gets_no_lease(self, rig: Rig) -> None:
+        link = rig.link()
+        assert not acquired(link)
+        link.stop()
+        assert not acquired(link)
+        link.release_lease()
 
     # --- faults -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,61 @@
+"""One holder at a time among all hosts: an exclusive queue, which dies with its owner's connection.
+
+Who declares a queue that another connection owns is refused (405 RESOURCE_LOCKED), and the refusal closes the
+channel that it came on: each attempt has a channel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Lease:
+    """On the consuming connection of a session; all of it runs on the link's thread.
+
+    `guard` contains what a callback of ours raises.
+    """
+
+    def __init__(
+        self, connection: Any, queue: str, guard: Callable[[Callable[..., None]], Callable[..., None]]
+    ) -> None:
+        self._connection, self._queue, self._guard = connection, queue, guard
+        self._channel: Any = None
+        self._waiting: Callable[[bool], None] | None = None
+
+    def acquire(self, done: Callable[[bool], None]) -> None:
+        """`done(True)` once the queue is ours, `done(False)` where it is somebody else's, or asked for already."""
+        if self._channel is not None or self._waiting is not None:
+            done(False)
+            return
+        self._waiting = done
+        self._connection.channel(on_open_callback=self._guard(self._opened))
+
+    def release(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.is_open:
+            channel.queue_delete(self._queue)
+            channel.close()
+
+    def end(self) -> None:
+        """The session is over, and the lease with it."""
+        self._channel = None
+        self._tell(False)
+
+    def _opened(self, channel: Any) -> None:
+        channel.add_on_close_callback(self._guard(self._closed))
+        channel.queue_declare(self._queue, exclusive=True, callback=self._guard(lambda _frame: self._held(channel)))
+
+    def _held(self, channel: Any) -> None:
+        self._channel = channel
+        self._tell(True)
+
+    def _closed(self, channel: Any, _reason: Any) -> None:
+        if channel is self._channel:
+            self._channel = None
+        self._tell(False)
+
+    def _tell(self, held: bool) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting(held)
