@@ -2,6 +2,7 @@
 ARG PYTHON_IMAGE=python:3.12-slim
 
 FROM ${PYTHON_IMAGE} AS build
+LABEL net.miros-cache.stage=build
 WORKDIR /source
 COPY LICENSE pyproject.toml setup.py ./
 # First with an empty package: the dependencies get a layer of their own, which an edit of ours does not make again.
@@ -14,6 +15,7 @@ RUN rm -rf build ./*.egg-info \
  && /opt/miros-cache-net/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --force-reinstall .
 
 FROM ${PYTHON_IMAGE}
+LABEL net.miros-cache.stage=node
 # Volumes that are new take owner and mode from these directories.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/miros-cache-net node \
  && install -d -o node -g node -m 0700 /var/lib/miros-cache-net /etc/miros-cache-net \

@@ -63,6 +63,7 @@ class ComposeProject:
     def up(self) -> None:
         """Returns when every dependency was healthy and the last containers are started."""
         self.compose("build", timeout_s=UP_S)
+        _forget_replaced_images()
         try:
             self.compose("up", "-d", timeout_s=UP_S)
         except AssertionError as error:
@@ -95,3 +96,12 @@ class ComposeProject:
 
     def close(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans", timeout_s=180)
+
+
+def _forget_replaced_images() -> None:
+    """What earlier builds left without a name, but for the newest build stage: the next build needs its layers."""
+    for stage, kept in (("build", 1), ("node", 0)):
+        labelled = ["--filter", "dangling=true", "--filter", f"label=net.miros-cache.stage={stage}"]
+        newest_first = run(["docker", "images", "--quiet", *labelled]).stdout.split()
+        if newest_first[kept:]:
+            run(["docker", "rmi", *newest_first[kept:]], check=False)

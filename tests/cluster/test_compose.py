@@ -14,14 +14,15 @@ from tests.cluster.compose_project import NODES, ComposeProject, run
 pytestmark = [pytest.mark.compose, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
 def patience() -> None:
-    """The first test waits for the image and the broker, longer than one may elsewhere; each step has its bound."""
+    """An image and a broker's start may take longer than a whole test elsewhere; here each step has a bound."""
     faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")
-def project(patience: None) -> Iterator[ComposeProject]:
+def project() -> Iterator[ComposeProject]:
+    faulthandler.cancel_dump_traceback_later()
     project = ComposeProject()
     try:
         project.up()
