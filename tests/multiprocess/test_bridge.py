@@ -1,0 +1,208 @@
+"""One bridge a host and its followers, as real processes that are killed and stopped."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.client import Cache
+from miros_cache_net.key_file import generate_key
+from miros_cache_net.testing import RabbitServer, wait_until
+from tests.hosts import Host, fleet
+from tests.multiprocess.host_process import HostProcess
+
+Start = Callable[..., list[HostProcess]]
+KEY = generate_key().decode()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts that many processes of one host, and waits until they know their place."""
+    processes: list[HostProcess] = []
+
+    def start_some(number: int, broker: str | None = None) -> list[HostProcess]:
+        made = [HostProcess(tmp_path / "cache.json", KEY, broker) for _ in range(number)]
+        processes.extend(made)
+        for each in made:
+            wait_until(lambda each=each: each.ask("status")["connected"], timeout_s=60, what="its place")  # type: ignore[misc]
+        return made
+
+    yield start_some
+    for each in processes:
+        if each.process.poll() is None:
+            each.signal(signal.SIGCONT)
+    for each in processes:
+        each.end()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache(tmp_path / "cache.json") as made:
+        yield made
+
+
+def split(processes: list[HostProcess]) -> tuple[HostProcess, list[HostProcess]]:
+    """The bridge and its followers."""
+    roles = {each: each.role for each in processes}
+    (bridge,) = [each for each, role in roles.items() if role == "bridge"]
+    return bridge, [each for each, role in roles.items() if role == "follower"]
+
+
+def test_twenty_followers_hear_of_every_writer_without_a_watch_of_their_own(start: Start, cache: Cache) -> None:
+    processes = start(1) + start(20)
+    bridge, followers = split(processes)
+    assert len(followers) == 20
+    cache.write({"n": 1})
+    for each in processes:
+        each.wait_for(n=1, connected=True)
+    followers[7].tell(do="write", number=0, contents={"n": 2})
+    for each in processes:
+        each.wait_for(n=2, connected=True)
+    assert [each.ask("inotify") for each in (bridge, followers[0], followers[19])] == [1, 0, 0]
+    assert bridge.ask("status")["counters"]["followers"] == 20
+    assert bridge.ask("status")["counters"]["notices_sent"] >= 40
+    assert followers[0].ask("status")["counters"]["bridges_met"] == 1
+    assert followers[0].ask("status")["broker"] == "nowhere"
+
+
+def test_a_follower_loads_neither_pika_nor_cryptography_nor_watchdog(start: Start, cache: Cache) -> None:
+    bridge, (follower,) = split(start(1) + start(1))
+    follower.tell(do="write", number=0, contents={"n": 1})
+    bridge.wait_for(n=1)
+    cache.write({"n": 2})
+    follower.wait_for(n=2, connected=True)
+    assert "cannot be reached" not in str(follower.ask("read fleet", timeout_s=0.2))
+    assert follower.ask("modules") == []
+    assert "cryptography" in bridge.ask("modules")
+
+
+def test_a_killed_bridge_is_replaced_again_and_again_and_nobody_misses_a_change(start: Start, cache: Cache) -> None:
+    processes = start(10)
+    written = itertools.count(1)
+    took_s: list[float] = []
+    while len(processes) > 2:
+        bridge, processes = split(processes)
+        cache.write({"n": next(written)})
+        killed_s = time.monotonic()
+        bridge.kill()
+        last = next(written)
+        cache.write({"n": last})  # falls into the switch-over
+        seen = [each.wait_for(n=last)["at"] for each in processes]
+        took_s.append(max(seen) - killed_s)
+        for each in processes:
+            wait_until(lambda each=each: each.ask("status")["connected"], what="the next bridge")  # type: ignore[misc]
+            assert each.said()[-1].get("reason") is None
+    print(f"change across a takeover reached all: median {statistics.median(took_s):.3f} s, most {max(took_s):.3f} s")
+    assert [line for each in processes for line in each.said() if "error" in line] == []
+
+
+def test_a_stopped_bridge_hangs_nobody_and_is_followed_again_when_it_goes_on(start: Start, cache: Cache) -> None:
+    bridge, followers = split(start(1) + start(3))
+    bridge.signal(signal.SIGSTOP)
+    cache.write({"n": 1})
+    for each in followers:
+        each.wait_for(n=1)
+        each.wait_for(reason="bridge")
+        wait_until(lambda each=each: not each.ask("status")["connected"], what="connected to be False")  # type: ignore[misc]
+    followers[0].tell(do="write", number=0, contents={"n": 2})
+    for each in followers:
+        each.wait_for(n=2, connected=False)
+    assert "is its process stopped" in followers[0].ask("read fleet", timeout_s=0.2)
+    bridge.signal(signal.SIGCONT)
+    for each in followers:
+        wait_until(lambda each=each: each.ask("status")["connected"], what="the bridge to be back")  # type: ignore[misc]
+        assert each.ask("inotify") == 0
+    bridge.wait_for(n=2)
+    cache.write({"n": 3})
+    for each in followers:
+        each.wait_for(n=3, connected=True)
+        assert sum(line.get("reason") == "bridge" for line in each.said()) == 1
+
+
+def test_a_stopped_follower_delays_nobody_and_has_the_newest_when_it_goes_on(start: Start, cache: Cache) -> None:
+    _, followers = split(start(1) + start(3))
+    sleeper, *awake = followers
+    sleeper.signal(signal.SIGSTOP)
+    for number in range(1, 31):
+        cache.write({"n": number})
+    for each in awake:
+        each.wait_for(n=30)
+    sleeper.signal(signal.SIGCONT)
+    sleeper.wait_for(n=30)
+
+
+def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache) -> None:
+    bridge, followers = split(start(1) + start(2))
+    bridge.end()
+    successor, (follower,) = split(followers)
+    cache.write({"n": 1})
+    follower.wait_for(n=1, connected=True)
+    assert successor.ask("status")["counters"]["followers"] == 1
+
+
+def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, start: Start, cache: Cache) -> None:
+    (probe,) = start(1)
+    (socket_path,) = tmp_path.glob(".bridge-*.sock")
+    probe.end()
+    # a directory in its place: neither bind nor rename can succeed
+    socket_path.with_name(socket_path.name + ".new").mkdir()
+    bridge, (follower,) = split(start(1) + start(1))
+    cache.write({"n": 1})
+    follower.wait_for(n=1, connected=True)
+    assert follower.ask("inotify") == 1
+    assert "followers" not in bridge.ask("status")["counters"]
+
+
+# --- with a broker ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_host(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Host]:
+    with fleet(tmp_path / "others", rabbit_server.url) as hosts:
+        hosts.key = KEY
+        yield hosts.joined("other")
+
+
+def fleet_settings(start: Start, url: str) -> Any:
+    return split(start(1, url) + start(2, url))
+
+
+def test_followers_ask_the_fleet_through_their_bridge(
+    start: Start, other_host: Host, rabbit_server: RabbitServer
+) -> None:
+    _, followers = fleet_settings(start, rabbit_server.url)
+    other_host.cache.write({"n": 5})
+    for each in followers:
+        each.wait_for(n=5, connected=True)
+    connections = rabbit_server.connection_count()
+    assert [each.ask("read fleet") for each in followers] == [{"n": 5}] * 2
+    statuses = followers[0].ask("fleet status")
+    assert [(status["node"].rsplit("-", 1)[0], status["role"]) for status in statuses] == [
+        ("host", "bridge"),
+        ("other", "bridge"),
+    ]
+    assert statuses[0]["counters"]["followers"] == 2
+    assert KEY not in str(statuses)
+    assert rabbit_server.connection_count() == connections == 4
+    assert [each.ask("modules") for each in followers] == [[], []]
+
+
+def test_followers_learn_that_the_link_is_down_and_why(start: Start) -> None:
+    with RabbitServer() as rabbit:
+        _, followers = fleet_settings(start, rabbit.url)
+        rabbit.kill()
+        for each in followers:
+            each.wait_for(connected=False)
+            status = wait_until(lambda each=each: (s := each.ask("status"))["trouble"] and s, what="the trouble")  # type: ignore[misc]
+            assert not status["connected"]
+        assert "BrokerUnreachable" in followers[0].ask("read fleet")
+        rabbit.start()
+        for each in followers:
+            wait_until(lambda each=each: each.ask("status")["connected"], timeout_s=60, what="the link")  # type: ignore[misc]
