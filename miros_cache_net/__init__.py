@@ -58,6 +58,15 @@ from miros_cache_net.payloads import (
 
 if TYPE_CHECKING:
     from miros_cache_net.charts.cache_file import CacheFileChart
+    from miros_cache_net.payloads import (
+        AMQPConsumerCheckPayload,
+        CacheErrorPayload,
+        CacheReadPayload,
+        CacheWritePayload,
+        ConnectionDiscoveryPayload,
+        RecceCompletePayload,
+        RecceProgressPayload,
+    )
     from miros_cache_net.charts.lan import LanChart
     from miros_cache_net.charts.lan_recce import LanRecceChart
     from miros_cache_net.charts.scout import (
@@ -77,6 +86,7 @@ __all__ = [
     "ProducerScoutChart",
     "ProduceScoutChart",
     "RabbitConsumerScoutChart",
+    "RecceProgressPayload",
     "LanRecceChart",
     "LanChart",
     "Settings",

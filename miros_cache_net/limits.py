@@ -127,6 +127,25 @@ LOOKUPS_AT_ONCE: Final = 32
 ADDRESSES_PER_NAME: Final = 4
 
 # --- the fleet ------------------------------------------------------------------------------------
+#: One of the two connection attempts that a sweep makes at each address: local networks answer in milliseconds, and a
+#: machine that missed the first SYN misses it once.
+SWEEP_ATTEMPT_S: Final = 0.5
+#: Sockets of one sweep at once, each with a SYN and an ARP request: a /22 in one go.
+SWEEP_SOCKETS: Final = 1024
+#: Descriptors that a sweep leaves to the program it runs in.
+SWEEP_SPARE_DESCRIPTORS: Final = 64
+#: Attempts started between two looks at the answers: ~1 ms of work, so that round trips are measured as well as that.
+SWEEP_BURST: Final = 16
+#: The part of the kernel's neighbour table that a sweep leaves to others: one in so many entries.
+SWEEP_NEIGHBOUR_RESERVE: Final = 8
+#: However full the table is, so many are asked at once: the sweep is slow then, but it ends.
+SWEEP_NEIGHBOURS_LEAST: Final = 64
+#: Linux gives an address up after three ARP requests a second apart; only then can its entry be reclaimed.
+NEIGHBOUR_GIVEN_UP_S: Final = 3.2
+#: An entry that was resolved is not reclaimed for 5 s.
+NEIGHBOUR_KEPT_S: Final = 5.2
+#: How often a sweep tells how far it is: what a progress bar can show.
+SWEEP_PROGRESS_S: Final = 0.05
 
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0

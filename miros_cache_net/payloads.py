@@ -100,6 +100,9 @@ class RecceCompletePayload(NamedTuple):
 
     other_addresses: list[str]
     my_address: str
+    declined         a line for each network that was too large to be swept, and how to have it swept
+    swept            how many addresses and ports a sweep asked before the open ones were scouted; 0: the candidates
+                     were given
     checks: tuple[AMQPConsumerCheckPayload, ...] = ()
     request: Any = None
     failed: str = ""
@@ -107,6 +110,24 @@ class RecceCompletePayload(NamedTuple):
 
 class ConnectionDiscoveryPayload(NamedTuple):
     """What `CONNECTION_DISCOVERY` carries.  ``amqp_urls`` hold the password: never log this payload."""
+    declined: tuple[str, ...] = ()
+    swept: int = 0
+
+
+class RecceProgressPayload(NamedTuple):
+    """What `LAN_RECCE_PROGRESS` carries while a recce runs.
+
+    step         "sweep" (addresses asked for an open port) or "scout" (open ones asked for a compatible broker)
+    done, total  how many of how many
+    found        how many said yes so far
+    request      the payload of the ``RECCE_LAN`` that asked for it
+    """
+
+    step: str
+    done: int
+    total: int
+    found: int
+    request: Any = None
 
     hosts: list[str]
     amqp_urls: list[str]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from miros_cache_net.broker_address import BrokerAddress, Secret
+from miros_cache_net.lan.interfaces import own_networks
 from miros_cache_net.setting_types import LOOPBACK, Network
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def trusted(address: str, networks: Iterable[Network] = LOOPBACK) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     return any(parsed in network for network in networks)
+
+
+def trusted_networks(settings: Settings) -> tuple[Network, ...]:
+    """The networks of `trusted` as the settings have them now: with ``auto``, those that this machine is in too."""
+    return (*settings.trusted_networks, *own_networks()) if settings.trust_own_subnets else settings.trusted_networks
 
 
 def split_peer(peer: str) -> tuple[str, int | None]:
@@ -72,7 +78,7 @@ def connection_url(settings: Settings, peer: str) -> str:
     """
     broker = peer_broker(settings, peer)
     verified_tls = broker.tls and settings.tls_verify
-    if broker in settings.amqp_urls or verified_tls or trusted(broker.host, settings.trusted_networks):
+    if broker in settings.amqp_urls or verified_tls or trusted(broker.host, trusted_networks(settings)):
         return _url(broker)
     return redacted_url(settings, peer)
 

@@ -48,6 +48,11 @@ def as_network(value: Any) -> Network:
     raise ValueError(f"holds {str(value)!r}, an address inside a network: write {str(inside)!r}")
 
 
+def as_prefix(value: Any) -> Any:
+    """A prefix length, with or without the slash that people write before it."""
+    return value.strip().removeprefix("/") if isinstance(value, str) else value
+
+
 def as_path(value: Any) -> Path:
     """An absolute path; ``~`` is the home directory, a relative path begins at the working directory."""
     text = str(value)

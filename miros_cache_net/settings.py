@@ -103,6 +103,14 @@ class Settings(BaseSettings):
         False, description="Whether `auto` stood in the trusted networks."
     )
     scout_timeout_s: Seconds = Field(2.0, description="How long a scout tries one address.", examples=["2"])
+    sweep_prefix: Annotated[int, BeforeValidator(setting_types.as_prefix)] = Field(
+        22,
+        ge=8,
+        le=32,
+        description="The largest IPv4 network that a discovery sweeps, as its prefix length; of larger ones only known "
+        "neighbours are asked.",
+        examples=["22"],
+    )
     answer_timeout_s: Seconds = Field(
         1.0, description="How long one peer has to answer before another is asked.", examples=["1"]
     )

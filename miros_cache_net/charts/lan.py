@@ -62,7 +62,7 @@ class LanChart(Chart):
         live_trace: bool | None = None,
         live_spy: bool | None = None,
         *,
-        candidates: Callable[[], Iterable[str]],
+        candidates: Callable[[], Iterable[str]] | None = None,
         settings: Settings | None = None,
         prober: Prober | None = None,
         cache_file_chart: CacheFileChart | None = None,

@@ -8,25 +8,33 @@ from typing import Any, Final
 
 from miros.event import Event, return_status
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.scout_party import ScoutParty
 from miros_cache_net.errors import Reason
-from miros_cache_net.events import AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE, RECCE_LAN, event
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.lan.own_address import working_address
-from miros_cache_net.payloads import RecceCompletePayload
+from miros_cache_net.lan.survey import Survey, Surveyed, peer_text
+from miros_cache_net.payloads import RecceCompletePayload, RecceProgressPayload
 from miros_cache_net.settings import Settings
 
 HANDLED: Final = int(return_status.HANDLED)
 
 
 class LanRecceChart(Chart):
-    """Scouts a set of candidate addresses, all at once; starts itself, and waits to be asked.
+    """Finds the brokers of this machine's networks, or among given candidates; starts itself, and waits to be asked.
 
     Subscribes to ``RECCE_LAN``; posted to it directly, it works the same.  Publishes ``AMQP_CONSUMER_CHECK`` for
     each candidate as soon as its verdict is known, then ``LAN_RECCE_COMPLETE`` with `RecceCompletePayload`, once
-    for each ``RECCE_LAN``.  One that comes while another runs is deferred.  Stopped in mid-flight it
-    publishes neither.
+    for each ``RECCE_LAN``; on the way there ``LAN_RECCE_PROGRESS`` with `RecceProgressPayload`, as often as a
+    progress bar can show it.  A ``RECCE_LAN`` that comes while another runs is deferred.  Stopped in mid-flight it
+    publishes nothing more.
+
+    Without `candidates` those are found by a sweep: the neighbour table and every address of the IPv4 networks of
+    this machine are asked for the port of the settings' brokers, and what takes a connection is scouted.  Networks
+    larger than the settings' `sweep_prefix` are not swept, only their known neighbours are asked; the payload's
+    `declined` says so.  A recce that can look at nothing at all completes as `failed`.
 
     candidates   called at each recce, in the chart's thread; gives ``host`` or ``host:port``.  If it raises, the recce
                  completes as `failed` and ``CACHE_ERROR`` says why
@@ -43,7 +51,7 @@ class LanRecceChart(Chart):
         live_trace: bool | None = None,
         live_spy: bool | None = None,
         *,
-        candidates: Callable[[], Iterable[str]],
+        candidates: Callable[[], Iterable[str]] | None = None,
         settings: Settings | None = None,
         prober: Prober | None = None,
     ) -> None:
@@ -53,6 +61,9 @@ class LanRecceChart(Chart):
         self._candidates = candidates
         self._prober = prober or shared_prober()
         self._party: ScoutParty | None = None
+        self._survey: Survey | None = None
+        self._surveyed = Surveyed()
+        self._told_at_s = float("-inf")
         self._request: Any = None
         self._rounds = 0
         self._build_states()
@@ -71,7 +82,12 @@ class LanRecceChart(Chart):
             no_ip_addresses=self.lan_recce_no_ip_addresses,
         )
         self.identify_all_ip_addresses = self.state(
-            "identify_all_ip_addresses", parent="lan_recce", ENTRY_SIGNAL=self.identify_all_ip_addresses_ENTRY
+            "identify_all_ip_addresses",
+            parent="lan_recce",
+            ENTRY_SIGNAL=self.identify_all_ip_addresses_ENTRY,
+            EXIT_SIGNAL=self.identify_all_ip_addresses_EXIT,
+            sweep_progress=self.identify_all_ip_addresses_sweep_progress,
+            sweep_complete=self.identify_all_ip_addresses_sweep_complete,
         )
         self.recce_rabbit_consumers = self.state(
             "recce_rabbit_consumers",
@@ -82,14 +98,15 @@ class LanRecceChart(Chart):
         )
 
     def stop(self) -> None:
-        """End the thread and call back the scouts."""
+        """End the thread and the sweep, and call back the scouts."""
         super().stop()
+        self._cancel_survey()
         self._cancel_party()
 
     # --- states ---------------------------------------------------------------------------------------
 
     def private_search_RECCE_LAN(self, e: Event) -> int:
-        self._request = e.payload
+        self._request, self._surveyed = e.payload, Surveyed()
         return self.trans(self.lan_recce)
 
     def lan_recce_INIT(self, e: Event) -> int:
@@ -115,6 +132,10 @@ class LanRecceChart(Chart):
         return self.trans(self.private_search)
 
     def identify_all_ip_addresses_ENTRY(self, e: Event) -> int:
+        if self._candidates is None:
+            self._rounds += 1
+            self._survey = self._begin_survey(self._rounds)
+            return HANDLED
         try:
             found = [str(candidate) for candidate in self._candidates()]
         except Exception as error:
@@ -125,6 +146,30 @@ class LanRecceChart(Chart):
             self.post_lifo(event("ip_addresses_found", found))
         return HANDLED
 
+    def identify_all_ip_addresses_EXIT(self, e: Event) -> int:
+        self._cancel_survey()
+        return HANDLED
+
+    def identify_all_ip_addresses_sweep_progress(self, e: Event) -> int:
+        recce_round, done, total, found = e.payload
+        if recce_round == self._rounds:
+            self.publish(event(LAN_RECCE_PROGRESS, RecceProgressPayload("sweep", done, total, found, self._request)))
+        return HANDLED
+
+    def identify_all_ip_addresses_sweep_complete(self, e: Event) -> int:
+        recce_round, surveyed = e.payload
+        if recce_round != self._rounds:
+            return HANDLED  # of an earlier life
+        self._surveyed = surveyed
+        if surveyed.failed:
+            self.report(Reason.SETTINGS, surveyed.failed)
+            self.post_lifo(event("no_ip_addresses", surveyed.failed))
+        else:
+            usual = self.settings.amqp_urls[0].port
+            peers = [peer_text(each.address, each.port, usual) for each in surveyed.open]
+            self.post_lifo(event("ip_addresses_found", peers))
+        return HANDLED
+
     def recce_rabbit_consumers_ENTRY(self, e: Event) -> int:
         self._go_on()
         return HANDLED
@@ -133,6 +178,7 @@ class LanRecceChart(Chart):
         recce_round, peer, result = e.payload
         if recce_round == self._rounds and self._party is not None:
             self.publish(event(AMQP_CONSUMER_CHECK, self._party.answered(peer, result)))
+            self._tell_progress(self._party)
             self._go_on()
         return HANDLED
 
@@ -141,6 +187,24 @@ class LanRecceChart(Chart):
         return self.trans(self.private_search)
 
     # --- what the handlers share ------------------------------------------------------------------------
+
+    def _begin_survey(self, recce_round: int) -> Survey:
+        # in front, since what is posted so is never refused; progress may be
+        survey = Survey(
+            ports=swept_ports(self.settings),
+            largest_prefix=self.settings.sweep_prefix,
+            progress=lambda *counts: self.post_fifo(event("sweep_progress", (recce_round, *counts))),
+            done=lambda surveyed: self.post_lifo(event("sweep_complete", (recce_round, surveyed))),
+        )
+        survey.start()
+        return survey
+
+    def _tell_progress(self, party: ScoutParty) -> None:
+        now_s = self.clock.monotonic_s()
+        if party.complete or now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
+            self._told_at_s = now_s
+            counts = len(party.checks), len(party.peers), len(party.found)
+            self.publish(event(LAN_RECCE_PROGRESS, RecceProgressPayload("scout", *counts, self._request)))
 
     def _go_on(self) -> None:
         if self._party is not None:
@@ -160,6 +224,8 @@ class LanRecceChart(Chart):
             checks=tuple(party.checks.values()) if party else (),
             request=self._request,
             failed=failed,
+            declined=self._surveyed.declined,
+            swept=len(self._surveyed.open) + self._surveyed.refused + self._surveyed.silent,
         )
         self.publish(event(LAN_RECCE_COMPLETE, payload))
 
@@ -167,3 +233,14 @@ class LanRecceChart(Chart):
         party, self._party = self._party, None
         if party is not None:
             party.cancel()
+
+    def _cancel_survey(self) -> None:
+        survey, self._survey = self._survey, None
+        if survey is not None:
+            survey.cancel()
+
+
+def swept_ports(settings: Settings) -> tuple[int, ...]:
+    """The ports that a sweep asks: those of the settings' brokers that are spoken to as the first one is."""
+    first = settings.amqp_urls[0]
+    return tuple(dict.fromkeys(broker.port for broker in settings.amqp_urls if broker.tls == first.tls))

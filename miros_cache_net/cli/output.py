@@ -97,6 +97,24 @@ def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda name: progress.update(task, advance=1, last=escape(printable(name)))
 
 
+@contextlib.contextmanager
+def measuring() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far something is on a terminal's standard error.
+
+    What is yielded is called with what is being done, how many are done, and of how many; each new "what" begins anew.
+    """
+    if not on_terminal():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
+
+
 _STYLES: Final = {"yes": "green", "ok": "green", "no": "red", "FAILED": "bold red"}
 
 

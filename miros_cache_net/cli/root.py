@@ -21,6 +21,7 @@ SECTIONS: Final = {
     "The fleet": (
         LazyCommand("node", _HERE + "node", "Run a node in the foreground until a signal."),
         LazyCommand("status", _HERE + "status", "Show every node of the fleet that answers."),
+        LazyCommand("discover", _HERE + "discover", "Find the brokers of this machine's networks."),
         LazyCommand("scout", _HERE + "scout", "Tell whether each HOST has a usable RabbitMQ, and why not."),
     ),
     "Set-up": (

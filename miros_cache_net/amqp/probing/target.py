@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.pika_parameters import tls_context
 from miros_cache_net.amqp.probing.verdict import ProbeTarget
-from miros_cache_net.peers import peer_broker
+from miros_cache_net.peers import peer_broker, trusted_networks
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings
@@ -27,7 +27,7 @@ def target_for(settings: Settings, peer: str, exchange: str, port: int | None = 
         broker,
         exchange,
         timeout_s=settings.scout_timeout_s,
-        networks=settings.trusted_networks,
+        networks=trusted_networks(settings),
         tls_context=_context(settings) if broker.tls else None,
     )
 

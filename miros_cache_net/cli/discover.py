@@ -1,0 +1,141 @@
+"""`miros-cache-net discover`."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from miros_cache_net.cli.cache_file import count_text, file_errors, file_option, json_option
+from miros_cache_net.cli.describe import age_line
+from miros_cache_net.cli.exits import Exit, say
+from miros_cache_net.cli.fleet_settings import load_settings
+from miros_cache_net.cli.output import measuring, print_json, print_table
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import BrokerUnreachable, SettingsError
+from miros_cache_net.lan import lan_document
+from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload, RecceCompletePayload
+
+if TYPE_CHECKING:
+    from miros_cache_net.settings import Settings
+
+_STEPS = {"sweep": "asking the addresses of the network", "scout": "scouting what answered"}
+
+
+@click.command("discover")
+@click.argument("hosts", metavar="[HOST...]", nargs=-1)
+@click.option("--force", is_flag=True, help="Look again, however young the cache is.")
+@file_option
+@json_option
+def command(hosts: tuple[str, ...], force: bool, file_path: str | None, as_json: bool) -> int:
+    """Find the brokers of this machine's networks.
+
+    While the cache is young its peers are printed, and not a packet is sent to the network.  Else every address
+    of the networks that this machine is in is asked for the AMQP port, or only each HOST given; what answers is
+    scouted as `scout` does it, and the usable ones are written into the cache, for 30 minutes, for every program of
+    this machine and, where a node runs, of the fleet.  Networks larger than MIROS_CACHE_SWEEP_PREFIX are not swept.
+    A cache file that holds a young document of another kind is left alone.  The exit code is 1 if there is no
+    usable broker.
+
+    \b
+    Examples:
+      miros-cache-net discover
+      miros-cache-net discover --force
+      miros-cache-net discover alpha.lab 192.168.1.10:5673
+      MIROS_CACHE_TRUSTED_NETWORKS=auto miros-cache-net discover --json | jq -r .hosts[]
+    """
+    if any("@" in host or "://" in host for host in hosts):
+        raise SettingsError("a HOST is host or host:port, no URL; user and password come from the settings")
+    settings = load_settings(file_path)
+    with file_errors(settings.file), Cache(settings.file) as cache:
+        known = cache.read()
+        addresses = None if known.expired else lan_document.addresses_in(known.dict)
+        if addresses is not None and not force:
+            return _show_known(known, addresses, as_json)
+        if addresses is None and not known.expired:
+            raise SettingsError(f"{settings.file} holds a young document of another kind; name another --file")
+        result = _recce(settings, hosts)
+        written = cache.write(_document(settings, result))
+    return _show_found(written, result, as_json)
+
+
+def _recce(settings: Settings, hosts: Sequence[str]) -> RecceCompletePayload:
+    """Run one recce to its end, with progress on a terminal.  Raises `BrokerUnreachable` where it could not begin."""
+    from miros_cache_net.cli.recce_listener import RecceListener
+
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    listener = RecceListener(settings, hosts, told.put)
+    try:
+        with measuring() as show:
+            while not isinstance(news := told.get(), RecceCompletePayload):
+                show(_STEPS.get(news.step, news.step), news.done, news.total)
+    finally:
+        listener.stop()
+    if news.failed:
+        raise BrokerUnreachable(news.failed)
+    return news
+
+
+def _document(settings: Settings, result: RecceCompletePayload) -> dict[str, Any]:
+    from miros_cache_net.charts.lan import DEFAULT_TIME_OUT_IN_MINUTES
+    from miros_cache_net.clock import SYSTEM_CLOCK
+
+    return lan_document.render(
+        [check for check in result.checks if check.result],
+        settings,
+        seen_at=SYSTEM_CLOCK.wall_ms() / 1000,
+        time_out_in_minutes=DEFAULT_TIME_OUT_IN_MINUTES,
+    )
+
+
+# --- what is printed ----------------------------------------------------------------------------------
+
+
+def _show_known(known: CacheReadPayload, addresses: Sequence[str], as_json: bool) -> int:
+    if as_json:
+        print_json(_json(known, addresses, reused=True))
+    else:
+        say(f"{known.file_path}: {age_line(known)}: reused, nothing was asked; --force looks again")
+        print_table(("host", "found by"), [(address, _finder(known, address)) for address in addresses])
+    return Exit.DONE if addresses else Exit.NO
+
+
+def _show_found(written: CacheReadPayload, result: RecceCompletePayload, as_json: bool) -> int:
+    found = result.other_addresses
+    if as_json:
+        facts = {"my_address": result.my_address, "swept": result.swept, "declined": list(result.declined)}
+        print_json(
+            {**_json(written, found, reused=False), **facts, "checks": [each._asdict() for each in result.checks]}
+        )
+        return Exit.DONE if found else Exit.NO
+    for line in result.declined:
+        say(line)
+    if result.checks:
+        print_table(("host", "usable", "reason", "connect", "detail"), [_row(check) for check in result.checks])
+    asked = result.swept or len(result.checks)
+    say(f"{count_text(len(found), 'usable broker')} among {asked} addresses; written to {written.file_path}")
+    if any(check.reason == "not_trusted" for check in result.checks):
+        say("to send the password to brokers of this machine's own networks, set MIROS_CACHE_TRUSTED_NETWORKS=auto")
+    return Exit.DONE if found else Exit.NO
+
+
+def _row(check: AMQPConsumerCheckPayload) -> tuple[str, ...]:
+    connect = "" if check.round_trip_s is None else f"{check.round_trip_s * 1000:.1f} ms"
+    return check.ip_address, "yes" if check.result else "no", check.reason, connect, check.detail
+
+
+def _finder(known: CacheReadPayload, address: str) -> str:
+    entry = known.dict.get(f"peer:{address}")
+    return str(entry.get("by", "")) if isinstance(entry, dict) else known.origin
+
+
+def _json(payload: CacheReadPayload, hosts: Sequence[str], *, reused: bool) -> dict[str, Any]:
+    return {
+        "hosts": list(hosts),
+        "reused": reused,
+        "age_s": payload.age_s,
+        "origin": payload.origin,
+        "file": payload.file_path,
+    }

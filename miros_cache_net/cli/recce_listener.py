@@ -1,0 +1,42 @@
+"""A chart that runs one recce and hands on what is published of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.lan_recce import HANDLED, LanRecceChart
+from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
+from miros_cache_net.settings import Settings
+
+_HEARD: Final = (LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE)
+#: Nothing is published at the peers, so no key is asked for by name.
+_ROUTING_KEY: Final = "cache.#"
+
+
+class RecceListener(Chart):
+    """Begins a recce of `hosts` (none: of this machine's networks) at once.
+
+    told   called with each `RecceProgressPayload`, then with the `RecceCompletePayload`, on this chart's thread
+    """
+
+    def __init__(self, settings: Settings, hosts: Sequence[str], told: Callable[[Any], object]) -> None:
+        super().__init__("recce_listener")
+        self._told = told
+        for name in _HEARD:
+            self.subscribe(name)
+        self.start_at(self.state("listening", **dict.fromkeys(_HEARD, self.listening_news)))
+        candidates = (lambda: hosts) if hosts else None
+        self.recce = LanRecceChart(_ROUTING_KEY, settings.exchange, candidates=candidates, settings=settings)
+        self.recce.post_fifo(event(RECCE_LAN, id(self)))
+
+    def stop(self) -> None:
+        """End the recce, wherever it is, and this chart."""
+        self.recce.stop()
+        super().stop()
+
+    def listening_news(self, e: Any) -> int:
+        if e.payload.request == id(self):
+            self._told(e.payload)
+        return HANDLED
