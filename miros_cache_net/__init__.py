@@ -54,19 +54,11 @@ from miros_cache_net.payloads import (
     CacheWritePayload,
     ConnectionDiscoveryPayload,
     RecceCompletePayload,
+    RecceProgressPayload,
 )
 
 if TYPE_CHECKING:
     from miros_cache_net.charts.cache_file import CacheFileChart
-    from miros_cache_net.payloads import (
-        AMQPConsumerCheckPayload,
-        CacheErrorPayload,
-        CacheReadPayload,
-        CacheWritePayload,
-        ConnectionDiscoveryPayload,
-        RecceCompletePayload,
-        RecceProgressPayload,
-    )
     from miros_cache_net.charts.lan import LanChart
     from miros_cache_net.charts.lan_recce import LanRecceChart
     from miros_cache_net.charts.scout import (
@@ -86,7 +78,6 @@ __all__ = [
     "ProducerScoutChart",
     "ProduceScoutChart",
     "RabbitConsumerScoutChart",
-    "RecceProgressPayload",
     "LanRecceChart",
     "LanChart",
     "Settings",
@@ -95,6 +86,7 @@ __all__ = [
     "CacheErrorPayload",
     "AMQPConsumerCheckPayload",
     "RecceCompletePayload",
+    "RecceProgressPayload",
     "ConnectionDiscoveryPayload",
     "Reason",
     "CacheNetError",

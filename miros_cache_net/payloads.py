@@ -96,20 +96,16 @@ class RecceCompletePayload(NamedTuple):
     checks           the verdict on every candidate, in the order in which they came
     request          payload of the `RECCE_LAN` that asked
     failed           why no candidate could be tried at all, "" if they were
+    declined         a line for each network that was too large to be swept, and how to have it swept
+    swept            how many addresses and ports a sweep asked before the open ones were scouted; 0: the candidates
+                     were given
     """
 
     other_addresses: list[str]
     my_address: str
-    declined         a line for each network that was too large to be swept, and how to have it swept
-    swept            how many addresses and ports a sweep asked before the open ones were scouted; 0: the candidates
-                     were given
     checks: tuple[AMQPConsumerCheckPayload, ...] = ()
     request: Any = None
     failed: str = ""
-
-
-class ConnectionDiscoveryPayload(NamedTuple):
-    """What `CONNECTION_DISCOVERY` carries.  ``amqp_urls`` hold the password: never log this payload."""
     declined: tuple[str, ...] = ()
     swept: int = 0
 
@@ -128,6 +124,10 @@ class RecceProgressPayload(NamedTuple):
     total: int
     found: int
     request: Any = None
+
+
+class ConnectionDiscoveryPayload(NamedTuple):
+    """What `CONNECTION_DISCOVERY` carries.  ``amqp_urls`` hold the password: never log this payload."""
 
     hosts: list[str]
     amqp_urls: list[str]
