@@ -5,59 +5,10 @@ Charts, client and settings load when they are first used: a plain `Cache` loads
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
-
-from miros_cache_net.errors import (
-    BrokerError,
-    BrokerUnreachable,
-    CacheNetError,
-    ChartError,
-    ChartForked,
-    ChartStopped,
-    DirectoryMissing,
-    DocumentError,
-    ExchangeConflict,
-    FileIOError,
-    FileRefused,
-    FileSystemReadOnly,
-    HardLinkRefused,
-    HostProtocolError,
-    Immutable,
-    LoginRefused,
-    MalformedMessage,
-    NoSpace,
-    NotAuthentic,
-    NotRegularRefused,
-    PayloadError,
-    PermissionRefused,
-    QueueConflict,
-    Reason,
-    Replayed,
-    SettingsError,
-    StoreError,
-    Superseded,
-    SymbolicLinkRefused,
-    TLSRefused,
-    TooLarge,
-    TopologyLost,
-    UnsupportedPlatform,
-    VhostRefused,
-    WireError,
-    WrongPlace,
-    WrongVersion,
-)
-from miros_cache_net.payloads import (
-    AMQPConsumerCheckPayload,
-    CacheErrorPayload,
-    CacheReadPayload,
-    CacheWritePayload,
-    ConnectionDiscoveryPayload,
-    RecceCompletePayload,
-    RecceProgressPayload,
-)
-
+TYPE_CHECKING = False  # typing takes longer to import than a program lives that only reads the file
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from miros_cache_net.charts.cache_file import CacheFileChart
     from miros_cache_net.charts.lan import LanChart
     from miros_cache_net.charts.lan_recce import LanRecceChart
@@ -66,9 +17,58 @@ if TYPE_CHECKING:
         ProduceScoutChart,
         RabbitConsumerScoutChart,
     )
-    from miros_cache_net.client import Cache, read_cache
+    from miros_cache_net.client import Cache
+    from miros_cache_net.errors import (
+        BrokerError,
+        BrokerUnreachable,
+        CacheNetError,
+        ChartError,
+        ChartForked,
+        ChartStopped,
+        DirectoryMissing,
+        DocumentError,
+        ExchangeConflict,
+        FileIOError,
+        FileRefused,
+        FileSystemReadOnly,
+        HardLinkRefused,
+        HostProtocolError,
+        Immutable,
+        LoginRefused,
+        MalformedMessage,
+        NoSpace,
+        NotAuthentic,
+        NotRegularRefused,
+        PayloadError,
+        PermissionRefused,
+        QueueConflict,
+        Reason,
+        Replayed,
+        SettingsError,
+        StoreError,
+        Superseded,
+        SymbolicLinkRefused,
+        TLSRefused,
+        TooLarge,
+        TopologyLost,
+        UnsupportedPlatform,
+        VhostRefused,
+        WireError,
+        WrongPlace,
+        WrongVersion,
+    )
     from miros_cache_net.node import CacheNode
+    from miros_cache_net.payloads import (
+        AMQPConsumerCheckPayload,
+        CacheErrorPayload,
+        CacheReadPayload,
+        CacheWritePayload,
+        ConnectionDiscoveryPayload,
+        RecceCompletePayload,
+        RecceProgressPayload,
+    )
     from miros_cache_net.settings import Settings
+    from miros_cache_net.store.plain_read import read_cache
 
 __all__ = [
     "CacheFileChart",
@@ -128,12 +128,12 @@ __all__ = [
     "__version__",
 ]
 
-#: Where each name lives that loads when it is first used.
+#: Where the names live that are neither payloads nor errors; all load when they are first used.
 _LAZY: Final = {
     "CacheFileChart": "miros_cache_net.charts.cache_file",
     "CacheNode": "miros_cache_net.node",
     "Cache": "miros_cache_net.client",
-    "read_cache": "miros_cache_net.client",
+    "read_cache": "miros_cache_net.store.plain_read",
     "ProducerScoutChart": "miros_cache_net.charts.scout",
     "ProduceScoutChart": "miros_cache_net.charts.scout",
     "RabbitConsumerScoutChart": "miros_cache_net.charts.scout",
@@ -149,8 +149,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value = version("miros-cache-net")
-    elif name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+    elif name in __all__:
+        home = _LAZY.get(name) or f"miros_cache_net.{'payloads' if name.endswith('Payload') else 'errors'}"
+        value = getattr(__import__(home, fromlist=[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value  # found without this function from now on

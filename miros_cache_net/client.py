@@ -14,26 +14,11 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
-from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.snapshot import SnapshotReader
+from miros_cache_net.store.plain_read import read_cache
+
+__all__ = ["Cache", "read_cache"]
 
 Contents = dict[str, Any]
-
-
-def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayload:
-    """The document at `file_path` (None: `cache_path`), read once, without a lock.
-
-    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read
-    and `DocumentError` where it holds no document; nothing is changed on the disk.
-    """
-    path = cache_path(file_path)
-    reader = SnapshotReader(path)
-    try:
-        return reader.read().payload(path, SYSTEM_CLOCK.wall_ms())
-    except OSError as error:
-        raise store_error(error, path) from error
-    finally:
-        reader.close()
 
 
 class Cache:

@@ -12,21 +12,15 @@ name as tie-break.  Two entries of one stamp (a copied disk image) are ordered b
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from miros_cache_net import limits, strict_json
+from miros_cache_net import layout, limits, strict_json
 from miros_cache_net.errors import DocumentError, PayloadError
 from miros_cache_net.frozen import FrozenDict, freeze
-
-#: The one reserved top-level key: metadata, never part of what users read or write.
-META_KEY: Final = "_miros_cache_net"
-FORMAT: Final = 1
-TIME_OUT_KEY: Final = "time_out_in_minutes"
+from miros_cache_net.layout import FORMAT, META_KEY
 
 
 class Stamp(NamedTuple):
@@ -126,20 +120,11 @@ class Document:
 
     def age_s(self, now_ms: int) -> float:
         """Seconds since the contents were discovered, never negative; `inf` if nothing was."""
-        return math.inf if self.is_empty else max(0, now_ms - self.floor.discovered_at_ms) / 1000
+        return layout.age_s(self.floor.discovered_at_ms, now_ms)
 
     def expired(self, now_ms: int) -> bool:
-        """Older than ``time_out_in_minutes``; without that key a written document never expires.
-
-        0, negative and non-numeric time-outs count as expired at once: what cannot be understood is not
-        trusted to be young.
-        """
-        if self.is_empty:
-            return True
-        minutes = self.contents.get(TIME_OUT_KEY, math.inf)
-        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
-            return True
-        return self.age_s(now_ms) > minutes * 60
+        """Older than ``time_out_in_minutes``, destroyed, or never written (see `layout.expires_at_ms`)."""
+        return now_ms > layout.expires_at_ms(self.contents, self.floor.discovered_at_ms)
 
     # --- what replicas compare --------------------------------------------------------------------
 
@@ -154,14 +139,14 @@ class Document:
         return strict_json.dumps(self.contents)
 
     @cached_property
-    def digest(self) -> str:
-        """Of the contents alone: tells whether a program that knows nothing of us wrote the file."""
-        return digest_of(self.contents_text)
-
-    @cached_property
     def version(self) -> str:
         """Of the whole replicated state: equal on two hosts exactly if they agree."""
-        return digest_of(self.contents_text + strict_json.dumps(self._meta()))
+        return layout.version_of(self.contents_text, strict_json.dumps(self._meta()))
+
+    @property
+    def face(self) -> layout.Face:
+        """What readers want to know."""
+        return layout.Face(self.contents, self.floor.discovered_at_ms, self.origin, self.version)
 
     def ahead_ms(self, now_ms: int) -> int:
         """How far its newest stamp or its discovery lies in the future of `now_ms`."""
@@ -230,16 +215,14 @@ class Document:
 
     def to_text(self) -> bytes:
         """The file's and the wire's form: the contents at the top level, then `META_KEY`.  Canonical."""
-        meta = strict_json.dumps({**self._meta(), "digest": self.digest})
-        comma = b"," if self.contents else b""
-        text = b'%s%s"%s":%s}' % (self.contents_text[:-1], comma, META_KEY.encode(), meta)
+        text = layout.text_of(self.contents_text, strict_json.dumps(self._meta()), self.version)
         if len(text) > limits.DOCUMENT_BYTES:
             raise PayloadError(f"{len(text)} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed")
         return text
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return {**self.contents, META_KEY: {**self._meta(), "digest": self.digest}}
+        return {**self.contents, META_KEY: {**self._meta(), "digest": self.version}}
 
     @classmethod
     def from_json(cls, value: object) -> Document:
@@ -266,11 +249,6 @@ class Document:
             },
             "deleted": {key: str(entry.stamp) for key, entry in self.entries.items() if entry.deleted},
         }
-
-
-def digest_of(text: bytes) -> str:
-    """32 hexadecimal digits of SHA-256."""
-    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _beats(entry: Entry, mine: Entry) -> bool:

@@ -6,7 +6,10 @@ An error message is one line that says what is wrong and how to mend it.  It nev
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+
+TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class Reason(str, Enum):

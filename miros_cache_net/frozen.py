@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
 
 from miros_cache_net import limits
 from miros_cache_net.errors import PayloadError
+
+TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+
+if TYPE_CHECKING:
+    _Dict = dict[str, Any]
+    _List = list[Any]
+else:
+    _Dict, _List = dict, list
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
     raise TypeError("a document from the cache is shared and cannot be changed; copy.deepcopy() gives you your own")
 
 
-class FrozenDict(dict[str, Any]):
+class FrozenDict(_Dict):
     """A JSON object that cannot be changed."""
 
     __slots__ = ()
@@ -36,7 +46,7 @@ class FrozenDict(dict[str, Any]):
         return dict, (dict(self),)
 
 
-class FrozenList(list[Any]):
+class FrozenList(_List):
     """A JSON array that cannot be changed."""
 
     __slots__ = ()

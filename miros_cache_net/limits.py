@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+if TYPE_CHECKING:
+    from typing import Final
 
 # --- documents ------------------------------------------------------------------------------------
 
@@ -125,8 +127,6 @@ PROBER_IDLE_S: Final = 5.0
 LOOKUPS_AT_ONCE: Final = 32
 #: Addresses of one name that are tried in turn; the probe's time is divided among them.
 ADDRESSES_PER_NAME: Final = 4
-
-# --- the fleet ------------------------------------------------------------------------------------
 #: One of the two connection attempts that a sweep makes at each address: local networks answer in milliseconds, and a
 #: machine that missed the first SYN misses it once.
 SWEEP_ATTEMPT_S: Final = 0.5
@@ -146,6 +146,8 @@ NEIGHBOUR_GIVEN_UP_S: Final = 3.2
 NEIGHBOUR_KEPT_S: Final = 5.2
 #: How often a sweep tells how far it is: what a progress bar can show.
 SWEEP_PROGRESS_S: Final = 0.05
+
+# --- the fleet ------------------------------------------------------------------------------------
 
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0

@@ -5,10 +5,14 @@ Layer 1.  Field order is part of the contract: what the older library had comes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
 from miros_cache_net.errors import Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
 
 
 class CacheReadPayload(NamedTuple):
@@ -22,7 +26,7 @@ class CacheReadPayload(NamedTuple):
     file_name      base name of the cache file
     age_s          seconds since the discovery, never negative; ``inf`` if nobody ever wrote it
     origin         the node that discovered it, "" if nobody did
-    stale          served although expired, while a younger one is being looked for
+    stale          expired, but somebody did discover it once: of use until a younger one comes
     connected      this host's link to the fleet is up; False where no `CacheNode` runs
     file_path      absolute path of the cache file
     version        digest of the replicated state: equal on two hosts that agree

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
 
 from miros_cache_net import limits
 from miros_cache_net.errors import DocumentError
 from miros_cache_net.frozen import FrozenDict, FrozenList
+
+TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES, max_depth: int = limits.DOCUMENT_DEPTH) -> Any:

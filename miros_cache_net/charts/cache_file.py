@@ -167,7 +167,7 @@ class CacheFileChart(FileAccessChart):
         if not self.read_only:
             self._make_file()
         with contextlib.suppress(CacheNetError):
-            self._published = self.document().version, False
+            self._published = self.store.read().face.version, False
         if self._watch_factory is not None and self._watch is None:
             self._watch = self._watch_factory(self.path, lambda: self.post_fifo(event("file_changed")))
         return HANDLED
@@ -212,11 +212,11 @@ class CacheFileChart(FileAccessChart):
         self.report_error(error, f"{self.path}: {type(change).__name__.lower()} refused: ")
 
     def _publish_if_changed(self, snapshot: Snapshot) -> None:
-        if self._watch_factory is not None and (snapshot.document.version, self.connected()) != self._published:
+        if self._watch_factory is not None and (snapshot.face.version, self.connected()) != self._published:
             self._publish(snapshot)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        self._published = snapshot.document.version, self.connected()
+        self._published = snapshot.face.version, self.connected()
         payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self._published[1])
         self.publish(event(self.system_read_signal_name, payload))
 

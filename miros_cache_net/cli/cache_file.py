@@ -15,7 +15,8 @@ import click
 
 from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
 from miros_cache_net.payloads import CacheReadPayload
-from miros_cache_net.store.file_store import FILE_VARIABLE, cache_path
+from miros_cache_net.store.file_store import cache_path
+from miros_cache_net.store.paths import FILE_VARIABLE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from miros_cache_net.errors import FileRefused, HardLinkRefused, NotRegularRefused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Never through a link, never into a child program, never waiting for the other end of a FIFO.
 SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def open_document(path: Path) -> tuple[int, os.stat_result]:
+def open_document(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
     """A descriptor for reading, and the status of what is open.
 
     Raises `OSError`, `NotRegularRefused` or `HardLinkRefused`.
@@ -73,7 +76,7 @@ def _give_to_group(fd: int, mode: int, group: int) -> None:
     os.fchmod(fd, mode)
 
 
-def _checked(fd: int, path: Path) -> os.stat_result:
+def _checked(fd: int, path: str | os.PathLike[str]) -> os.stat_result:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularRefused(f"{path}: it is no regular file; name a file of its own")

@@ -15,7 +15,7 @@ from watchdog import observers
 
 from miros_cache_net import limits
 from miros_cache_net.client import Cache
-from miros_cache_net.document import META_KEY
+from miros_cache_net.layout import META_KEY
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from tests.charts.file_charts import Bench, make_unwritable, make_writable, on_disk, until
 

@@ -26,7 +26,7 @@ LAYERS = [
     ("lan/interfaces.py", 0, "interfaces"),
     ("named_tuple.py", 0, "named tuple"),
     ("payloads.py", 1, "payloads"),
-    *((name, 1, "document") for name in ("document.py", "frozen.py", "strict_json.py")),
+    *((name, 1, "document") for name in ("document.py", "layout.py", "frozen.py", "strict_json.py")),
     *((name, 1, "settings") for name in ("settings.py", "setting_*.py", "key_file.py")),
     *((name, 1, "settings") for name in ("broker_address.py", "peers.py")),
     ("events.py", 2, "events"),

@@ -15,7 +15,8 @@ from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import DocumentError, FileRefused, HardLinkRefused
 from miros_cache_net.store.file_store import FileStore
-from miros_cache_net.store.snapshot import SnapshotReader, parse_file
+from miros_cache_net.store.reader import SnapshotReader
+from miros_cache_net.store.snapshot import parse_file
 
 
 @pytest.fixture(name="path")

@@ -1,0 +1,127 @@
+"""How a document stands in its file, and what can be told of it at a glance, without its entries.  Layer 1.
+
+The text is one JSON object: the contents as canonical JSON, then `META_KEY` with the version and the rest of the
+metadata.  The version is a digest of everything else, so that what some other program wrote or edited is told from
+ours by one pass over the bytes; and what is ours needs no second look at duplicate keys, depth or numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+from miros_cache_net import limits
+from miros_cache_net.frozen import FrozenDict, FrozenList
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from hashlib import blake2b
+    from typing import Any, Final, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
+
+    try:  # hashlib itself loads OpenSSL, which takes longer than all that a reader does
+        from _blake2 import blake2b
+    except ImportError:  # pragma: no cover - other Pythons
+        from hashlib import blake2b
+
+#: The one reserved top-level key: metadata, never part of what users read or write.
+META_KEY: Final = "_miros_cache_net"
+FORMAT: Final = 1
+TIME_OUT_KEY: Final = "time_out_in_minutes"
+
+_MARK: Final = b'"%s":{"digest":"' % META_KEY.encode()
+_DIGEST_DIGITS: Final = 32
+#: Where the node stands in the text of a stamp.
+_NODE_AT: Final = 18
+
+
+class Face(NamedTuple):
+    """What readers want to know of a document.
+
+    contents          the visible entries
+    discovered_at_ms  since 1970; 0: nothing was
+    origin            the node that wrote it, "" if nobody did
+    version           equal on two hosts exactly if their documents are
+    """
+
+    contents: FrozenDict
+    discovered_at_ms: int
+    origin: str
+    version: str
+
+
+def text_of(contents: bytes, meta: bytes, version: str) -> bytes:
+    """The file's text, of the canonical JSON of contents and metadata."""
+    comma = b"," if len(contents) > 2 else b""
+    return b'%s%s%s%s",%s}' % (contents[:-1], comma, _MARK, version.encode(), meta[1:])
+
+
+def version_of(contents: bytes, meta: bytes) -> str:
+    """32 hexadecimal digits of BLAKE2b over both."""
+    digest = blake2b(contents, digest_size=_DIGEST_DIGITS // 2)
+    digest.update(meta)
+    return digest.hexdigest()
+
+
+def face_of(text: bytes) -> Face | None:
+    """The face of a document that stands as `text_of` laid it out; None for any other text."""
+    at = text.rfind(_MARK)
+    digest_at = at + len(_MARK)
+    version = text[digest_at : digest_at + _DIGEST_DIGITS].decode("latin-1")
+    contents = text[:at].removesuffix(b",") + b"}"
+    meta_text = b"{" + text[digest_at + _DIGEST_DIGITS + 2 : -1]
+    if at < 1 or version_of(contents, meta_text) != version:
+        return None
+    try:
+        value = _scan(text.decode(), 0)[0]
+        meta = dict.pop(value, META_KEY)
+        floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
+        return None
+    if meta.get("format") != FORMAT or type(floor) is not str or type(discovered_at_ms) is not int:
+        return None
+    _freeze_lists(value, contents.count(b"["))
+    return Face(value, discovered_at_ms, floor[_NODE_AT:], version) if discovered_at_ms >= 0 else None
+
+
+def expires_at_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> float:
+    """When a document expires, ms since 1970: ``-inf`` if it has, ``inf`` if it never does.
+
+    Without ``time_out_in_minutes`` a written document never expires.  0, negative and non-numeric time-outs count as
+    expired at once: what cannot be understood is not trusted to be young.
+    """
+    minutes = contents.get(TIME_OUT_KEY, math.inf)
+    if discovered_at_ms == 0 or isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
+        return -math.inf
+    return discovered_at_ms + min(minutes, limits.STAMP_WALL_MS) * 60_000 if minutes != math.inf else math.inf
+
+
+def age_s(discovered_at_ms: int, now_ms: int) -> float:
+    """Seconds since the contents were discovered, never negative; ``inf`` if nothing was."""
+    return max(0, now_ms - discovered_at_ms) / 1000 if discovered_at_ms else math.inf
+
+
+def _freeze_lists(contents: FrozenDict, at_most: int) -> None:
+    """Freeze the lists in what the scanner returned; there are not more than `at_most`, often all at the top."""
+    if at_most:
+        at_top = [key for key, value in contents.items() if type(value) is list]
+        for key in at_top:
+            dict.__setitem__(contents, key, _frozen_list(contents[key]))
+        if len(at_top) < at_most:
+            for value in contents.values():
+                if type(value) is FrozenDict:
+                    _freeze_lists(value, at_most)
+
+
+def _frozen_list(items: list[Any]) -> FrozenList:
+    for index, item in enumerate(items):
+        if type(item) is list:
+            items[index] = _frozen_list(item)
+        elif type(item) is FrozenDict:
+            _freeze_lists(item, limits.DOCUMENT_BYTES)
+    return FrozenList(items)
+
+
+_scan: Final = json.JSONDecoder(object_hook=FrozenDict).scan_once  # type: ignore[attr-defined]

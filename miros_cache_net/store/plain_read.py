@@ -1,0 +1,39 @@
+"""Reading the file once, for programs that live no longer than that.  Imports next to nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from miros_cache_net.frozen import FrozenDict
+from miros_cache_net.store.paths import cache_file
+from miros_cache_net.store.snapshot import Snapshot, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from miros_cache_net.payloads import CacheReadPayload
+
+
+def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayload:
+    """The document at `file_path` (None: ``$MIROS_CACHE_FILE``, else the default name), read once, without a lock.
+
+    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read
+    and `DocumentError` where it holds no document; nothing is changed on the disk.
+    """
+    path = cache_file(file_path)
+    try:
+        snapshot, fd = read_file(path)
+        os.close(fd)
+    except FileNotFoundError:
+        snapshot = _absent()
+    except OSError as error:
+        from miros_cache_net.store.os_errors import store_error
+
+        raise store_error(error, path) from error
+    return snapshot.payload(path, time.time_ns() // 1_000_000)
+
+
+def _absent() -> Snapshot:
+    from miros_cache_net.document import Document
+
+    return Snapshot(Document.unwritten(FrozenDict()), False, None)

@@ -1,0 +1,74 @@
+"""What is told of a file at a glance is what its whole document says, and nothing of it can be edited unnoticed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miros_cache_net import strict_json
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.frozen import FrozenDict, FrozenList
+from miros_cache_net.layout import META_KEY, face_of
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+KEYS = st.one_of(
+    TEXTS, st.sampled_from(["digest", "deleted", "stamps", f'"{META_KEY}":{{"digest":"', "[", "time_out_in_minutes"])
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.just(META_KEY), inner, max_size=3),
+    max_leaves=8,
+)
+CONTENTS = st.dictionaries(KEYS, VALUES, max_size=5)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    document = Document.unwritten(draw(CONTENTS))
+    if draw(st.booleans()):
+        document = document.written(draw(CONTENTS), Stamp(1_000, 0, "alpha-1"), 900)
+    changes = draw(CONTENTS)
+    delete = draw(st.sets(KEYS, max_size=3)) - changes.keys()
+    return document.updated(changes, delete, Stamp(2_000, 0, "beta-2"), 1_900) if draw(st.booleans()) else document
+
+
+def all_frozen(value: Any) -> bool:
+    if isinstance(value, dict):
+        return type(value) is FrozenDict and all(all_frozen(item) for item in value.values())
+    if isinstance(value, list):
+        return type(value) is FrozenList and all(all_frozen(item) for item in value)
+    return True
+
+
+@given(documents())
+def test_the_face_of_a_text_is_the_face_of_its_document(document: Document) -> None:
+    face = face_of(document.to_text())
+    assert face == document.face
+    assert face is not None
+    assert all_frozen(face.contents)
+    assert strict_json.dumps(face.contents) == document.contents_text
+
+
+@given(documents())
+def test_the_text_is_one_strict_json_object_that_gives_the_document_back(document: Document) -> None:
+    value = strict_json.loads(document.to_text())
+    assert Document.from_json(value) == document
+    assert value[META_KEY]["digest"] == document.version
+
+
+@given(documents(), st.data())
+def test_no_byte_can_be_changed_unnoticed(document: Document, data: st.DataObject) -> None:
+    text = bytearray(document.to_text())
+    at = data.draw(st.integers(0, len(text) - 1))
+    text[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != text[at]))
+    face = face_of(bytes(text))
+    # the braces at both ends and the punctuation around the digest stand for themselves
+    assert face is None or face == document.face
+
+
+@given(st.one_of(st.binary(max_size=60), CONTENTS.map(lambda contents: json.dumps(contents).encode())))
+def test_what_others_wrote_has_no_face(text: bytes) -> None:
+    assert face_of(text) is None
