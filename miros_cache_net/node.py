@@ -22,7 +22,7 @@ from miros_cache_net.errors import BrokerUnreachable, CacheNetError, DocumentErr
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
-from miros_cache_net.host.messages import READ, STATUSES, State
+from miros_cache_net.host.messages import LEASE, READ, STATUSES, State
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
@@ -120,6 +120,7 @@ class CacheNode(Chart):
             .catch(signal=signals.messages_waiting, handler=self.bridging_messages_waiting)
             .catch(signal=signals.publication_done, handler=self.bridging_publication_done)
             .catch(signal=signals.replica_timer, handler=self.bridging_replica_timer)
+            .catch(signal=signals.lease_news, handler=self.bridging_lease_news)
             .catch(signal=signals.fleet_asked, handler=self.bridging_fleet_asked)
             .to_method()
         )
@@ -163,6 +164,17 @@ class CacheNode(Chart):
         body = self._ask_fleet(STATUSES, timeout_s)
         found = [dict(each) for each in body if isinstance(each, Mapping)] if isinstance(body, list) else []
         return sorted(found, key=lambda status: str(status.get("node")))
+
+    def ask_turn(self, done: Callable[[bool], None]) -> None:
+        """May this host discover now?  `done(False)`: another host of the fleet does.
+
+        The asking process holds the host's discovery lock (`SingleFlight`), and the answer is for as long as it
+        does.  True also where there is no fleet to ask.  `done` is called on any thread; not at all where the
+        bridge does not answer in time.
+        """
+        deadline_s = time.monotonic() + self.settings.answer_timeout_s
+        question = Question(LEASE, deadline_s, lambda answer: done(answer.value is not False))
+        self.bridge_event("fleet_asked", question)
 
     def status(self) -> dict[str, Any]:
         """What `status` shows of this node: a JSON object without secrets.  From any thread."""
@@ -234,6 +246,7 @@ class CacheNode(Chart):
             self,
             self.settings,
             self.place,
+            file=self.file_chart.path,
             node=self.file_chart.node,
             rings=self._rings,
             document=self._document(),
@@ -286,6 +299,11 @@ class CacheNode(Chart):
     def bridging_fleet_asked(self, e: Event) -> int:
         if self._bridge:
             self._bridge.ask(e.payload)
+        return HANDLED
+
+    def bridging_lease_news(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.lease_news(*e.payload)
         return HANDLED
 
     def joining_joined(self, e: Event) -> int:

@@ -70,6 +70,7 @@ class LightHost:
             self,
             settings,
             place_of(settings, Path("cache.json")),
+            file=settings.file,
             node=name,
             rings=hosts.rings,
             document=self.document,
@@ -96,6 +97,7 @@ class LightHost:
             "publication_done": lambda: self.bridge.publication_done(payload),
             "replica_timer": lambda: self.bridge.timer_due(payload),
             "joined": self._joined,
+            "lease_news": lambda: self.bridge.lease_news(*payload),
         }
         self._hosts.post(handlers[name])
 

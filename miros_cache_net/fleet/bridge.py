@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
@@ -11,10 +12,13 @@ from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, re
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
+from miros_cache_net.fleet.fleet_lease import FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.host.discovery_lock import discovery_lock_path
+from miros_cache_net.host.messages import LEASE
 from miros_cache_net.host.questions import Question
 from miros_cache_net.settings import Settings
 from miros_cache_net.wire import envelope
@@ -48,8 +52,8 @@ class Bridge:
     """One host's attachment to the fleet; used by its owner's thread, but for the `LinkListener` methods.
 
     Those run on the link's thread and post ``link_up``, ``link_down`` and ``messages_waiting``;
-    ``publication_done``, ``replica_timer`` and ``joined`` follow.  The owner answers each with the method of
-    that name.
+    ``publication_done``, ``replica_timer``, ``lease_news`` and ``joined`` follow.  The owner answers each with the
+    method of that name.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Bridge:
         settings: Settings,
         place: Place,
         *,
+        file: Path,
         node: str,
         rings: RingProvider,
         document: Document,
@@ -96,6 +101,7 @@ class Bridge:
             rng=rng,
         )
         self._link: Link = link_factory(settings, place)
+        self._lease = FleetLease(self, discovery_lock_path(file))
 
     def start(self) -> None:
         self._link.start(self)
@@ -105,6 +111,7 @@ class Bridge:
         for cancel in self._timers.values():
             cancel()
         self._link.stop()
+        self._lease.close()
 
     def counters(self) -> dict[str, int]:
         """Messages refused and received, by kind; from any thread."""
@@ -118,11 +125,13 @@ class Bridge:
         self.broker, self.trouble = up.broker, ""
         self._replica.link_up(up.request_servers)
         self._questions.link_up()
+        self._lease.link_up()
 
     def is_unlinked(self, error: BrokerError) -> None:
         self.broker, self.trouble = "", str(error)
         self._replica.link_down()
         self._questions.link_down(str(error))
+        self._lease.link_down()
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
@@ -144,7 +153,16 @@ class Bridge:
             self._replica.timer(name)
 
     def ask(self, question: Question) -> None:
-        self._questions.ask(question)
+        if question.what == LEASE:
+            self._lease.ask(question)
+        else:
+            self._questions.ask(question)
+
+    def lease_news(self, name: str, held: bool) -> None:
+        if name == "answered":
+            self._lease.answered(held)
+        else:
+            self._lease.discovery_over()
 
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)
@@ -159,6 +177,17 @@ class Bridge:
 
     def delivered(self, delivery: Delivery) -> None:
         self._inbox.put(delivery)
+
+    # --- LeasePort --------------------------------------------------------------------------------------
+
+    def acquire_lease(self, done: Callable[[bool], None]) -> None:
+        self._link.acquire_lease(done)
+
+    def release_lease(self) -> None:
+        self._link.release_lease()
+
+    def lease_event(self, name: str, held: bool) -> None:
+        self._owner.bridge_event("lease_news", (name, held))
 
     # --- ReplicaPort ------------------------------------------------------------------------------------
 

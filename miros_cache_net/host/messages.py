@@ -18,7 +18,9 @@ _LENGTH: Final = struct.Struct(">I")
 #: What may be asked of the fleet.
 READ: Final = "read"
 STATUSES: Final = "statuses"
-QUESTIONS: Final = (READ, STATUSES)
+#: May this host discover now?  True, or False while another host does.
+LEASE: Final = "lease"
+QUESTIONS: Final = (READ, STATUSES, LEASE)
 
 
 class Hello(NamedTuple):

@@ -132,11 +132,11 @@ def test_an_expired_document_is_discovered_again(lan: Build, found: Recorder, pa
     chart = lan(candidates, clock=clock, time_out_in_minutes=30)
     found.wait_for(1)
     wait_for_file(path, lambda document: document["time_out_in_minutes"] == 30)
-    clock.advance(29 * 60)
+    clock.advance(20 * 60)
     chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
     found.wait_for(2)
     assert candidates.asked == 1
-    clock.advance(2 * 60)
+    clock.advance(11 * 60)
     chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
     found.wait_for(3)
     assert candidates.asked == 2
@@ -208,10 +208,11 @@ def test_a_recce_that_fails_leaves_the_cache_and_the_next_read_tries_again(
         assert "planted" in errors.payloads[0].message
         wait_until(lambda: chart.state.fun.__name__ == "read_or_discover_network_details")
         assert list(cache.read().dict["addresses"]) == ["127.0.0.9"]
-        assert found.payloads == []
+        # stale, but better than nothing until a recce succeeds
+        assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"]]
         fail = False
         chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
-        found.wait_for(1)
+        found.wait_for(lambda events: events[-1].payload.hosts == [])
 
 
 def test_a_young_document_that_comes_during_the_recce_ends_it_and_is_not_overwritten(

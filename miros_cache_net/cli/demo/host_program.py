@@ -47,6 +47,7 @@ class HostProgram(Chart):
             candidates=lambda: candidates,
             settings=settings,
             fleet_wait_s=5.0,
+            ask_turn=self.node.ask_turn,
         )
 
     def say(self, what: str, **facts: Any) -> None:

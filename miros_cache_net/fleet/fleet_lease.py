@@ -1,0 +1,87 @@
+"""The fleet's lease to discover, held by a host's bridge for whichever of its processes has the discovery lock.
+
+The bridge knows that a discovery is over, or that its process died, from the kernel: it waits for the same lock.
+All methods are called by the bridge's owner's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from miros_cache_net.errors import StoreError
+from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.store.kernel_lock import KernelLock
+
+
+class LeasePort(Protocol):
+    """What this needs of the bridge."""
+
+    def acquire_lease(self, done: Callable[[bool], None]) -> None: ...
+
+    def release_lease(self) -> None: ...
+
+    def lease_event(self, name: str, held: bool) -> None:
+        """Have `FleetLease.answered` or `FleetLease.discovery_over` called soon; from any thread."""
+
+
+class FleetLease:
+    """One host's part in discovering once a fleet.  Who asks holds the host's discovery lock already."""
+
+    def __init__(self, port: LeasePort, lock_path: Path) -> None:
+        self._port = port
+        self._lock = KernelLock(lock_path)
+        self._linked = False
+        self._held = False
+        self._watching = False
+        self._waiting: list[Question] = []
+
+    def ask(self, question: Question) -> None:
+        """Answer True (go on), False (another host does), or with an error where there is no fleet to ask."""
+        if not self._linked:
+            question.done(Answer(None, "this host has no link to the fleet"))
+        elif self._held:
+            question.done(Answer(True))
+        else:
+            self._waiting.append(question)
+            if len(self._waiting) == 1:
+                self._port.acquire_lease(lambda held: self._port.lease_event("answered", held))
+
+    def answered(self, held: bool) -> None:
+        """The broker has said whether the lease is ours."""
+        self._held = held and self._linked
+        self._tell(Answer(self._held))
+        if self._held and not self._watching:
+            self._watching = True
+            try:
+                self._lock.await_grant(lambda: self._port.lease_event("discovery_over", False))
+            except (OSError, StoreError):
+                self.discovery_over()  # nobody could hold a lock that cannot be opened
+
+    def discovery_over(self) -> None:
+        """No process of this host has the discovery lock any more."""
+        self._watching = False
+        with contextlib.suppress(OSError, StoreError):
+            self._lock.try_lock()
+            self._lock.unlock()
+        if self._held:
+            self._held = False
+            self._port.release_lease()
+
+    def link_up(self) -> None:
+        self._linked = True
+
+    def link_down(self) -> None:
+        """The lease has died with the connection; the discovery goes on, its stamp keeps it from doing harm."""
+        self._linked = self._held = False
+        self._tell(Answer(None, "this host has lost its link to the fleet"))
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def _tell(self, answer: Answer) -> None:
+        waiting, self._waiting = self._waiting, []
+        for question in waiting:
+            question.done(answer)

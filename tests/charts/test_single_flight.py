@@ -1,0 +1,205 @@
+"""One discovery for all who find the document expired at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.charts.lan import LanChart, recce_backoff_s
+from miros_cache_net.client import Cache
+from miros_cache_net.events import CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
+from miros_cache_net.host.discovery_lock import discovery_lock_path
+from miros_cache_net.settings import Settings
+from miros_cache_net.store.kernel_lock import KernelLock
+from miros_cache_net.testing import wait_until
+from tests.charts.recorder import Recorder
+from tests.fake_servers import FakeServer, generous_rabbit
+from tests.hosts import Host, Hosts, fleet
+
+
+class Neighbourhood:
+    """One peer that is there; counts how often it was looked for, and can make that take its time."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.discoveries = 0
+        self.may_end = threading.Event()
+        self.may_end.set()
+
+    def __call__(self) -> list[str]:
+        self.discoveries += 1
+        self.may_end.wait(20)
+        return [self.peer]
+
+
+@pytest.fixture
+def around() -> Iterator[Neighbourhood]:
+    with FakeServer(generous_rabbit) as server:
+        neighbourhood = Neighbourhood(f"127.0.0.1:{server.port}")
+        yield neighbourhood
+        neighbourhood.may_end.set()
+
+
+@pytest.fixture
+def prober() -> Iterator[Prober]:
+    prober = Prober()
+    yield prober
+    prober.close()
+
+
+@pytest.fixture
+def build(stopping: Callable[[Any], Any], around: Neighbourhood, prober: Prober) -> Callable[..., LanChart]:
+    def make(**more: Any) -> LanChart:
+        settings = Settings(scout_timeout_s=20)
+        chart: LanChart = stopping(
+            LanChart("cache.#", "mesh", 30, candidates=around, settings=settings, prober=prober, **more)
+        )
+        return chart
+
+    return make
+
+
+def test_of_many_programs_of_a_host_one_discovers_and_all_have_its_result(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
+    around.may_end.clear()
+    charts = [build(cache_file_path=tmp_path / "lan.json") for _ in range(8)]
+    wait_until(lambda: around.discoveries == 1, what="one to begin")
+    around.may_end.set()
+    found.wait_for(len(charts))
+    assert {tuple(payload.hosts) for payload in found.payloads} == {(around.peer,)}
+    assert around.discoveries == 1
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    with fleet(tmp_path, MemoryBroker()) as made:
+        yield made
+
+
+def on(host: Host, build: Callable[..., LanChart]) -> LanChart:
+    return build(cache_file_chart=host.node.file_chart, ask_turn=host.node.ask_turn, fleet_wait_s=5.0)
+
+
+def test_of_all_hosts_of_a_fleet_one_discovers(
+    hosts: Hosts, build: Callable[..., LanChart], around: Neighbourhood
+) -> None:
+    members = [hosts.joined(name) for name in ("alpha", "beta", "gamma")]
+    around.may_end.clear()
+    for host in members:
+        on(host, build)
+    wait_until(lambda: around.discoveries == 1, what="one to begin")
+    around.may_end.set()
+    for host in members:
+        wait_until(lambda host=host: host.contents.get("addresses") == [around.peer], what="the result")
+    assert around.discoveries == 1
+
+
+def test_a_follower_discovers_under_its_bridges_lease(
+    hosts: Hosts, build: Callable[..., LanChart], around: Neighbourhood
+) -> None:
+    hosts.joined("alpha")
+    follower = hosts.start("alpha")
+    wait_until(lambda: follower.node.connected and follower.node.status()["role"] == "follower", what="the follower")
+    beta = hosts.joined("beta")
+    around.may_end.clear()
+    on(follower, build)
+    wait_until(lambda: around.discoveries == 1, what="the follower to begin")
+    assert not turn_of(beta)
+    around.may_end.set()
+    wait_until(lambda: follower.contents.get("addresses") == [around.peer], what="the result")
+    wait_until(lambda: turn_of(beta), what="the lease to be free again")
+
+
+def turn_of(host: Host) -> bool:
+    """Whether the host may discover now, as a process of it asks that has the host's own lock."""
+    lock = KernelLock(discovery_lock_path(host.node.file_chart.path))
+    assert lock.try_lock()
+    answers: list[bool] = []
+    try:
+        host.node.ask_turn(answers.append)
+        wait_until(lambda: bool(answers), what="the answer")
+    finally:
+        lock.close()
+    return answers[0]
+
+
+def test_the_lease_of_a_host_that_leaves_is_free(hosts: Hosts) -> None:
+    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    lock = KernelLock(discovery_lock_path(alpha.node.file_chart.path))
+    assert lock.try_lock()
+    answers: list[bool] = []
+    alpha.node.ask_turn(answers.append)
+    wait_until(lambda: answers == [True], what="alpha's turn")
+    assert not turn_of(beta)
+    alpha.node.stop()
+    wait_until(lambda: turn_of(beta), what="the lease to be free")
+    lock.close()
+
+
+def test_without_a_fleet_everybody_may(hosts: Hosts) -> None:
+    broker = hosts._broker
+    assert isinstance(broker, MemoryBroker)
+    broker.crash()
+    alone = hosts.start("alone")
+    wait_until(lambda: alone.node.status()["trouble"], what="the trouble")
+    assert turn_of(alone)
+
+
+def test_a_discovery_that_slept_cannot_overwrite_a_younger_result_and_is_told(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    around.may_end.clear()
+    build(cache_file_path=tmp_path / "lan.json")
+    wait_until(lambda: around.discoveries == 1, what="it to begin")
+    younger = {"addresses": ["10.0.0.9"], "time_out_in_minutes": 30}
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write(younger)
+        around.may_end.set()
+        errors.wait_for(lambda events: any(e.payload.reason == "superseded" for e in events))
+        assert cache.read().dict == younger
+
+
+def test_the_stale_result_is_served_at_once_and_the_fresh_one_when_it_comes(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write({"addresses": ["10.0.0.9"], "amqp_urls": [], "time_out_in_minutes": 0})
+        assert cache.read().stale
+    around.may_end.clear()
+    build(cache_file_path=tmp_path / "lan.json")
+    found.wait_for(1)
+    around.may_end.set()
+    found.wait_for(lambda events: events[-1].payload.hosts == [around.peer])
+    assert found.payloads[0].hosts == ["10.0.0.9"]
+
+
+def test_a_young_document_is_refreshed_ahead_of_its_expiry(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    recces = recorder(RECCE_LAN)
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write({"addresses": [around.peer], "amqp_urls": [], "time_out_in_minutes": 2 / 60})
+        first = cache.read().last_modified
+        build(cache_file_path=tmp_path / "lan.json")
+        fresh = cache.wait(lambda payload: payload.last_modified > first, timeout_s=20)
+        assert fresh is not None
+        assert fresh.last_modified - first < 2
+    assert recces.events == [] or around.discoveries >= 1
+
+
+def test_failed_recces_are_tried_again_ever_more_slowly() -> None:
+    import random
+
+    waits = [recce_backoff_s(failures, random.Random(1)) for failures in range(1, 40)]
+    assert waits == sorted(waits)
+    assert waits[0] < 4 < 100 < waits[-1] <= 300
