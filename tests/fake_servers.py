@@ -55,11 +55,17 @@ class Visit:
 class FakeServer:
     """Listens on `host`; `talk` is called with each `Visit`, on a thread of its own, and may raise OSError."""
 
-    def __init__(self, talk: Callable[[Visit], None], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        talk: Callable[[Visit], None],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_INET,
+    ) -> None:
         self._talk = talk
         self.host = host
-        self._listener = socket.create_server((host, port), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
+        self.listener = socket.create_server((host, port), family=family, backlog=512)
+        self.port: int = self.listener.getsockname()[1]
         self.visits: list[Visit] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -73,7 +79,7 @@ class FakeServer:
     def _accept(self) -> None:
         while True:
             try:
-                connection, _address = self._listener.accept()
+                connection, _address = self.listener.accept()
             except OSError:
                 return
             visit = Visit(connection)
@@ -94,8 +100,8 @@ class FakeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
         for visit in self.visits:
             with contextlib.suppress(OSError):
                 visit.connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,50 @@
+"""A program on a LAN: one recce by a `LanRecceChart`, told as JSON.  ``python -m tests.lan_program``.
+
+Its arguments are candidates; without any, it sweeps.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+from typing import Any
+
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.lan_recce import HANDLED, LanRecceChart
+from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
+from miros_cache_net.settings import Settings
+
+
+class Listener(Chart):
+    """Puts every payload it hears into `heard`."""
+
+    def __init__(self) -> None:
+        super().__init__("listener")
+        self.heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for name in (LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE):
+            self.subscribe(name)
+        self.start_at(self.state("listening", LAN_RECCE_PROGRESS=self.hear, LAN_RECCE_COMPLETE=self.hear))
+
+    def hear(self, e: Any) -> int:
+        self.heard.put(e.payload)
+        return HANDLED
+
+
+def main(candidates: list[str]) -> None:
+    listener, settings = Listener(), Settings()
+    chart = LanRecceChart(
+        "#", settings.exchange, candidates=(lambda: candidates) if candidates else None, settings=settings
+    )
+    chart.post_fifo(event(RECCE_LAN, "asked"))
+    progress = []
+    while not hasattr(news := listener.heard.get(timeout=60), "other_addresses"):
+        progress.append(list(news[:4]))
+    result = {**news._asdict(), "checks": {check.ip_address: check.reason for check in news.checks}}
+    print(json.dumps({**result, "progress": progress}))
+    chart.stop()
+    listener.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
