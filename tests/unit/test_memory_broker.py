@@ -201,9 +201,9 @@ def test_a_request_that_its_server_did_not_look_at_before_it_was_cut_goes_to_ano
     broker.cut(slow_link)
     release.set()
     other, at_other = started(broker, serve=True)
-    slow_link.stop()
-    asker.stop()
-    other.stop()
+    at_other.wait(deliveries=1)
+    for link in (slow_link, asker, other):
+        link.stop()
     assert slow.bodies == [b"first"]
     assert at_other.bodies == [b"second"]
 
