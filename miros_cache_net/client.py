@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.document import Stamp
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
@@ -104,6 +105,29 @@ class Cache:
                     changed.wait_for(lambda seen=seen: changes != seen, left)  # type: ignore[misc]
         finally:
             watch.close()
+
+    def get_or_discover(
+        self, discovery: Callable[[], Mapping[str, Any]], timeout_s: float | None = None
+    ) -> CacheReadPayload:
+        """The document if it is young; else the result of `discovery`, run once for all who want it at this moment.
+
+        Once a fleet where a `CacheNode` runs on this host, once a host otherwise; who has to wait gets the result of
+        the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it raises
+        reaches its caller, and the next in line tries.  A result that a younger write has overtaken is dropped with
+        a line in the log, "superseded", and the younger one returned.  `DiscoveryTimeout` after `timeout_s` of
+        waiting; a discovery that runs is not interrupted.
+        """
+        from miros_cache_net.discover_once import get_or_discover
+
+        return get_or_discover(self, discovery, timeout_s)
+
+    def stamp_now(self) -> Stamp:
+        """For a discovery that begins now; see `write_discovered`."""
+        return self._store.stamp_now()
+
+    def write_discovered(self, contents: Mapping[str, Any], began: Stamp) -> CacheReadPayload:
+        """As `write`, but discovered at `began`; raises `Superseded` if the document was written as a whole since."""
+        return self._change(write_of(contents, began))
 
     def close(self) -> None:
         """Give up descriptors; the file stays as it is."""

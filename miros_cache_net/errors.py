@@ -145,6 +145,12 @@ class Superseded(StoreError):
     reason = Reason.SUPERSEDED
 
 
+class DiscoveryTimeout(StoreError, TimeoutError):
+    """Somebody else discovers, and did not finish in the time that the caller gave."""
+
+    reason = Reason.LOCK
+
+
 class UnsupportedPlatform(CacheNetError):
     """This operating system has no flock (native Windows); use WSL, Linux or macOS."""
 

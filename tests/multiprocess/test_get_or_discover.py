@@ -1,0 +1,165 @@
+"""Any expensive function, run once for all who want its result: threads, processes, hosts, kills."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import DiscoveryTimeout
+from miros_cache_net.testing import wait_until
+from tests.hosts import Hosts, fleet
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def discover(directory: str, seconds: float) -> dict[str, Any]:
+    """Leaves a trace of having run."""
+    descriptor = os.open(f"{directory}/runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, b"%d\n" % os.getpid())
+    os.close(descriptor)
+    time.sleep(seconds)  # what an expensive discovery does
+    return {"found": os.getpid(), "time_out_in_minutes": 30}
+
+
+def runs(directory: Path) -> list[int]:
+    path = directory / "runs"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def program(directory: str, seconds: float) -> None:
+    with Cache(f"{directory}/cache.json") as cache:
+        payload = cache.get_or_discover(lambda: discover(directory, seconds))
+        Path(f"{directory}/result-{os.getpid()}").write_text(str(payload.dict["found"]))
+
+
+def start(directory: Path, count: int, seconds: float) -> list[Any]:
+    processes = [SPAWN.Process(target=program, args=(str(directory), seconds)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def test_of_twenty_processes_one_discovers_and_all_have_its_result(tmp_path: Path) -> None:
+    processes = start(tmp_path, 20, 0.5)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    (winner,) = runs(tmp_path)
+    assert {path.read_text() for path in tmp_path.glob("result-*")} == {str(winner)}
+
+
+def test_when_the_one_that_discovers_is_killed_another_takes_over(tmp_path: Path) -> None:
+    processes = start(tmp_path, 3, 5.0)
+    wait_until(lambda: runs(tmp_path), timeout_s=30, what="one to begin")
+    first = runs(tmp_path)[0]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(runs(tmp_path)) == 2, timeout_s=10, what="another to begin")
+    for process in processes:
+        process.join(60)
+    assert sorted(process.exitcode for process in processes) == [-9, 0, 0]
+    assert len(runs(tmp_path)) == 2
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache(tmp_path / "cache.json") as made:
+        yield made
+
+
+def test_a_young_document_is_returned_and_nothing_runs(cache: Cache) -> None:
+    cache.write({"found": 1})
+    assert cache.get_or_discover(lambda: pytest.fail("it ran")).dict == {"found": 1}
+
+
+def test_what_the_discovery_raises_reaches_its_caller_and_the_next_one_tries(cache: Cache) -> None:
+    def fails() -> dict[str, Any]:
+        raise ConnectionError("planted")
+
+    with pytest.raises(ConnectionError, match="planted"):
+        cache.get_or_discover(fails)
+    assert cache.get_or_discover(lambda: {"found": 2}).dict == {"found": 2}
+
+
+def test_who_will_not_wait_for_ever_is_told_who_it_waited_for(tmp_path: Path, cache: Cache) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, Any]:
+        begun.set()
+        may_end.wait(20)
+        return {"found": 1}
+
+    with Cache(tmp_path / "cache.json") as other:
+        thread = threading.Thread(target=other.get_or_discover, args=(slow,))
+        thread.start()
+        begun.wait(20)
+        try:
+            with pytest.raises(DiscoveryTimeout, match="somebody else"):
+                cache.get_or_discover(lambda: {"found": 2}, timeout_s=0.05)
+        finally:
+            may_end.set()
+            thread.join()
+    assert cache.read().dict == {"found": 1}
+
+
+def test_a_result_that_a_younger_write_has_overtaken_is_dropped_and_says_so(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    def overtaken() -> dict[str, Any]:
+        cache.write({"found": "younger"})
+        return {"found": "older"}
+
+    assert cache.get_or_discover(overtaken).dict == {"found": "younger"}
+    assert "superseded" in caplog.text
+
+
+def test_an_update_made_while_it_ran_survives_the_result(cache: Cache) -> None:
+    cache.write({"found": 1, "time_out_in_minutes": 0})
+
+    def discovery() -> dict[str, Any]:
+        cache.update({"note": "meanwhile"})
+        return {"found": 2}
+
+    assert cache.get_or_discover(discovery).dict == {"found": 2, "note": "meanwhile"}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    with fleet(tmp_path, MemoryBroker()) as made:
+        yield made
+
+
+def test_plain_programs_on_two_hosts_of_a_fleet_discover_once(hosts: Hosts) -> None:
+    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    begun, may_end, ran = threading.Event(), threading.Event(), []
+
+    def discovery(name: str) -> dict[str, Any]:
+        ran.append(name)
+        begun.set()
+        may_end.wait(20)
+        return {"by": name, "time_out_in_minutes": 30}
+
+    results: dict[str, Any] = {}
+
+    def want(name: str, cache: Cache) -> None:
+        results[name] = cache.get_or_discover(lambda: discovery(name)).dict
+
+    threads = [threading.Thread(target=want, args=("alpha", alpha.cache))]
+    threads[0].start()
+    begun.wait(20)
+    threads.append(threading.Thread(target=want, args=("beta", beta.cache)))
+    threads[1].start()
+    may_end.set()
+    for thread in threads:
+        thread.join(30)
+    assert ran == ["alpha"]
+    assert results["alpha"] == results["beta"] == {"by": "alpha", "time_out_in_minutes": 30}
