@@ -184,7 +184,9 @@ def costs(crowd: Crowd) -> None:
     bridge_pid = crowd.pids[bridge]
     follower_mb, bridge_mb = statistics.median(memory) / 1024, private_kb(bridge_pid) / 1024
     print(f"private memory: {follower_mb:.1f} MB a follower, bridge {bridge_mb:.1f} MB")
-    print(f"idle CPU, of a core: bridge {used[bridge_pid] / idle_s:.2%}, all together {sum(used.values()) / idle_s:.2%}")
+    print(
+        f"idle CPU, of a core: bridge {used[bridge_pid] / idle_s:.2%}, all together {sum(used.values()) / idle_s:.2%}"
+    )
     threads = len(list(Path(f"/proc/{bridge_pid}/task").iterdir()))
     print(f"threads: bridge {threads}, a follower {len(list(Path(f'/proc/{followers[0]}/task').iterdir()))}")
     print(f"inotify instances of all {len(crowd.pids)} processes: {inotify_instances(crowd.pids.values())}")

@@ -81,17 +81,21 @@ class CacheNode(Chart):
         self.place: Place = place_of(self.settings, path)
         self._host = HostSide(self, path, self._identity())
         super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
-        self.file_chart = CacheFileChart(
-            path,
-            live_trace=live_trace,
-            live_spy=live_spy,
-            default_json=default_json,
-            watch=self._host.watch,
-            clock=clock,
-            take_over_after_s=self.settings.take_over_after_s,
-            node_name=self.settings.node_name,
-            connected=lambda: self.connected,
-        )
+        try:
+            self.file_chart = CacheFileChart(
+                path,
+                live_trace=live_trace,
+                live_spy=live_spy,
+                default_json=default_json,
+                watch=self._host.watch,
+                clock=clock,
+                take_over_after_s=self.settings.take_over_after_s,
+                node_name=self.settings.node_name,
+                connected=lambda: self.connected,
+            )
+        except BaseException:
+            self._host.stop()
+            raise
         self._build_states()
         self.subscribe(event(CACHE))
         self.start_at(self.node_running)

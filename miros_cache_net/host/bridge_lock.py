@@ -44,6 +44,7 @@ class BridgeLock:
         self._guard = threading.Lock()
         self._closed = False
         self._held = False
+        self._waiting = False
 
     @property
     def held(self) -> bool:
@@ -62,6 +63,7 @@ class BridgeLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._has_it()
             return True
+        self._waiting = True
         threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
         return False
 
@@ -75,7 +77,7 @@ class BridgeLock:
         """Give the lock up, or stop waiting for it; the waiting thread ends as soon as it gets it."""
         self.set_linked(False)
         with self._guard:
-            if self._held and not self._closed:
+            if not self._waiting:
                 self._close_fd()
             self._closed = True
             self._held = False
@@ -94,6 +96,7 @@ class BridgeLock:
 
     def _has_it(self) -> None:
         with self._guard:
+            self._waiting = False
             if self._closed:
                 self._close_fd()
                 return

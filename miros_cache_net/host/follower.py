@@ -182,6 +182,10 @@ class Follower:
             self._refused = True
         except OSError as error:
             log.debug("the bridge has gone: %s", error)
+        except Exception:
+            log.exception("%s: what the bridge said could not be handled; going on with the file", self._address.path)
+            self._go_on_with_file()
+            self._refused = True
         finally:
             heard = heard or self._state is not None
             self._state = self._channel = None
@@ -277,7 +281,10 @@ class Follower:
 
     def _go_on_with_file(self) -> None:
         if self._watch is None and not self._closing:
-            self._watch = self._watch_file()
+            try:
+                self._watch = self._watch_file()
+            except Exception as error:  # out of descriptors, for one; tried again with the next look for a bridge
+                log.warning("%s: the file cannot be watched for now: %s", self._address.path, error)
             self._changed()
 
     def _stop_watching_file(self) -> None:

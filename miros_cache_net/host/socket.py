@@ -218,6 +218,9 @@ class HostServer:
             self._drop(follower, "followers_dropped", str(error))
         except OSError:
             self._drop(follower)
+        except Exception:
+            log.exception("what a follower said could not be handled")
+            self._drop(follower, "followers_dropped", "a mistake of ours")
         else:
             if bodies is None:
                 self._drop(follower)

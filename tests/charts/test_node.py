@@ -15,7 +15,7 @@ from miros_cache_net.amqp.link import Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.client import Cache
-from miros_cache_net.errors import BrokerUnreachable, ExchangeConflict, SettingsError
+from miros_cache_net.errors import BrokerUnreachable, DirectoryMissing, ExchangeConflict, PayloadError, SettingsError
 from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
@@ -202,6 +202,62 @@ def test_a_node_without_a_key_refuses_to_start_and_names_the_command(tmp_path: P
     settings = Settings(file=str(tmp_path / "c.json"), keys_file=str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="key new"):
         CacheNode(settings=settings)
+
+
+def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Hosts) -> None:
+    settings = hosts.settings("alpha")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(PayloadError):
+            CacheNode(settings=settings, default_json="no JSON")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_node_in_a_directory_that_is_not_there_says_so(hosts: Hosts) -> None:
+    settings = hosts.settings("alpha", file=str(hosts.settings("alpha").file.parent / "nowhere" / "c.json"))
+    with pytest.raises(DirectoryMissing):
+        CacheNode(settings=settings)
+
+
+def test_a_node_asks_the_fleet_whatever_its_role(hosts: Hosts) -> None:
+    bridge, follower = hosts.joined("alpha"), hosts.joined("alpha")
+    other = hosts.joined("beta")
+    other.cache.write({"a": 1})
+    agree(bridge, other, on=lambda contents: contents == {"a": 1})
+    for node in (bridge.node, follower.node):
+        document = node.read_fleet()
+        assert document is not None
+        assert document.contents == {"a": 1}
+        names = [status["node"].rsplit("-", 1)[0] for status in node.fleet_status()]
+        assert names == ["alpha", "beta"]
+    assert bridge.node.status()["counters"]["followers"] == 1
+
+
+def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Hosts) -> None:
+    alpha = hosts.joined("alpha")
+    alpha.cache.write({"a": 1})
+    assert alpha.node.read_fleet(timeout_s=5.0) is None
+    assert [status["role"] for status in alpha.node.fleet_status(timeout_s=0.3)] == ["bridge"]
+
+
+def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Hosts, broker: MemoryBroker) -> None:
+    broker.refuse(BrokerUnreachable("nobody there, start it"))
+    bridge = hosts.start("alpha").node
+    follower = hosts.start("alpha").node
+    wait_until(lambda: follower.status()["trouble"], what="the trouble to be known")
+    for node in (bridge, follower):
+        with pytest.raises(BrokerUnreachable, match="start it"):
+            node.read_fleet(timeout_s=2.0)
+        with pytest.raises(BrokerUnreachable, match="start it"):
+            node.fleet_status(timeout_s=2.0)
+
+
+def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Hosts, broker: MemoryBroker, recorder: Any) -> None:
+    bridge, follower = hosts.joined("alpha").node, hosts.joined("alpha").node
+    listener = recorder("CACHE")
+    broker.crash()
+    wait_until(lambda: not bridge.connected and not follower.connected, what="both to notice")
+    listener.wait_for(lambda events: sum(not e.payload.connected for e in events) >= 2)
 
 
 def test_asking_the_fleet_from_outside(hosts: Hosts, broker: MemoryBroker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import statistics
 import time
@@ -12,10 +13,17 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net import strict_json
 from miros_cache_net.client import Cache
+from miros_cache_net.errors import PermissionRefused
+from miros_cache_net.fleet.host_side import HostSide
+from miros_cache_net.host.address import SocketAddress
+from miros_cache_net.host.bridge_lock import bridge_lock_path
+from miros_cache_net.host.messages import State
 from miros_cache_net.key_file import generate_key
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Host, fleet
+from tests.multiprocess.children import Child, join_all, say
 from tests.multiprocess.host_process import HostProcess
 
 Start = Callable[..., list[HostProcess]]
@@ -206,3 +214,69 @@ def test_followers_learn_that_the_link_is_down_and_why(start: Start) -> None:
         rabbit.start()
         for each in followers:
             wait_until(lambda each=each: each.ask("status")["connected"], timeout_s=60, what="the link")  # type: ignore[misc]
+
+
+# --- several users --------------------------------------------------------------------------------------
+
+GROUP = 2345
+needs_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root can be several users")
+
+
+class Chart:
+    """Stands for the node that owns a `HostSide`."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def bridge_event(self, name: str, payload: Any = None) -> None:
+        self.events.append(name)
+
+    def report(self, reason: Any, message: str) -> None:
+        self.events.append(message)
+
+
+def lead(writer: int, path: Path) -> None:
+    side = HostSide(Chart(), path, ["fleet"])
+    side.start()
+    side.tell(State("v1", True))
+    say(writer, "leads")
+    signal.pause()
+
+
+def follow(writer: int, path: Path) -> None:
+    side = HostSide(Chart(), path, ["fleet"])
+    side.start()
+    wait_until(lambda: side.told == State("v1", True), what="the bridge's state")
+    side.stop()
+
+
+@pytest.fixture
+def parsed_before() -> None:
+    # what Python loads late may lie in a directory of root's
+    strict_json.loads(b"{}")
+
+
+def intrude(writer: int, path: Path) -> None:
+    with pytest.raises(PermissionRefused):
+        HostSide(Chart(), path, ["fleet"])
+    with pytest.raises(PermissionError):
+        SocketAddress(bridge_lock_path(path, ["fleet"])).connect()
+
+
+@needs_root
+@pytest.mark.usefixtures("parsed_before")
+def test_a_group_that_shares_the_directory_shares_the_bridge_and_others_do_not(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, 0, GROUP)
+    shared.chmod(0o775)
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    bridge = Child(lead, shared / "cache.json", uid=1234, gid=GROUP)
+    try:
+        wait_until(lambda: list(shared.glob(".bridge-*.sock")), what="the socket")
+        members = [Child(follow, shared / "cache.json", uid=uid, gid=gid) for uid, gid in ((1235, GROUP), (0, 0))]
+        assert join_all([*members, Child(intrude, shared / "cache.json", uid=1236, gid=1236)]) == [0, 0, 0]
+    finally:
+        bridge.kill()
+        bridge.join()

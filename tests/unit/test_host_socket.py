@@ -81,9 +81,10 @@ class Client:
         return messages.from_bridge(self._bodies.pop(0))
 
     def is_hung_up_on(self) -> bool:
+        deadline_s = time.monotonic() + 10
         with contextlib.suppress(ConnectionResetError):
             while self.hear() is not None:
-                pass
+                assert time.monotonic() < deadline_s, "still spoken to"
         return True
 
 
@@ -386,8 +387,9 @@ def read_nothing_until_full(bridge: Bridge, sleeper: Client) -> None:
 
 
 def test_who_does_not_read_costs_a_bounded_buffer_and_hears_the_newest_state_when_it_does(
-    bridge: Bridge, client: Callable[[], Client]
+    bridge: Bridge, client: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "HOST_BEAT_S", 3600)
     bridge.server.tell(FIRST)
     sleeper = client()
     read_nothing_until_full(bridge, sleeper)
@@ -683,6 +685,33 @@ def test_a_follower_does_not_speak_to_a_process_of_another_user(address: SocketA
     assert "another user" in watcher.reports[0][1]
     assert (watcher.follower.state, watcher.watching) == (None, 1)
     watcher.follower.close()
+
+
+def test_a_file_that_cannot_be_watched_just_now_is_tried_again(address: SocketAddress) -> None:
+    attempts: list[int] = []
+
+    def watch_file() -> FileWatch:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise OSError("too many open files")
+        return FileWatch(watcher)
+
+    watcher = Watcher(address)
+    watcher.follower._watch_file = watch_file
+    wait_until(lambda: watcher.watching == 1, what="the third attempt")
+    watcher.follower.close()
+
+
+def test_a_mistake_in_handling_what_a_follower_says_costs_only_that_follower(
+    bridge: Bridge, client: Callable[[], Client]
+) -> None:
+    bridge.listener.asked = never  # type: ignore[method-assign]
+    bridge.server.tell(FIRST)
+    asker, other = client(), client()
+    asker.say(encode(Hello()), encode(Ask(1, "read", 1)))
+    assert asker.is_hung_up_on()
+    other.say(encode(Hello()))
+    assert other.hear() == FIRST
 
 
 def test_a_follower_that_wrote_has_the_bridge_look(bridge: Bridge, watcher: Watcher) -> None:
