@@ -118,6 +118,8 @@ RECONNECT_TOP_S: Final = 5.0
 
 #: Scouts at once in one process: sockets, and SYNs that a small router can take.
 SCOUTS_AT_ONCE: Final = 256
+#: Peers that are gone and looked for, and scouts for such at a time: a /22 that lost its power.
+SUSPECTS: Final = 1_024
 #: Bytes read from a server that claims to be AMQP before it is told from one that talks for ever.
 BANNER_BYTES: Final = 16 * 1024
 #: How long the probes' thread stays when nothing is asked of it: a new one costs 0.2 ms.
@@ -144,6 +146,13 @@ SWEEP_NEIGHBOURS_LEAST: Final = 64
 NEIGHBOUR_GIVEN_UP_S: Final = 3.2
 #: An entry that was resolved is not reclaimed for 5 s.
 NEIGHBOUR_KEPT_S: Final = 5.2
+#: A hosts file: 4096 names of the greatest length fit.
+HOSTS_FILE_BYTES: Final = 2 * 1024 * 1024
+#: Good hosts of a hosts file are told together when they come within this time; dead ones delay them no longer.
+HOSTS_TOLD_AFTER_S: Final = 0.05
+#: Dead hosts of a hosts file are tried again after a random part of this, doubled each time, up to the second.
+HOSTS_RETRY_BASE_S: Final = 2.0
+HOSTS_RETRY_TOP_S: Final = 300.0
 #: How often a sweep tells how far it is: what a progress bar can show.
 SWEEP_PROGRESS_S: Final = 0.05
 

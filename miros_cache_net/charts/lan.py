@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from miros.event import Event, return_status
 
-from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.charts.peer_check import PeerChecks
 from miros_cache_net.charts.single_flight import AskFleet, SingleFlight
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Stamp
@@ -124,6 +125,9 @@ class LanChart(Chart):
             settings=self.settings,
             prober=prober,
         )
+        self._checks = PeerChecks(
+            exchange_name, self.settings, prober or shared_prober(), self._peer_answered, self._rng
+        )
         self._turn = SingleFlight(self.cache_file_chart.path, self._post_named, ask_turn)
         self._build_states()
         self.start_at("read_or_discover_network_details")
@@ -134,6 +138,8 @@ class LanChart(Chart):
             "read_or_discover_network_details",
             ENTRY_SIGNAL=self.read_or_discover_network_details_ENTRY,
             look_again=self.read_or_discover_network_details_look_again,
+            peer_failed=self.read_or_discover_network_details_peer_failed,
+            peer_answered=self.read_or_discover_network_details_peer_answered,
             refresh_due=self.read_or_discover_network_details_refresh_due,
             **{cache: self.read_or_discover_network_details_CACHE},
         )
@@ -177,6 +183,15 @@ class LanChart(Chart):
         self.subscribe(cache)
         self.subscribe(LAN_RECCE_COMPLETE)
 
+    def report_failure(self, address: str) -> None:
+        """A program could not reach the cached peer `address` (``host`` or ``host:port``, as in the document).
+
+        It is scouted again, and if it is really gone it leaves the document of every host; it is looked for ever
+        more rarely from then on, and returns once it is there again.  From any thread; an address that is no peer
+        of the document is ignored.
+        """
+        self.post_fifo(event("peer_failed", address))
+
     def stop(self) -> None:
         """End this chart, its recce and its own cache chart; the file stays."""
         super().stop()
@@ -213,6 +228,23 @@ class LanChart(Chart):
         """Ahead of expiry, so that nobody ever waits: whoever comes first, at a random moment, does it for all."""
         self._known_since_s = e.payload
         return self.trans(self.await_turn)
+
+    def read_or_discover_network_details_peer_failed(self, e: Event) -> int:
+        with suppress(CacheNetError, ValueError):
+            self._checks.look_at(str(e.payload), self.cache_file_chart.document().contents)
+        return HANDLED
+
+    def read_or_discover_network_details_peer_answered(self, e: Event) -> int:
+        address, result = e.payload
+        contents = self.cache_file_chart.document().contents
+        change, again_s = self._checks.verdict(address, result, contents, self.clock.wall_ms() / 1000)
+        if change is not None:
+            update = AddressedChange(change, self.cache_file_chart.file_path)
+            self.cache_file_chart.post_fifo(event(CACHE_FILE_WRITE, update))
+            self.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        if again_s is not None:
+            self.post_later(event("peer_failed", address), again_s)
+        return HANDLED
 
     def ask_fleet_ENTRY(self, e: Event) -> int:
         self.post_later(event("fleet_is_silent"), self._fleet_wait_s)
@@ -302,6 +334,9 @@ class LanChart(Chart):
         return self.trans(self.read_or_discover_network_details)
 
     # --- what the handlers share ------------------------------------------------------------------------
+
+    def _peer_answered(self, address: str, result: ProbeResult) -> None:
+        self.post_fifo(event("peer_answered", (address, result)))
 
     def _post_named(self, name: str) -> None:
         self.post_fifo(event(name))

@@ -28,17 +28,26 @@ def render(
     """The document of a discovery that found these; it holds no password."""
     checks = list(found)
     document: dict[str, Any] = {
-        "addresses": [check.ip_address for check in checks],
-        "amqp_urls": [redacted_url(settings, check.ip_address) for check in checks],
+        **_listed(settings, [check.ip_address for check in checks]),
         "time_out_in_minutes": time_out_in_minutes,
     }
     for check in checks:
-        document[_PEER + check.ip_address] = {
-            "seen_at": seen_at,
-            "by": settings.node_name,
-            "round_trip_s": check.round_trip_s,
-        }
+        document[_PEER + check.ip_address] = _entry(settings, check, seen_at)
     return document
+
+
+def without(document: Mapping[str, Any], settings: Settings, address: str) -> tuple[dict[str, Any], list[str]]:
+    """The keys to change and to delete, so that `address` is no peer any more."""
+    addresses = [each for each in addresses_in(document) or () if each != address]
+    return _listed(settings, addresses), [_PEER + address]
+
+
+def with_peer(
+    document: Mapping[str, Any], settings: Settings, check: AMQPConsumerCheckPayload, *, seen_at: float
+) -> dict[str, Any]:
+    """The keys to change, so that the address of `check` is a peer again."""
+    addresses = list(dict.fromkeys([*(addresses_in(document) or ()), check.ip_address]))
+    return {**_listed(settings, addresses), _PEER + check.ip_address: _entry(settings, check, seen_at)}
 
 
 def addresses_in(document: Mapping[str, Any]) -> list[str] | None:
@@ -52,3 +61,14 @@ def addresses_in(document: Mapping[str, Any]) -> list[str] | None:
     except (ValueError, TypeError, AttributeError):
         return None
     return list(addresses)
+
+
+def _listed(settings: Settings, addresses: Sequence[str]) -> dict[str, Any]:
+    return {
+        "addresses": list(addresses),
+        "amqp_urls": [redacted_url(settings, address) for address in addresses],
+    }
+
+
+def _entry(settings: Settings, check: AMQPConsumerCheckPayload, seen_at: float) -> dict[str, Any]:
+    return {"seen_at": seen_at, "by": settings.node_name, "round_trip_s": check.round_trip_s}
