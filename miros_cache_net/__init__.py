@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from miros_cache_net.charts.cache_file import CacheFileChart
     from miros_cache_net.charts.lan import LanChart
     from miros_cache_net.charts.lan_recce import LanRecceChart
+    from miros_cache_net.charts.man_net import ManNetChart
     from miros_cache_net.charts.scout import (
         ProducerScoutChart,
         ProduceScoutChart,
@@ -80,6 +81,7 @@ __all__ = [
     "RabbitConsumerScoutChart",
     "LanRecceChart",
     "LanChart",
+    "ManNetChart",
     "Settings",
     "CacheReadPayload",
     "CacheWritePayload",
@@ -139,6 +141,7 @@ _LAZY: Final = {
     "RabbitConsumerScoutChart": "miros_cache_net.charts.scout",
     "LanRecceChart": "miros_cache_net.charts.lan_recce",
     "LanChart": "miros_cache_net.charts.lan",
+    "ManNetChart": "miros_cache_net.charts.man_net",
     "Settings": "miros_cache_net.settings",
 }
 

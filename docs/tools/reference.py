@@ -23,6 +23,7 @@ from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.charts.man_net import ManNetChart
 from miros_cache_net.charts.scout import ProducerScoutChart
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
@@ -66,6 +67,7 @@ def built_charts() -> Iterator[Any]:
             candidates=list,
             settings=settings,
         )
+        yield ManNetChart("cache.#", settings.exchange, f"{directory}/hosts.json", settings=settings)
 
 
 def chart_section(chart: Chart) -> str:

@@ -1,0 +1,67 @@
+"""The hosts file: brokers that somebody wrote down by hand, as ``{"hosts": ["alpha.lab", "10.0.0.7:5673", ...]}``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from miros_cache_net import limits
+from miros_cache_net.errors import DocumentError
+from miros_cache_net.peers import split_peer
+from miros_cache_net.strict_json import loads
+
+DEFAULT_FILE: Final = ".miros_rabbitmq_hosts.json"
+
+
+class HostsFile(NamedTuple):
+    """What a hosts file says: its hosts, once each and in its order, and a line for each entry that is none."""
+
+    hosts: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
+
+
+def read_hosts(path: str | os.PathLike[str]) -> HostsFile:
+    """Read a hosts file; one that is not there has no hosts.
+
+    An entry is ``host`` or ``host:port`` (``[v6]:port``), `host` a name or an address.  Other keys of the file are
+    left alone.  Raises `DocumentError` where it is no hosts file, `OSError` where it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limits.HOSTS_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return HostsFile()
+    return _hosts_of(loads(data, max_bytes=limits.HOSTS_FILE_BYTES), Path(path).name)
+
+
+def _hosts_of(document: Any, name: str) -> HostsFile:
+    entries = document.get("hosts") if isinstance(document, Mapping) else None
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise DocumentError(f'{name} must hold {{"hosts": [...]}}, a list of names or addresses')
+    hosts: dict[str, None] = {}
+    complaints = []
+    for number, entry in enumerate(entries, 1):
+        wrong = _complaint(entry)
+        if wrong:
+            complaints.append(f"{name}: host {number} {wrong}")
+        elif len(hosts) >= limits.LAN_PEERS:
+            complaints.append(f"{name}: only its first {limits.LAN_PEERS} hosts are tried")
+            break
+        else:
+            hosts[entry] = None
+    return HostsFile(tuple(hosts), tuple(complaints))
+
+
+def _complaint(entry: Any) -> str:
+    """Second half of a sentence, which repeats nothing that could hold a password; "" where nothing is wrong."""
+    if not isinstance(entry, str):
+        return "must be text: host or host:port"
+    if "@" in entry or "://" in entry:
+        return "is a URL: write host or host:port; user and password come from the settings"
+    try:
+        split_peer(entry)
+    except ValueError as error:
+        return f"is wrong: {error}"
+    return ""
