@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -180,6 +181,9 @@ class HostSide:
                 server.start(status.st_mode & _MODE, status.st_gid)
                 self._server = server
             except OSError as error:
+                # what a killed bridge left there would look like one that is just being replaced
+                with contextlib.suppress(OSError):
+                    self._address.remove()
                 log.warning("%s: no socket for the other processes of this host, they watch the file: %s",
                             self._address.path, error.strerror or error)  # fmt: skip
         self._owner.bridge_event("bridge_lock_taken")

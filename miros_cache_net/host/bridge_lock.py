@@ -59,19 +59,20 @@ class BridgeLock:
 
     def start(self) -> bool:
         """Take the lock if it is free (True: `taken` was called by this thread), else begin to wait for it."""
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._has_it()
-            return True
-        self._waiting = True
-        threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
-        return False
+        except OSError:
+            self._waiting = True
+            threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
+            return False
+        self._has_it()
+        return True
 
     def set_linked(self, linked: bool) -> None:
         """The bridge says whether its link stands."""
         with self._guard:
             if self._held and not self._closed:
-                os.pwrite(self._fd, _LINKED if linked else _UNLINKED, 0)
+                self._write(_LINKED if linked else _UNLINKED)
 
     def close(self) -> None:
         """Give the lock up, or stop waiting for it; the waiting thread ends as soon as it gets it."""
@@ -101,8 +102,13 @@ class BridgeLock:
                 self._close_fd()
                 return
             self._held = True
-            os.pwrite(self._fd, _UNLINKED, 0)
+            self._write(_UNLINKED)
         self._taken()
+
+    def _write(self, text: bytes) -> None:
+        # a full disk is no reason to leave the host without a bridge
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, text, 0)
 
     def _close_fd(self) -> None:
         fd, self._fd = self._fd, -1

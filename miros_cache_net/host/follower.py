@@ -122,8 +122,10 @@ class Follower:
 
     def close_in_child(self) -> None:
         self._closing = True
-        for fd in (self._wake_in, self._wake_out):
-            with contextlib.suppress(OSError):
+        self._guard = threading.Lock()
+        fds, self._wake_in, self._wake_out = (self._wake_in, self._wake_out), -1, -1
+        for fd in fds:
+            if fd >= 0:
                 os.close(fd)
         if self._channel is not None:
             self._channel.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.link import Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
@@ -236,7 +237,8 @@ def test_a_node_asks_the_fleet_whatever_its_role(hosts: Hosts) -> None:
 def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Hosts) -> None:
     alpha = hosts.joined("alpha")
     alpha.cache.write({"a": 1})
-    assert alpha.node.read_fleet(timeout_s=5.0) is None
+    assert alpha.node.read_fleet(timeout_s=60.0) is None
+    assert alpha.node.status()["counters"]["received_own_request"] == limits.OWN_REQUESTS
     assert [status["role"] for status in alpha.node.fleet_status(timeout_s=0.3)] == ["bridge"]
 
 

@@ -158,8 +158,9 @@ def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache)
 def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, start: Start, cache: Cache) -> None:
     (probe,) = start(1)
     (socket_path,) = tmp_path.glob(".bridge-*.sock")
-    probe.end()
-    # a directory in its place: neither bind nor rename can succeed
+    probe.kill()
+    assert socket_path.exists()
+    # no socket can be made under a name that a directory has
     socket_path.with_name(socket_path.name + ".new").mkdir()
     bridge, (follower,) = split(start(1) + start(1))
     cache.write({"n": 1})
