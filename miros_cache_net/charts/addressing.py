@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from miros_cache_net.charts import registry
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.store.changes import AddressedChange, Change, write_of
 
 
-@dataclass(frozen=True)
-class Addressee:
+class Addressee(NamedTuple):
     """Whether the payload of an event is meant for a chart; `error` is what that chart has to report."""
 
     mine: bool

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miros.event import Event
 
@@ -24,6 +23,9 @@ from miros_cache_net.store.file_store import FileStore, cache_path
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class CacheFileChart(FileAccessChart):
@@ -58,7 +60,7 @@ class CacheFileChart(FileAccessChart):
         watch: bool | ChangeSourceFactory = False,
         read_only: bool = False,
         clock: Clock = SYSTEM_CLOCK,
-        rng: random.Random | None = None,
+        rng: Random | None = None,
         take_over_after_s: float = limits.TAKE_OVER_AFTER_S,
         node_name: str | None = None,
         connected: Callable[[], bool] = lambda: False,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from miros.event import Event, return_status
 
@@ -17,6 +16,10 @@ from miros_cache_net.errors import CacheNetError, Reason
 from miros_cache_net.events import event
 from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.lock import Outcome
+
+if TYPE_CHECKING:
+    from random import Random
+
 
 HANDLED: Final = int(return_status.HANDLED)
 
@@ -35,7 +38,7 @@ class FileAccessChart(Chart):
         live_trace: bool | None = None,
         live_spy: bool | None = None,
         clock: Clock,
-        rng: random.Random | None = None,
+        rng: Random | None = None,
     ) -> None:
         super().__init__(store.path.name, live_trace=live_trace, live_spy=live_spy, clock=clock)
         self.store = store

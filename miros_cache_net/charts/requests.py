@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from miros_cache_net import limits
 from miros_cache_net.store.changes import Change
@@ -12,20 +11,23 @@ from miros_cache_net.store.changes import Change
 _arrivals = itertools.count()
 
 
-@dataclass(eq=False)
 class Request:
     """One read (`change` is None) or one write, from the event that asked for it until it is served.
 
-    `quiet` reads are not answered: they only have the file looked after.  `settled`: served or given up; a re-post
-    of it that is already in the queue means nothing any more.
+    quiet          a read that is not answered: it only has the file looked after
+    failures       how often it found the file taken
+    settled        served or given up: a re-post of it that is already in the queue means nothing any more
+    arrival        its place among all requests
+    cancel_repost  prevents the next re-post
     """
 
-    change: Change | None = None
-    quiet: bool = False
-    failures: int = 0
-    settled: bool = False
-    arrival: int = field(default_factory=lambda: next(_arrivals))
-    cancel_repost: Callable[[], None] | None = None
+    def __init__(self, change: Change | None = None, *, quiet: bool = False) -> None:
+        self.change = change
+        self.quiet = quiet
+        self.failures = 0
+        self.settled = False
+        self.arrival = next(_arrivals)
+        self.cancel_repost: Callable[[], None] | None = None
 
     @property
     def signal_name(self) -> str:

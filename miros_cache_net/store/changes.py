@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from miros_cache_net import strict_json
@@ -23,8 +22,7 @@ class Change(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Write:
+class Write(NamedTuple):
     """The whole contents, discovered now.
 
     `began`: a stamp from before the discovery began, which is when the contents count from then.  If the document
@@ -42,18 +40,16 @@ class Write:
         return document.merged(document.written(self.contents, self.began, min(self.began.wall_ms, now_ms)))
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """Single keys."""
 
     changes: FrozenDict
-    delete: frozenset[str] = field(default_factory=frozenset)
+    delete: frozenset[str] = frozenset()
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
         return document.updated(self.changes, self.delete, stamp, now_ms)
 
 
-@dataclass(frozen=True)
 class Destroy:
     """Empty it for everybody."""
 
@@ -61,8 +57,7 @@ class Destroy:
         return document.destroyed(stamp)
 
 
-@dataclass(frozen=True)
-class Merge:
+class Merge(NamedTuple):
     """What another host sent."""
 
     document: Document
@@ -71,8 +66,7 @@ class Merge:
         return document.merged(self.document)
 
 
-@dataclass(frozen=True)
-class Modify:
+class Modify(NamedTuple):
     """The contents through a function, which gets a dict of its own and returns the new contents.
 
     Contents that were written before and come back equal are no change: nothing is stored, nothing gets younger.

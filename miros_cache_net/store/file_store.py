@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -27,16 +26,23 @@ from miros_cache_net.store.replace import new_file_mode, opened_directory, put_i
 from miros_cache_net.store.sidecar import new_node_name
 from miros_cache_net.store.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from random import Random
+
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
     """The absolute path of a cache file; None: ``$MIROS_CACHE_FILE``, else the older library's default name."""
     return Path(cache_file(file_path))
 
 
-def backoff_s(failures: int, rng: random.Random | None = None) -> float:
+def backoff_s(failures: int, rng: Random | None = None) -> float:
     """How long to wait after `failures` earlier failures: random, below a bound that grows to 5 s."""
     bound_s = limits.BACKOFF_BOUNDS_S[min(failures, len(limits.BACKOFF_BOUNDS_S) - 1)]
-    return (rng or random).uniform(limits.BACKOFF_LEAST_S, bound_s)
+    if rng is None:
+        import random  # a program that never waits pays nothing for it
+
+        rng = random.Random()
+    return rng.uniform(limits.BACKOFF_LEAST_S, bound_s)
 
 
 class FileStore:
@@ -144,6 +150,8 @@ class FileStore:
             sweep(self.path)
         try:
             snapshot = self._reader.read()
+            if self._is_known(snapshot):
+                return snapshot
             document = snapshot.document
         except DocumentError as error:
             return self._started_again(error)
@@ -153,6 +161,16 @@ class FileStore:
             return self._store(self._adopted(snapshot))
         document = document.restamped(self.clock.wall_ms(), self.access.record.node)
         return snapshot if document is snapshot.document else self._store(document)
+
+    def _is_known(self, snapshot: Snapshot) -> bool:
+        """The lock file says that we wrote just this, and that none of its stamps lies too far ahead."""
+        record, latest_ms = self.access.record, self.clock.wall_ms() + limits.CLOCK_AHEAD_MS
+        return (
+            snapshot.face.version == record.digest
+            and snapshot.status is not None
+            and not self.access.stranded
+            and max(record.clock.wall_ms, snapshot.face.discovered_at_ms) <= latest_ms
+        )
 
     def _record_clock(self, now_ms: int) -> Stamp:
         """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""

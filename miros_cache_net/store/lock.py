@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -123,7 +122,7 @@ class ExclusiveAccess:
         """The document has a new inode, open as `fd` (-1: it has gone), to be left with `mode` (None: as before)."""
         old, self.document_fd = self.document_fd, fd
         if mode is not None:
-            self.record = replace(self.record, mode=mode)
+            self.record = self.record._replace(mode=mode)
         self.stranded = False
         if old >= 0:
             os.close(old)

@@ -6,12 +6,9 @@ Only where the kernel lists its mounts (Linux, WSL); elsewhere nothing is said.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from pathlib import Path
 from typing import Final
-
-log = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -33,7 +30,9 @@ def warn_if_network(path: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         kind = file_system_of(os.stat(directory).st_dev, MOUNTS.read_text(errors="replace"))
     if kind in NETWORK_FILE_SYSTEMS:
-        log.warning(
+        import logging  # a program without trouble pays nothing for it
+
+        logging.getLogger(__name__).warning(
             "%s lies on a network file system (%s): programs on other machines may not be excluded; "
             "put the cache on a local disk, a CacheNode brings it to the other hosts",
             directory,

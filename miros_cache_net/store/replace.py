@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +44,7 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
     write: `mode`, without the group's bits where this user cannot give the file to `group` (-1: any).  The
     directory is not synced yet.  On any error the old file stands as it was and the temporary one is gone.
     """
-    temporary = f".{name}.tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = f".{name}.tmp-{os.getpid()}-{os.urandom(8).hex()}"
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o400, dir_fd=directory)
     try:
         mode = _with_group(fd, group, mode)
@@ -96,7 +95,7 @@ def set_aside(path: Path) -> Path:
     if number >= limits.SET_ASIDE_FILES:
         raise NoSpace(f"{path}: {number} broken files were set aside already; look at them and remove them")
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.corrupt-{when}-{secrets.token_hex(3)}")
+    aside = path.with_name(f"{path.name}.corrupt-{when}-{os.urandom(3).hex()}")
     os.rename(path, aside)
     return aside
 

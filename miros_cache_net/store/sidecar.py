@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import socket
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
@@ -27,8 +24,7 @@ def sidecar_path(document: Path) -> Path:
     return document.with_name(f".{document.name}.lock")
 
 
-@dataclass(frozen=True)
-class Sidecar:
+class Sidecar(NamedTuple):
     """The lock file's record.
 
     node     this host's name in stamps; made once for each document
@@ -47,25 +43,25 @@ class Sidecar:
     clock: Stamp = ZERO
 
     def marked(self, mode: int) -> Sidecar:
-        return replace(self, holder=f"{socket.gethostname()}:{os.getpid()}", mode=mode)
+        return self._replace(holder=f"{os.uname().nodename}:{os.getpid()}", mode=mode)
 
     def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
         """After a replacement; None keeps what is there, the clock never falls."""
-        return replace(self, digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
+        return self._replace(digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
 
     def cleared(self) -> Sidecar:
         """What a holder leaves behind."""
-        return replace(self, holder="", mode=0)
+        return self._replace(holder="", mode=0)
 
 
 def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
     """The record behind `fd`; a new one where it is empty, broken, or was copied from elsewhere."""
-    made_on = f"{socket.gethostname()}:{os.fstat(fd).st_ino}"
+    made_on = f"{os.uname().nodename}:{os.fstat(fd).st_ino}"
     try:
         record = _parse(json.loads(os.pread(fd, limits.SIDECAR_BYTES, 0)))
     except (ValueError, DocumentError):
         return Sidecar(new_node_name(node_name), made_on)
-    return record if record.made_on == made_on else replace(record, node=new_node_name(node_name), made_on=made_on)
+    return record if record.made_on == made_on else record._replace(node=new_node_name(node_name), made_on=made_on)
 
 
 def write_sidecar(fd: int, record: Sidecar) -> None:
@@ -85,9 +81,9 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
 
 def new_node_name(name: str | None = None) -> str:
     """A name for stamps: readable part (given, or from the environment, or the host's) and 8 random digits."""
-    readable = name or os.environ.get(NODE_NAME_VARIABLE) or socket.gethostname()
+    readable = name or os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
     slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")[: limits.NODE_NAME_BYTES - 9].rstrip("-")
-    return f"{slug or 'node'}-{secrets.token_hex(4)}"
+    return f"{slug or 'node'}-{os.urandom(4).hex()}"
 
 
 def _parse(value: Any) -> Sidecar:
