@@ -25,7 +25,7 @@ from tests.fake_servers import FakeServer, generous_rabbit
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
 _TCP, _SYN, _ACK = 6, 0x02, 0x10
 #: Far more than the kernel needs to drop the SYN that was seen, far less than the sweep's first attempt lasts.
-_AFTER_FIRST_SYN_S = 0.05
+_AFTER_FIRST_SYN_S = 0.02
 
 
 def drop_everything(listener: socket.socket) -> None:

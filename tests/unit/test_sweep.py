@@ -1,0 +1,426 @@
+"""The sweep against real sockets on loopback, and the plan and the bounds that it works with."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.lan import capacity, interfaces, neighbours, own_address, survey
+from miros_cache_net.lan import sweep as sweep_module
+from miros_cache_net.lan.interfaces import InterfaceAddress
+from miros_cache_net.lan.neighbours import Neighbour
+from miros_cache_net.lan.survey import peer_text, plan_of, without_second_names
+from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
+from miros_cache_net.testing import free_port, wait_until
+from tests.fake_servers import full_backlog
+
+AMPLE_S = 30.0
+
+
+def swept(*targets: tuple[str, int], **options: Any) -> dict[tuple[str, int], SweepResult]:
+    results: list[SweepResult] = []
+    assert Sweep(targets, results.append, **options).run()
+    assert len({each[:2] for each in results}) == len(results), "a target has two results"
+    return {each[:2]: each for each in results}
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port that is open at 127.0.0.1 to 127.0.0.255."""
+    with socket.create_server(("0.0.0.0", 0), backlog=2048) as listener:
+        yield listener.getsockname()[1]
+
+
+# --- the sweep --------------------------------------------------------------------------------------
+
+
+def test_open_refusing_and_silent_targets_are_told_apart(listening: int) -> None:
+    closed = free_port()
+    with full_backlog("127.0.0.1") as silent:
+        results = swept(("127.0.0.2", listening), ("127.0.0.1", closed), ("127.0.0.1", silent), attempt_s=0.05)
+    assert {target: each.answer for target, each in results.items()} == {
+        ("127.0.0.2", listening): Answer.OPEN,
+        ("127.0.0.1", closed): Answer.REFUSED,
+        ("127.0.0.1", silent): Answer.SILENT,
+    }
+    round_trip_s = results["127.0.0.2", listening].round_trip_s
+    assert round_trip_s is not None and 0 < round_trip_s < AMPLE_S
+    assert results["127.0.0.1", silent].round_trip_s is None
+
+
+def test_ipv6_addresses_are_swept_too() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        assert swept(("::1", port))["::1", port].answer is Answer.OPEN
+
+
+def test_a_silent_target_is_tried_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = count_connects(monkeypatch)
+    with full_backlog("127.0.0.1") as silent:
+        swept(("127.0.0.1", silent), attempt_s=0.02)
+        assert tries == [("127.0.0.1", silent)] * 2
+
+
+def test_an_address_that_cannot_be_reached_now_gets_its_second_attempt(
+    listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = count_connects(monkeypatch, [errno.EHOSTUNREACH, None])
+    results = swept(("127.0.0.1", listening), attempt_s=0.02)
+    assert (results["127.0.0.1", listening].answer, len(tries)) == (Answer.OPEN, 2)
+
+
+def test_a_thousand_targets_with_few_sockets_all_get_their_answer_and_the_bound_holds(
+    listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = [(f"127.0.{n >> 8}.{n & 255}", listening) for n in range(1, 1000)]
+    most = watch_sockets(monkeypatch)
+    results = swept(*targets, sockets=7)
+    assert {each.answer for each in results.values()} == {Answer.OPEN}
+    assert len(results) == 999
+    assert most() <= 7
+
+
+def test_the_neighbour_budget_is_kept_until_the_kernel_has_given_entries_up(
+    listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "NEIGHBOUR_KEPT_S", 0.3)
+    began: list[float] = []
+    connects = count_connects(monkeypatch, note=lambda: began.append(time.monotonic()))
+    swept(*((f"127.0.0.{n}", listening) for n in range(1, 13)), neighbours=4)
+    assert len(connects) == 12
+    for first, fifth in zip(began, began[4:], strict=False):
+        assert fifth - first >= 0.3
+
+
+def test_running_out_of_descriptors_makes_it_slower_not_wrong(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_sockets_beyond(monkeypatch, 5)
+    results = swept(*((f"127.0.0.{n}", listening) for n in range(1, 100)))
+    assert {each.answer for each in results.values()} == {Answer.OPEN}
+    assert len(results) == 99
+
+
+def test_without_a_single_descriptor_it_says_so(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = Sweep([("127.0.0.1", listening)], lambda result: None)
+    refuse_sockets_beyond(monkeypatch, 0)
+    with pytest.raises(OSError, match="planted"):
+        sweep.run()
+
+
+def test_a_cancelled_sweep_ends_at_once_and_closes_every_socket() -> None:
+    with full_backlog("127.0.0.1") as silent:
+        sweep = Sweep([("127.0.0.1", silent)], lambda result: None, attempt_s=AMPLE_S)
+        ended: list[bool] = []
+        thread = threading.Thread(target=lambda: ended.append(sweep.run()))
+        thread.start()
+        wait_until(lambda: len(sweep._under_way) == 1)
+        attempt = next(iter(sweep._under_way.values()))
+        sock = attempt.sock
+        sweep.cancel()
+        thread.join(AMPLE_S)
+        assert ended == [False]
+        assert sock is not None and sock.fileno() == -1
+
+
+def test_an_open_port_sees_its_connection_end_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        swept(("127.0.0.1", listener.getsockname()[1]))
+        listener.settimeout(AMPLE_S)
+        with contextlib.suppress(ConnectionError):
+            connection, _ = listener.accept()
+            connection.settimeout(AMPLE_S)
+            with connection, contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""
+
+
+# --- helpers ----------------------------------------------------------------------------------------
+
+
+class CountedSocket(socket.socket):
+    connects: list[Any]
+    answers: list[int | None]
+    note: Any
+    alive = 0
+    most = 0
+    bound = 1 << 30
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        if CountedSocket.alive >= CountedSocket.bound:
+            raise OSError(errno.EMFILE, "planted")
+        super().__init__(*arguments, **more)
+        CountedSocket.alive += 1
+        CountedSocket.most = max(CountedSocket.most, CountedSocket.alive)
+
+    def close(self) -> None:
+        if self.fileno() != -1:
+            CountedSocket.alive -= 1
+        super().close()
+
+    def connect_ex(self, address: Any) -> int:
+        CountedSocket.connects.append(address)
+        CountedSocket.note()
+        answer = CountedSocket.answers.pop(0) if CountedSocket.answers else None
+        return super().connect_ex(address) if answer is None else answer
+
+
+class CountedModule:
+    """The module `socket`, its class counted; for the sweep alone."""
+
+    socket = CountedSocket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(socket, name)
+
+
+def _count(monkeypatch: pytest.MonkeyPatch, bound: int = 1 << 30) -> None:
+    for name, value in {"connects": [], "answers": [], "note": staticmethod(lambda: None)}.items():
+        monkeypatch.setattr(CountedSocket, name, value, raising=False)
+    for name, number in {"alive": 0, "most": 0, "bound": bound}.items():
+        monkeypatch.setattr(CountedSocket, name, number)
+    monkeypatch.setattr(sweep_module, "socket", CountedModule())
+
+
+def count_connects(monkeypatch: pytest.MonkeyPatch, answers: list[int | None] | None = None, note: Any = None) -> Any:
+    _count(monkeypatch)
+    CountedSocket.answers = answers or []
+    if note is not None:
+        monkeypatch.setattr(CountedSocket, "note", staticmethod(note))
+    return CountedSocket.connects
+
+
+def watch_sockets(monkeypatch: pytest.MonkeyPatch) -> Any:
+    _count(monkeypatch)
+    return lambda: CountedSocket.most
+
+
+def refuse_sockets_beyond(monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
+    _count(monkeypatch, bound)
+
+
+# --- the plan ---------------------------------------------------------------------------------------
+
+
+def inside(interface: str, address: str) -> InterfaceAddress:
+    parsed = ipaddress.ip_interface(address)
+    return InterfaceAddress(interface, parsed.ip, parsed.network)
+
+
+def test_the_plan_has_neighbours_first_then_the_rest_without_oneself_network_and_broadcast() -> None:
+    plan = plan_of(
+        [inside("eth0", "10.0.0.1/29"), inside("eth1", "10.0.0.2/29")],
+        [Neighbour("10.0.0.6", "aa"), Neighbour("10.0.0.3", "", failed=True)],
+        ["10.0.0.1", "10.0.0.2", "127.0.0.1"],
+        22,
+    )
+    assert plan.addresses == ("10.0.0.6", "10.0.0.3", "10.0.0.4", "10.0.0.5")
+    assert plan.declined == ()
+
+
+@pytest.mark.parametrize(("prefix", "declined"), [(23, False), (24, False), (25, True)])
+def test_a_network_larger_than_the_bound_is_declined(prefix: int, declined: bool) -> None:
+    plan = plan_of([inside("eth0", "10.0.0.1/24")], [Neighbour("10.0.0.9", "aa")], [], prefix)
+    assert (len(plan.addresses) == 1) is declined
+    assert bool(plan.declined) is declined
+    if declined:
+        assert "10.0.0.0/24 (eth0) is larger than a /25" in plan.declined[0]
+        assert "MIROS_CACHE_SWEEP_PREFIX=24" in plan.declined[0]
+
+
+def test_ipv6_networks_and_lonely_addresses_are_not_enumerated() -> None:
+    plan = plan_of([inside("eth0", "fd00::1/64"), inside("tun0", "10.8.0.1/32")], [], [], 8)
+    assert plan == survey.Plan(())
+
+
+def test_only_neighbours_that_others_could_reach_too_are_likely() -> None:
+    table = [
+        Neighbour("10.0.0.9", "aa"),
+        Neighbour("fd00::9", "ab"),
+        Neighbour("fe80::9", "ac"),
+        Neighbour("10.0.0.8", ""),
+        Neighbour("10.0.0.7", "ad", failed=True),
+        Neighbour("224.0.0.1", "ae"),
+        Neighbour("ff02::1", "af"),
+        Neighbour("0.0.0.0", "b0"),
+        Neighbour("127.0.0.1", "b1"),
+    ]
+    assert neighbours.likely(table) == ["10.0.0.9", "fd00::9"]
+
+
+def test_a_machine_found_twice_is_kept_under_its_ipv4_address_port_by_port() -> None:
+    found = [
+        SweepResult(*each, Answer.OPEN) for each in (("fd00::9", 1), ("10.0.0.9", 1), ("fd00::9", 2), ("fd00::8", 1))
+    ]
+    table = [Neighbour("10.0.0.9", "aa"), Neighbour("fd00::9", "aa"), Neighbour("fd00::8", "bb")]
+    assert [each[:2] for each in without_second_names(found, table)] == [
+        ("10.0.0.9", 1),
+        ("fd00::9", 2),
+        ("fd00::8", 1),
+    ]
+    assert without_second_names(found, []) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "text"),
+    [
+        ("10.0.0.9", 5672, "10.0.0.9"),
+        ("10.0.0.9", 1, "10.0.0.9:1"),
+        ("fd00::9", 5672, "fd00::9"),
+        ("fd00::9", 1, "[fd00::9]:1"),
+    ],
+)
+def test_a_peer_is_named_with_its_port_where_that_is_not_the_usual_one(address: str, port: int, text: str) -> None:
+    assert peer_text(address, port, 5672) == text
+
+
+# --- this machine -----------------------------------------------------------------------------------
+
+
+def test_interfaces_have_addresses_and_networks_as_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    class Entry:
+        def __init__(self, address: str, netmask: str | None) -> None:
+            self.address, self.netmask = address, netmask
+
+    addresses = {
+        "lo": [Entry("127.0.0.1", "255.0.0.0")],
+        "eth0": [
+            Entry("10.1.2.3", "255.255.252.0"),
+            Entry("fe80::1%eth0", "ffff:ffff:ffff:ffff::"),
+            Entry("02:fc:00:00:00:05", None),
+        ],
+        "docker0": [Entry("172.17.0.1", "255.255.0.0")],
+        "tun0": [Entry("10.8.0.1", None), Entry("10.66.0.1", "0.0.0.0")],
+    }
+    up = {name: type("Status", (), {"isup": name != "docker0"})() for name in addresses}
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: addresses)
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: up)
+    found = interfaces.interface_addresses()
+    assert [(each.interface, str(each.address), str(each.network)) for each in found] == [
+        ("eth0", "10.1.2.3", "10.1.0.0/22"),
+        ("eth0", "fe80::1%eth0", "fe80::/64"),
+        ("tun0", "10.8.0.1", "10.8.0.1/32"),
+        ("tun0", "10.66.0.1", "0.0.0.0/0"),
+    ]
+    assert {"127.0.0.1", "10.1.2.3", "172.17.0.1"} < interfaces.own_addresses()
+    interfaces._networks_in_period.cache_clear()
+    assert [str(network) for network in interfaces.own_networks()] == ["10.1.0.0/22", "fe80::/64", "10.8.0.1/32"]
+    interfaces._networks_in_period.cache_clear()
+
+
+def test_own_networks_are_none_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Any:
+        raise PermissionError("planted")
+
+    monkeypatch.setattr(interfaces, "interface_addresses", refuse)
+    interfaces._networks_in_period.cache_clear()
+    assert interfaces.own_networks() == ()
+    interfaces._networks_in_period.cache_clear()
+
+
+def test_without_a_route_ones_address_is_that_of_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [inside("eth0", "fd00::1/64"), inside("eth0", "10.1.2.3/24")]
+    monkeypatch.setattr(own_address, "_FAR_AWAY", ("255.255.255.255", 9))  # refused by the kernel without a packet
+    monkeypatch.setattr(own_address, "interface_addresses", lambda: both)
+    assert own_address.working_address() == "10.1.2.3"
+    monkeypatch.setattr(own_address, "interface_addresses", lambda: both[:1])
+    assert own_address.working_address() == "127.0.0.1"
+
+
+# --- the neighbour table ----------------------------------------------------------------------------
+
+
+def message(kind: int, family: int, state: int, address: bytes, hardware: bytes = b"") -> bytes:
+    body = struct.pack("=BxxxiHBB", family, 2, state, 0, 0)
+    for number, value in ((1, address), (2, hardware)):
+        if value:
+            body += struct.pack("=HH", 4 + len(value), number) + value + b"\0" * (-len(value) % 4)
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 1, 0) + body
+
+
+def test_the_kernels_answer_is_read_entry_by_entry() -> None:
+    mac, v6 = b"\x02\xfc\0\0\0\x05", socket.inet_pton(socket.AF_INET6, "fd00::9")
+    messages = [
+        message(28, socket.AF_INET, 0x02, b"\x0a\0\0\x09", mac),
+        message(28, socket.AF_INET6, 0x04, v6, mac),
+        message(28, socket.AF_INET, 0x20, b"\x0a\0\0\x08"),
+        message(28, socket.AF_INET, 0x01, b"\x0a\0\0\x07"),
+        message(28, 7, 0x02, b"\x0a\0\0\x06", mac),
+        message(99, socket.AF_INET, 0x02, b"\x0a\0\0\x05", mac),
+    ]
+    assert list(neighbours._parse(iter(messages))) == [
+        Neighbour("10.0.0.9", "02:fc:00:00:00:05"),
+        Neighbour("fd00::9", "02:fc:00:00:00:05"),
+        Neighbour("10.0.0.8", "", failed=True),
+        Neighbour("10.0.0.7", ""),
+    ]
+
+
+def test_where_netlink_is_forbidden_the_arp_file_has_the_ipv4_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "arp"
+    file.write_text(
+        "IP address       HW type     Flags       HW address            Mask     Device\n"
+        "10.0.0.9         0x1         0x2         02:fc:00:00:00:05     *        eth0\n"
+        "10.0.0.8         0x1         0x0         00:00:00:00:00:00     *        eth0\n"
+    )
+
+    def refuse(*_: Any) -> Any:
+        raise PermissionError("planted")
+
+    monkeypatch.setattr(neighbours, "_dump", refuse)
+    monkeypatch.setattr(neighbours._from_arp_file, "__defaults__", (file,))
+    assert neighbours.neighbours() == [Neighbour("10.0.0.9", "02:fc:00:00:00:05"), Neighbour("10.0.0.8", "")]
+    file.unlink()
+    assert neighbours.neighbours() == []
+
+
+def test_the_real_table_can_be_read() -> None:
+    for each in neighbours.neighbours():
+        ipaddress.ip_address(each.address)
+
+
+# --- bounds -----------------------------------------------------------------------------------------
+
+
+def test_a_full_neighbour_table_slows_a_sweep_and_leaves_a_reserve(tmp_path: Path) -> None:
+    size = tmp_path / "gc_thresh3"
+    size.write_text("800\n")
+    used = [Neighbour(f"10.0.{n >> 8}.{n & 255}", "aa") for n in range(100)]
+    given_up = [Neighbour("10.1.0.1", "", failed=True)] * 50
+    assert capacity.neighbour_budget(used + given_up, size) == 800 - 100 - 100
+    assert capacity.neighbour_budget(used * 8, size) == limits.SWEEP_NEIGHBOURS_LEAST
+    assert capacity.neighbour_budget([], tmp_path / "nothing") == 1024 - 128
+
+
+def test_sockets_are_what_the_limit_of_descriptors_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(soft: int) -> None:
+        monkeypatch.setattr(capacity.resource, "getrlimit", lambda _which: (soft, soft))
+
+    monkeypatch.setattr(capacity, "_open_descriptors", lambda: 10)
+    limited(200)
+    assert capacity.socket_budget() == 200 - 10 - limits.SWEEP_SPARE_DESCRIPTORS
+    limited(1_000_000)
+    assert capacity.socket_budget() == limits.SWEEP_SOCKETS
+    limited(capacity.resource.RLIM_INFINITY)
+    assert capacity.socket_budget() == limits.SWEEP_SOCKETS
+    limited(70)
+    with pytest.raises(OSError, match="ulimit -n"):
+        capacity.socket_budget()
+
+
+def test_open_descriptors_are_counted() -> None:
+    before = capacity._open_descriptors()
+    with socket.socket(), socket.socket():
+        assert capacity._open_descriptors() == before + 2
