@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ChartForked,
         ChartStopped,
         DirectoryMissing,
+        DiscoveryTimeout,
         DocumentError,
         ExchangeConflict,
         FileIOError,
@@ -127,6 +128,7 @@ __all__ = [
     "QueueConflict",
     "TopologyLost",
     "TLSRefused",
+    "DiscoveryTimeout",
     "__version__",
 ]
 
