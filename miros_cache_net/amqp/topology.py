@@ -12,12 +12,17 @@ that a person can read at the broker is worth more than scopes of 80 letters.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.errors import SettingsError, WrongPlace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from miros_cache_net.settings import Settings
 
 EXCHANGE_TYPE: Final = "topic"
 #: What RabbitMQ begins the names with that it makes itself.
@@ -31,6 +36,12 @@ class RoutedTo(NamedTuple):
     scope: str
     document: str
     kind: str
+
+
+def place_of(settings: Settings, path: Path) -> Place:
+    """Where the messages of the cache file at `path` go."""
+    scope = f"{settings.site}/{settings.scope}" if settings.site else settings.scope
+    return Place(settings.exchange, scope, settings.document or path.name)
 
 
 def encode_word(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, target_for
+from miros_cache_net.charts.challenge import Challenger
 from miros_cache_net.charts.scout import check_of
 from miros_cache_net.lan import lan_document
 from miros_cache_net.settings import Settings
@@ -37,6 +38,7 @@ class PeerChecks:
         self._prober = prober
         self._answered = answered
         self._rng = rng
+        self._challenger = Challenger(settings, exchange_name)
         self._gone: dict[str, int] = {}
         self._under_way: set[str] = set()
 
@@ -46,7 +48,8 @@ class PeerChecks:
         if not known or address in self._under_way or len(self._under_way) >= limits.SUSPECTS:
             return False
         self._under_way.add(address)
-        target = target_for(self._settings, address, self._exchange_name)
+        question = self._challenger.question(address)
+        target = target_for(self._settings, address, self._exchange_name, challenge=question)
         self._prober.probe(target, lambda result: self._answered(address, result))
         return True
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from miros.event import Event, return_status
 
 from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
+from miros_cache_net.charts.challenge import Challenger
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
@@ -123,7 +124,8 @@ class ProducerScoutChart(Chart):
             self.post_lifo(event("consumer_test_complete", (search, check_of(result, *asked))))
 
         try:
-            target = target_for(self.settings, self.ip_address, self.exchange_name, self.port)
+            question = Challenger(self.settings, self.exchange_name).question(self.ip_address)
+            target = target_for(self.settings, self.ip_address, self.exchange_name, self.port, question)
         except ValueError as error:
             done(ProbeResult(self.ip_address, self.port or 0, Verdict.UNRESOLVABLE, str(error)))
         else:

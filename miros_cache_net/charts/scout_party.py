@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.charts.challenge import Challenger
 from miros_cache_net.charts.scout import check_of
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
 from miros_cache_net.settings import Settings
@@ -37,6 +38,7 @@ class ScoutParty:
         self.checks: dict[str, AMQPConsumerCheckPayload] = {}
         self._routing_key, self._exchange_name = routing_key, exchange_name
         self._settings, self._prober, self._answer = settings, prober, answer
+        self._challenger = Challenger(settings, exchange_name)
         self._waiting = deque(self.peers)
         self._under_way: dict[str, ProbeHandle | None] = {}
 
@@ -71,7 +73,7 @@ class ScoutParty:
     def _send(self, peer: str) -> None:
         self._under_way[peer] = None
         try:
-            target = target_for(self._settings, peer, self._exchange_name)
+            target = target_for(self._settings, peer, self._exchange_name, challenge=self._challenger.question(peer))
         except ValueError as error:
             self._answer(peer, ProbeResult(peer, 0, Verdict.UNRESOLVABLE, str(error)))
         else:

@@ -137,6 +137,9 @@ class Bridge:
         for message, reply_to in self._inbox.take_all():
             if self._gate.is_own(message):
                 self._questions.came_back()
+            elif message.kind == envelope.CHALLENGE:
+                if reply_to:
+                    self.send(envelope.CHALLENGE_ANSWER, message.body, reply_to)
             elif message.kind != envelope.STATUS_REQUEST:
                 self._replica.received(message, reply_to)
                 self._questions.received(message)

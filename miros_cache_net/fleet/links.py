@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.topology import place_of
 from miros_cache_net.settings import Settings
 
+__all__ = ["LinkFactory", "place_of", "rabbit_link"]
+
 LinkFactory = Callable[[Settings, Place], Link]
-
-
-def place_of(settings: Settings, path: Path) -> Place:
-    """Where the messages of the cache file at `path` go."""
-    scope = f"{settings.site}/{settings.scope}" if settings.site else settings.scope
-    return Place(settings.exchange, scope, settings.document or path.name)
 
 
 def rabbit_link(settings: Settings, place: Place) -> Link:

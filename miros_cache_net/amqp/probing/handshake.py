@@ -54,6 +54,7 @@ class Handshake:
         self._budget = limits.BANNER_BYTES
         #: Whether a single byte has arrived.
         self.heard = False
+        self._early: list[bytes] = []
 
     async def greet(self) -> Greeting:
         self._writer.write(pika_frame.ProtocolHeader().marshal())
@@ -87,6 +88,37 @@ class Handshake:
         self._send(_CHANNEL, spec.Exchange.Declare(exchange=exchange, passive=True))
         await self._expect(spec.Exchange.DeclareOk)
 
+    async def listen(self) -> str:
+        """Consume a queue of our own, which is gone with the connection; its name."""
+        self._send(_CHANNEL, spec.Queue.Declare(exclusive=True, auto_delete=True))
+        declared = await self._expect(spec.Queue.DeclareOk)
+        self._send(_CHANNEL, spec.Basic.Consume(queue=declared.queue, no_ack=True))
+        await self._expect(spec.Basic.ConsumeOk)
+        return str(declared.queue)
+
+    async def publish(self, exchange: str, key: str, body: bytes, properties: spec.BasicProperties) -> bool:
+        """Whether the message got into any queue."""
+        self._send(_CHANNEL, spec.Basic.Publish(exchange=exchange, routing_key=key, mandatory=True))
+        self._writer.write(pika_frame.Header(_CHANNEL, len(body), properties).marshal())
+        self._writer.write(pika_frame.Body(_CHANNEL, body).marshal())
+        # a message that nobody gets comes back before the answer to what was asked after it
+        self._send(_CHANNEL, spec.Exchange.Declare(exchange=exchange, passive=True))
+        while True:
+            method = await self._expect((spec.Basic.Return, spec.Basic.Deliver, spec.Exchange.DeclareOk))
+            if isinstance(method, spec.Basic.Return):
+                return False
+            if isinstance(method, spec.Exchange.DeclareOk):
+                return True
+            self._early.append(await self._content())
+
+    async def answer(self) -> bytes:
+        """The next message in our queue."""
+        if self._early:
+            return self._early.pop(0)
+        while not isinstance(await self._expect((spec.Basic.Deliver, spec.Exchange.DeclareOk)), spec.Basic.Deliver):
+            pass
+        return await self._content()
+
     async def close(self) -> None:
         self._send(0, spec.Connection.Close(reply_code=200, reply_text="", class_id=0, method_id=0))
         await self._expect(spec.Connection.CloseOk)
@@ -94,7 +126,18 @@ class Handshake:
     def _send(self, channel: int, method: Any) -> None:
         self._writer.write(pika_frame.Method(channel, method).marshal())
 
-    async def _expect(self, wanted: type[Any]) -> Any:
+    async def _content(self) -> bytes:
+        """The body that follows a delivery."""
+        header = await self._frame()
+        size, body = getattr(header, "body_size", 0), b""
+        while len(body) < size:
+            fragment = getattr(await self._frame(), "fragment", b"")
+            if not fragment:
+                raise Garbled("AMQP frames out of order")
+            body += fragment
+        return body
+
+    async def _expect(self, wanted: type[Any] | tuple[type[Any], ...]) -> Any:
         while True:
             method = await self._method()
             if isinstance(method, wanted):
@@ -108,6 +151,9 @@ class Handshake:
 
     async def _method(self) -> Any:
         """The next frame's method; None where the frame carries none (a heartbeat)."""
+        return getattr(await self._frame(), "method", None)
+
+    async def _frame(self) -> Any:
         head = await self._take(spec.FRAME_HEADER_SIZE)
         kind, _channel, size = struct.unpack(">BHI", head)
         if kind not in _FRAME_KINDS:
@@ -117,7 +163,7 @@ class Handshake:
             _consumed, frame = pika_frame.decode_frame(head + rest)
         except Exception as error:  # pika's decoder raises whatever struct, codecs, datetime, recursion do
             raise Garbled("damaged AMQP frames") from error
-        return getattr(frame, "method", None)
+        return frame
 
     async def _take(self, count: int) -> bytes:
         if count > self._budget:

@@ -8,11 +8,13 @@ import ssl
 from collections.abc import Awaitable
 from typing import Final, NoReturn, TypeVar
 
+from pika import spec
+
 from miros_cache_net.amqp.probing.dial import dial
 from miros_cache_net.amqp.probing.handshake import Closed, Garbled, Handshake, TLSOnly
 from miros_cache_net.amqp.probing.progress import Concluded, Progress
 from miros_cache_net.amqp.probing.resolve import Resolver
-from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.amqp.probing.verdict import Challenge, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.peers import trusted
 
 _T = TypeVar("_T")
@@ -24,7 +26,7 @@ _TLS_ENDED: Final = (Verdict.TLS_MISMATCH, "it ends the TLS session; does it wan
 
 
 async def run_probe(progress: Progress, resolver: Resolver) -> ProbeResult:
-    """The result; never publishes, never declares.
+    """The result; publishes and declares nothing, but for the challenge and its answer's own queue.
 
     Not bounded in time: whoever runs it cancels it, and takes ``progress.if_late`` for the answer.
     """
@@ -105,6 +107,8 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
             refused=Concluded(Verdict.NO_EXCHANGE, f"{server} has no exchange {target.exchange!r}"),
             hung_up=Concluded(Verdict.SILENT, f"{server} hangs up"),
         )
+        if target.challenge is not None:
+            await _challenge(progress, handshake, target.challenge)
     except Concluded as end:
         verdict = end
     # what is known stands, however the goodbye goes
@@ -112,6 +116,23 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
     with contextlib.suppress(Concluded):
         await _ask(handshake.close(), refused=verdict, hung_up=verdict)
     raise verdict
+
+
+async def _challenge(progress: Progress, handshake: Handshake, challenge: Challenge) -> None:
+    """Nothing here reaches an old program's queue: only nodes of ours are bound to this key."""
+    server = progress.server
+    nobody = Concluded(Verdict.NOBODY_ANSWERED, f"{server}, but no node of this fleet is there")
+    hung_up = Concluded(Verdict.SILENT, f"{server} hangs up")
+    queue = await _ask(handshake.listen(), refused=nobody, hung_up=hung_up)
+    properties = spec.BasicProperties(reply_to=queue, headers={"key-id": challenge.key_id})
+    publishing = handshake.publish(challenge.exchange, challenge.routing_key, challenge.body, properties)
+    if not await _ask(publishing, refused=nobody, hung_up=hung_up):
+        raise nobody
+    progress.if_late = Concluded(
+        Verdict.WRONG_KEY, f"{server}; a node listens there, but answers nothing that our keys open"
+    )
+    while not challenge.judge(await _ask(handshake.answer(), refused=nobody, hung_up=hung_up)):
+        pass
 
 
 async def _ask(step: Awaitable[_T], *, refused: Concluded, hung_up: Concluded) -> _T:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.pika_parameters import tls_context
-from miros_cache_net.amqp.probing.verdict import ProbeTarget
+from miros_cache_net.amqp.probing.verdict import Challenge, ProbeTarget
 from miros_cache_net.peers import peer_broker, trusted_networks
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings
 
 
-def target_for(settings: Settings, peer: str, exchange: str, port: int | None = None) -> ProbeTarget:
+def target_for(
+    settings: Settings, peer: str, exchange: str, port: int | None = None, challenge: Challenge | None = None
+) -> ProbeTarget:
     """`peer` is ``host`` or ``host:port``; see `miros_cache_net.peers.peer_broker`.
 
     Raises `ValueError` where that or the exchange's name is malformed, `SettingsError` for authorities that
@@ -29,6 +31,7 @@ def target_for(settings: Settings, peer: str, exchange: str, port: int | None = 
         timeout_s=settings.scout_timeout_s,
         networks=trusted_networks(settings),
         tls_context=_context(settings) if broker.tls else None,
+        challenge=challenge,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.setting_types import LOOPBACK, Network
@@ -29,7 +29,21 @@ class Verdict(str, Enum):
     LOGIN_REFUSED = "login_refused"
     NO_VHOST = "no_vhost"  # absent, or closed to this user
     NO_EXCHANGE = "no_exchange"
+    NOBODY_ANSWERED = "nobody_answered"  # no node of ours at that broker
+    WRONG_KEY = "wrong_key"  # somebody listens for us there, but gives no answer that our keys open
     CANCELLED = "cancelled"
+
+
+class Challenge(Protocol):
+    """A question that only a node of ours can answer; see `miros_cache_net.charts.challenge`."""
+
+    exchange: str
+    routing_key: str
+    key_id: str
+    body: bytes
+
+    def judge(self, answer: bytes) -> bool:
+        """Whether `answer` is the answer to this very question; any bytes may come."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class ProbeTarget:
     send_password  False: stop at RabbitMQ's greeting, whoever it is
     networks       where the password may be sent without verified TLS
     tls_context    what to dial with where ``address.tls``; None: the machine's own certificate authorities
+    challenge      what a node of ours at that broker has to answer; None: the exchange is enough
     """
 
     address: BrokerAddress
@@ -50,6 +65,7 @@ class ProbeTarget:
     send_password: bool = True
     networks: tuple[Network, ...] = LOOPBACK
     tls_context: ssl.SSLContext | None = None
+    challenge: Challenge | None = None
 
     def __post_init__(self) -> None:
         if len(self.exchange.encode()) > _SHORT_STRING_BYTES:

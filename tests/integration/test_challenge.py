@@ -1,0 +1,108 @@
+"""Is a node of this fleet there?  Asked through real RabbitMQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.charts.challenge import Challenger
+from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.events import AMQP_CONSUMER_CHECK
+from miros_cache_net.settings import Settings
+from miros_cache_net.testing import RabbitServer
+from miros_cache_net.wire.keyring import generate_key
+from tests.charts.recorder import Recorder
+from tests.hosts import Hosts, fleet
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
+    with fleet(tmp_path, rabbit_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def prober() -> Iterator[Prober]:
+    prober = Prober()
+    yield prober
+    prober.close()
+
+
+def asked(prober: Prober, settings: Settings, peer: str, challenger: Challenger | None = None) -> ProbeResult:
+    answer: Future[ProbeResult] = Future()
+    question = (challenger or Challenger(settings, settings.exchange)).question(peer)
+    prober.probe(target_for(settings, peer, settings.exchange, challenge=question), answer.set_result)
+    return answer.result(30)
+
+
+def test_a_node_answers_and_a_broker_without_one_does_not(
+    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer
+) -> None:
+    peer = f"127.0.0.1:{rabbit_server.port}"
+    alpha = hosts.joined("alpha")
+    settings = hosts.settings("scout", file=str(alpha.node.file_chart.path), scout_timeout_s=20)
+    assert asked(prober, settings, peer).verdict is Verdict.OK
+    alpha.node.stop()
+    assert asked(prober, settings, peer).verdict is Verdict.NOBODY_ANSWERED
+
+
+def test_a_node_with_another_key_is_told_from_no_node(
+    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer
+) -> None:
+    alpha = hosts.joined("alpha")
+    settings = hosts.settings(
+        "scout", file=str(alpha.node.file_chart.path), keys=generate_key().decode(), scout_timeout_s=1
+    )
+    assert asked(prober, settings, f"127.0.0.1:{rabbit_server.port}").verdict is Verdict.WRONG_KEY
+    assert alpha.node.status()["counters"]["refused_not_authentic"] == 1
+
+
+def test_an_answer_counts_for_its_own_question_only(hosts: Hosts) -> None:
+    settings = hosts.settings("scout")
+    challenger = Challenger(settings, settings.exchange)
+    one, other = challenger.question("10.0.0.1"), challenger.question("10.0.0.2")
+    assert one is not None and other is not None
+    answer = challenger._gate.seal("challenge_answer", one._body).body
+    assert one.judge(answer)
+    assert not other.judge(answer)
+    for junk in (b"", b"junk", one.body, challenger._gate.seal("status", one._body).body):
+        assert not one.judge(junk)
+
+
+def test_no_key_or_another_exchange_means_no_question(tmp_path: Path) -> None:
+    without = Settings(keys_file=str(tmp_path / "none"), file=str(tmp_path / "c.json"))
+    assert Challenger(without, without.exchange).question("10.0.0.1") is None
+    with_key = Settings(keys=generate_key().decode(), file=str(tmp_path / "c.json"))
+    assert Challenger(with_key, "mesh").question("10.0.0.1") is None
+
+
+def test_the_scout_chart_asks_too(hosts: Hosts, prober: Prober, rabbit_server: RabbitServer) -> None:
+    alpha = hosts.joined("alpha")
+    settings = hosts.settings("scout", file=str(alpha.node.file_chart.path), scout_timeout_s=20)
+    heard = Recorder(AMQP_CONSUMER_CHECK)
+    charts: list[Any] = [heard]
+    make = partial(
+        ProducerScoutChart,
+        "127.0.0.1",
+        "cache.#",
+        settings.exchange,
+        settings=settings,
+        prober=prober,
+        port=rabbit_server.port,
+    )
+    try:
+        charts.append(make())
+        heard.wait_for(1)
+        alpha.node.stop()
+        charts.append(make())
+        heard.wait_for(2)
+    finally:
+        for chart in charts:
+            chart.stop()
+    assert [payload.reason for payload in heard.payloads] == ["ok", "nobody_answered"]
