@@ -84,11 +84,13 @@ def end_by(process: subprocess.Popen[Any], number: signal.Signals) -> int:
 class Terminal:
     """The command with a pseudo-terminal for its standard input, output and error."""
 
-    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, before: tuple[str, ...] = (), **environment: str
+    ) -> None:  # fmt: skip
         self._master, slave = pty.openpty()
         options: dict[str, Any] = {"env": clean_environment(directory, TERM="xterm", COLUMNS="120", **environment)}
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*before, *COMMAND, *arguments],
             cwd=directory,
             stdin=slave,
             stdout=slave,
@@ -135,9 +137,11 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(directory: Path, *arguments: str, **environment: str) -> Iterator[Terminal]:
-    """A `Terminal`, its command killed at the end of the ``with`` should it still run."""
-    opened = Terminal(directory, *arguments, **environment)
+def terminal(
+    directory: Path, *arguments: str, before: tuple[str, ...] = (), **environment: str
+) -> Iterator[Terminal]:  # fmt: skip
+    """A `Terminal`, its command killed at the end of the ``with`` should it still run.  `before` runs the command."""
+    opened = Terminal(directory, *arguments, before=before, **environment)
     try:
         yield opened
     finally:

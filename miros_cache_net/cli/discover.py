@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from miros_cache_net.cli.exits import Exit, say
 from miros_cache_net.cli.fleet_settings import load_settings
 from miros_cache_net.cli.output import measuring, print_json, print_table
 from miros_cache_net.client import Cache
-from miros_cache_net.errors import BrokerUnreachable, SettingsError
+from miros_cache_net.errors import BrokerUnreachable, SettingsError, Superseded
 from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload, RecceCompletePayload
 
@@ -35,7 +35,8 @@ def command(hosts: tuple[str, ...], force: bool, file_path: str | None, as_json:
     While the cache is young its peers are printed, and not a packet is sent to the network.  Else every address
     of the networks that this machine is in is asked for the AMQP port, or only each HOST given; what answers is
     scouted as `scout` does it, and the usable ones are written into the cache, for 30 minutes, for every program of
-    this machine and, where a node runs, of the fleet.  Networks larger than MIROS_CACHE_SWEEP_PREFIX are not swept.
+    this machine and, where a node runs, of the fleet; should another program be discovering already, its result is
+    waited for.  Networks larger than MIROS_CACHE_SWEEP_PREFIX are not swept.
     A cache file that holds a young document of another kind is left alone.  The exit code is 1 if there is no
     usable broker.
 
@@ -49,16 +50,32 @@ def command(hosts: tuple[str, ...], force: bool, file_path: str | None, as_json:
     if any("@" in host or "://" in host for host in hosts):
         raise SettingsError("a HOST is host or host:port, no URL; user and password come from the settings")
     settings = load_settings(file_path)
+    results: list[RecceCompletePayload] = []
+
+    def discovery() -> dict[str, Any]:
+        results.append(_recce(settings, hosts))
+        return _document(settings, results[0])
+
     with file_errors(settings.file), Cache(settings.file) as cache:
-        known = cache.read()
-        addresses = None if known.expired else lan_document.addresses_in(known.dict)
-        if addresses is not None and not force:
-            return _show_known(known, addresses, as_json)
-        if addresses is None and not known.expired:
-            raise SettingsError(f"{settings.file} holds a young document of another kind; name another --file")
-        result = _recce(settings, hosts)
-        written = cache.write(_document(settings, result))
-    return _show_found(written, result, as_json)
+        _refuse_another_kind(cache.read())
+        payload = _discover_again(cache, discovery) if force else cache.get_or_discover(discovery)
+    return _show_found(payload, results[0], as_json) if results else _show_known(payload, as_json)
+
+
+def _refuse_another_kind(known: CacheReadPayload) -> None:
+    if not known.expired and lan_document.addresses_in(known.dict) is None:
+        raise SettingsError(f"{known.file_path} holds a young document of another kind; name another --file")
+
+
+def _discover_again(cache: Cache, discovery: Callable[[], dict[str, Any]]) -> CacheReadPayload:
+    """Whatever the cache holds; unless somebody has written a younger document meanwhile, the result is stored."""
+    began = cache.stamp_now()
+    contents = discovery()
+    try:
+        return cache.write_discovered(contents, began)
+    except Superseded as error:
+        say(f"{error}; that one stays")
+        return cache.read()
 
 
 def _recce(settings: Settings, hosts: Sequence[str]) -> RecceCompletePayload:
@@ -93,12 +110,14 @@ def _document(settings: Settings, result: RecceCompletePayload) -> dict[str, Any
 # --- what is printed ----------------------------------------------------------------------------------
 
 
-def _show_known(known: CacheReadPayload, addresses: Sequence[str], as_json: bool) -> int:
+def _show_known(known: CacheReadPayload, as_json: bool) -> int:
+    addresses = lan_document.addresses_in(known.dict) or []
     if as_json:
         print_json(_json(known, addresses, reused=True))
     else:
         say(f"{known.file_path}: {age_line(known)}: reused, nothing was asked; --force looks again")
-        print_table(("host", "found by"), [(address, _finder(known, address)) for address in addresses])
+        if addresses:
+            print_table(("host", "found by"), [(address, _finder(known, address)) for address in addresses])
     return Exit.DONE if addresses else Exit.NO
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ class RecceListener(Chart):
         self.start_at(self.state("listening", **dict.fromkeys(_HEARD, self.listening_news)))
         candidates = (lambda: hosts) if hosts else None
         self.recce = LanRecceChart(_ROUTING_KEY, settings.exchange, candidates=candidates, settings=settings)
+        # what it reports stands in its payload too, and is said once
+        self.recce.log.setLevel(logging.CRITICAL)
         self.recce.post_fifo(event(RECCE_LAN, id(self)))
 
     def stop(self) -> None:
