@@ -1,0 +1,47 @@
+"""A program with a `LanChart` that sweeps where it must; file, broker and key come from the environment.
+
+``python -m tests.lan_chart_program [node]``.  Says the hosts of each ``CONNECTION_DISCOVERY`` as a line of JSON, until
+its standard input ends.  With `node` it is a member of the fleet.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.lan import HANDLED, LanChart
+from miros_cache_net.events import CONNECTION_DISCOVERY
+from miros_cache_net.node import CacheNode
+from miros_cache_net.settings import Settings
+
+
+class Listener(Chart):
+    """Prints what is found."""
+
+    def __init__(self) -> None:
+        super().__init__("listener")
+        self.subscribe(CONNECTION_DISCOVERY)
+        self.start_at(self.state("listening", CONNECTION_DISCOVERY=self.found))
+
+    def found(self, e: Any) -> int:
+        print(json.dumps(e.payload.hosts), flush=True)
+        return HANDLED
+
+
+def main(in_fleet: bool) -> None:
+    listener, settings = Listener(), Settings()
+    node = CacheNode(settings=settings) if in_fleet else None
+    fleet: dict[str, Any] = {"cache_file_path": settings.file}
+    if node is not None:
+        fleet = {"cache_file_chart": node.file_chart, "fleet_wait_s": 60.0, "ask_turn": node.ask_turn}
+    lan = LanChart("cache.#", settings.exchange, 30, settings=settings, **fleet)
+    sys.stdin.read()
+    for chart in (lan, node, listener):
+        if chart is not None:
+            chart.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] == ["node"])
