@@ -117,7 +117,13 @@ class Survey:
         # port by port, so that an address that is asked twice has its neighbour entry the second time
         targets = [(address, port) for port in self.ports for address in plan.addresses]
         self._total = len(targets)
-        sweep = Sweep(targets, self._take, sockets=socket_budget(), neighbours=neighbour_budget(table))
+        sweep = Sweep(
+            targets,
+            self._take,
+            sockets=socket_budget(),
+            neighbours=neighbour_budget(table),
+            attempt_s=limits.SWEEP_ATTEMPT_S,
+        )
         with self._lock:
             self._sweep = sweep
             if self._cancelled:

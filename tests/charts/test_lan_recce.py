@@ -10,9 +10,20 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict
-from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.charts import lan_recce as lan_recce_module
+from miros_cache_net.charts.lan_recce import LanRecceChart, swept_ports
 from miros_cache_net.errors import Reason
-from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, LAN_RECCE_COMPLETE, RECCE_LAN, event
+from miros_cache_net.events import (
+    AMQP_CONSUMER_CHECK,
+    CACHE_ERROR,
+    LAN_RECCE_COMPLETE,
+    LAN_RECCE_PROGRESS,
+    RECCE_LAN,
+    event,
+)
+from miros_cache_net.lan.survey import Surveyed
+from miros_cache_net.lan.sweep import Answer, SweepResult
+from miros_cache_net.payloads import RecceProgressPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import free_port, wait_until
 from tests.charts.recorder import Recorder
@@ -27,7 +38,9 @@ def recce(stopping: Callable[[Any], Any]) -> Iterator[Build]:
     """Builds a recce chart with a prober of its own."""
     prober = Prober()
 
-    def build(candidates: Callable[[], Iterable[str]], timeout_s: float = AMPLE_S, port: int = 5672) -> LanRecceChart:
+    def build(
+        candidates: Callable[[], Iterable[str]] | None, timeout_s: float = AMPLE_S, port: int = 5672
+    ) -> LanRecceChart:
         settings = Settings(rabbit_port=port, scout_timeout_s=timeout_s)
         chart: LanRecceChart = stopping(
             LanRecceChart("heya.man", "mesh", candidates=candidates, settings=settings, prober=prober)
@@ -199,3 +212,118 @@ def test_stopped_in_mid_flight_it_hangs_up_and_publishes_nothing(
         heard.publish(event(LAN_RECCE_COMPLETE, "the last"))
         heard.wait_for(1)
     assert heard.payloads == ["the last"]
+
+
+# --- the sweep --------------------------------------------------------------------------------------
+
+
+class PlannedSurvey:
+    """Stands for `Survey`: no test may sweep the network that it happens to run in."""
+
+    surveys: list[PlannedSurvey]
+
+    def __init__(self, **asked: Any) -> None:
+        self.ports, self.largest_prefix = asked["ports"], asked["largest_prefix"]
+        self.progress, self.done = asked["progress"], asked["done"]
+        self.started = self.cancelled = False
+        PlannedSurvey.surveys.append(self)
+
+    def start(self) -> None:
+        self.started = True
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def surveys(monkeypatch: pytest.MonkeyPatch) -> list[PlannedSurvey]:
+    monkeypatch.setattr(PlannedSurvey, "surveys", [], raising=False)
+    monkeypatch.setattr(lan_recce_module, "Survey", PlannedSurvey)
+    return PlannedSurvey.surveys
+
+
+def opened(*targets: tuple[str, int]) -> tuple[SweepResult, ...]:
+    return tuple(SweepResult(*target, Answer.OPEN, 0.001) for target in targets)
+
+
+def test_what_the_sweep_finds_open_is_scouted_and_progress_is_told(
+    recce: Build, recorder: Callable[..., Recorder], surveys: list[PlannedSurvey]
+) -> None:
+    told = recorder(LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE)
+    with FakeServer(generous_rabbit, "127.0.0.5") as one, FakeServer(generous_rabbit, "127.0.0.6") as two:
+        chart = recce(None, port=one.port)
+        chart.post_fifo(event(RECCE_LAN, "who asks"))
+        wait_until(lambda: surveys and surveys[0].started)
+        (survey,) = surveys
+        assert (survey.ports, survey.largest_prefix) == ((one.port,), 22)
+        survey.progress(10, 254, 1)
+        told.wait_for(1)
+        assert told.payloads == [RecceProgressPayload("sweep", 10, 254, 1, "who asks")]
+        survey.done(Surveyed(opened(("127.0.0.6", two.port), ("127.0.0.5", one.port)), 3, 249, ("too large",)))
+        told.wait_for(lambda events: events and events[-1].signal_name == LAN_RECCE_COMPLETE)
+    result = told.payloads[-1]
+    assert result.other_addresses == [f"127.0.0.6:{two.port}", "127.0.0.5"]
+    assert (result.swept, result.declined, result.request, result.failed) == (254, ("too large",), "who asks", "")
+    assert told.payloads[-2] == RecceProgressPayload("scout", 2, 2, 2, "who asks")
+
+
+def test_a_recce_asked_for_while_a_sweep_runs_comes_after_it(
+    recce: Build, recorder: Callable[..., Recorder], surveys: list[PlannedSurvey]
+) -> None:
+    completed = recorder(LAN_RECCE_COMPLETE)
+    chart = recce(None)
+    chart.post_fifo(event(RECCE_LAN, 1))
+    chart.post_fifo(event(RECCE_LAN, 2))
+    wait_until(lambda: len(chart.defer_queue) == 1)
+    assert len(surveys) == 1
+    surveys[0].done(Surveyed(refused=254))
+    wait_until(lambda: len(surveys) == 2)
+    surveys[1].done(Surveyed(silent=254))
+    completed.wait_for(2)
+    assert [payload.request for payload in completed.payloads] == [1, 2]
+
+
+def test_a_sweep_that_could_look_at_nothing_fails_the_recce_and_says_why(
+    recce: Build, recorder: Callable[..., Recorder], surveys: list[PlannedSurvey]
+) -> None:
+    completed, errors = recorder(LAN_RECCE_COMPLETE), recorder(CACHE_ERROR)
+    chart = recce(None)
+    chart.post_fifo(event(RECCE_LAN))
+    wait_until(lambda: surveys)
+    surveys[0].done(Surveyed(declined=("too large",), failed="too large"))
+    completed.wait_for(1)
+    errors.wait_for(1)
+    assert (completed.payloads[0].failed, completed.payloads[0].declined) == ("too large", ("too large",))
+    assert "too large" in errors.payloads[0].message
+
+
+def test_stopped_while_a_sweep_runs_it_ends_it_and_a_late_result_of_it_does_not_count(
+    recce: Build, recorder: Callable[..., Recorder], surveys: list[PlannedSurvey]
+) -> None:
+    heard = recorder(LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE)
+    chart = recce(None)
+    chart.post_fifo(event(RECCE_LAN))
+    wait_until(lambda: surveys)
+    chart.stop()
+    assert surveys[0].cancelled
+    chart.start_at("private_search")
+    chart.post_fifo(event(RECCE_LAN, "second life"))
+    wait_until(lambda: len(surveys) == 2)
+    surveys[0].progress(1, 2, 3)
+    surveys[0].done(Surveyed(opened(("127.0.0.9", 1))))
+    surveys[1].done(Surveyed(silent=1))
+    heard.wait_for(lambda events: events and events[-1].signal_name == LAN_RECCE_COMPLETE)
+    assert [payload.request for payload in heard.payloads] == ["second life"] * len(heard.payloads)
+    assert heard.payloads[-1].checks == ()
+
+
+@pytest.mark.parametrize(
+    ("urls", "ports"),
+    [
+        ("amqp://a", (5672,)),
+        ("amqp://a:1,amqp://b:2,amqp://c:1,amqps://d:3", (1, 2)),
+        ("amqps://a,amqp://b", (5671,)),
+    ],
+)
+def test_the_ports_of_all_brokers_that_are_spoken_to_as_the_first_are_swept(urls: str, ports: tuple[int, ...]) -> None:
+    assert swept_ports(Settings(amqp_urls=urls)) == ports

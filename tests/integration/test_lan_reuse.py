@@ -107,8 +107,8 @@ def test_real_brokers_are_found_and_a_second_host_has_them_from_the_first_withou
     with program(first, files[0], "node", MIROS_CACHE_NODE_NAME="first", **settings) as lan:
         # only the broker that the node is connected to has the fleet's exchange
         lan.found_in_the_end(addresses[:1])
-        with Outgoing(second) as out:
-            with program(second, files[1], "node", MIROS_CACHE_NODE_NAME="second", **settings) as reused:
-                reused.found_in_the_end(addresses[:1])
+        other = program(second, files[1], "node", MIROS_CACHE_NODE_NAME="second", **settings)
+        with Outgoing(second) as out, other as reused:
+            reused.found_in_the_end(addresses[:1])
     assert read_cache(files[1]).origin.startswith("first")
     assert out.destinations == addresses[:1], "it has spoken with more than its broker"

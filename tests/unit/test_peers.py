@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pika
 import pytest
 
+from miros_cache_net import peers
+from miros_cache_net.amqp.probe import target_for
 from miros_cache_net.peers import connection_url, peer_broker, redacted_url, split_peer, trusted
 from miros_cache_net.settings import Settings
 
 PASSWORD = "p@ss:w/rd"
+PASSWORD_IN_URL = "p%40ss%3Aw%2Frd"
 
 
 def settings(*urls: str, **fields: Any) -> Settings:
@@ -121,3 +125,16 @@ def test_pika_reads_the_url_as_it_was_meant() -> None:
 def test_loopback_alone_is_trusted_by_default(address: str, is_trusted: bool) -> None:
     assert trusted(address) is is_trusted
     assert trusted(address, ()) is False
+
+
+def test_auto_trusts_this_machines_own_subnets_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "own_networks", lambda: (ip_network("10.1.0.0/24"), ip_network("fe80::/64")))
+    auto = settings("amqp://broker", trusted_networks="auto,192.0.2.0/24")
+    for peer in ("10.1.0.9", "192.0.2.9", "127.0.0.1"):
+        assert PASSWORD_IN_URL in connection_url(auto, peer)
+        assert trusted(peer, target_for(auto, peer, "mesh").networks)
+    assert PASSWORD_IN_URL not in connection_url(auto, "10.1.1.9")
+    assert not trusted("10.1.1.9", target_for(auto, "10.1.1.9", "mesh").networks)
+    plain = settings("amqp://broker", trusted_networks="192.0.2.0/24")
+    assert PASSWORD_IN_URL not in connection_url(plain, "10.1.0.9")
+    assert not trusted("10.1.0.9", target_for(plain, "10.1.0.9", "mesh").networks)

@@ -424,3 +424,70 @@ def test_open_descriptors_are_counted() -> None:
     before = capacity._open_descriptors()
     with socket.socket(), socket.socket():
         assert capacity._open_descriptors() == before + 2
+
+
+# --- the survey -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loopback_lan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine as if its network were 127.0.9.0/28, itself 127.0.9.1: no test sweeps where it runs."""
+    monkeypatch.setattr(survey, "interface_addresses", lambda: [inside("eth0", "127.0.9.1/28")])
+    monkeypatch.setattr(survey, "own_addresses", lambda: frozenset({"127.0.9.1"}))
+    monkeypatch.setattr(survey, "neighbours", list)
+
+
+def surveyed(ports: list[int], prefix: int = 22) -> tuple[survey.Surveyed, list[tuple[int, int, int]]]:
+    told: list[tuple[int, int, int]] = []
+    results: list[survey.Surveyed] = []
+    over = threading.Event()
+
+    def done(result: survey.Surveyed) -> None:
+        results.append(result)
+        over.set()
+
+    one = survey.Survey(ports, prefix, lambda *counts: told.append(counts), done)
+    one.start()
+    assert over.wait(AMPLE_S)
+    one.cancel()
+    (result,) = results
+    return result, told
+
+
+def test_a_survey_asks_every_port_of_every_address_and_tells_how_far_it_is(listening: int, loopback_lan: None) -> None:
+    closed = free_port("127.0.9.2")
+    result, told = surveyed([listening, closed])
+    assert sorted(each[:2] for each in result.open) == sorted((f"127.0.9.{n}", listening) for n in range(2, 15))
+    assert (result.refused, result.silent, result.declined, result.failed) == (13, 0, (), "")
+    assert told[-1] == (26, 26, 13)
+
+
+def test_a_survey_that_fails_says_so_instead_of_nothing(monkeypatch: pytest.MonkeyPatch, loopback_lan: None) -> None:
+    def no_files() -> int:
+        raise OSError(errno.EMFILE, "raise `ulimit -n`")
+
+    monkeypatch.setattr(survey, "socket_budget", no_files)
+    result, _ = surveyed([1])
+    assert "raise `ulimit -n`" in result.failed
+
+
+def test_a_machine_without_a_network_and_one_with_only_a_large_one_fail_with_their_reasons(
+    monkeypatch: pytest.MonkeyPatch, loopback_lan: None
+) -> None:
+    assert "larger than a /29" in surveyed([1], prefix=29)[0].failed
+    monkeypatch.setattr(survey, "interface_addresses", list)
+    assert "no interface but loopback is up" in surveyed([1])[0].failed
+
+
+def test_a_cancelled_survey_ends_its_thread_and_tells_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, loopback_lan: None
+) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr(limits, "SWEEP_ATTEMPT_S", AMPLE_S)
+    with full_backlog("127.0.9.2") as silent:
+        one = survey.Survey([silent], 22, lambda *counts: None, heard.append)
+        one.start()
+        wait_until(lambda: one._sweep is not None and one._sweep._under_way)
+        one.cancel()
+        assert not one._thread.is_alive()
+    assert heard == []
