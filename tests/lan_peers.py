@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from miros_cache_net.testing import NetworkHost
+from tests.cli_command import SOURCES
 from tests.fake_servers import FakeServer, generous_rabbit
 
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
@@ -92,7 +93,11 @@ class LanPeers:
         ]
         host.run(["ip", "-force", "-batch", "-"], input="\n".join(commands) + "\n", check=False)
         self.process = host.popen(
-            [sys.executable, "-m", "tests.lan_peers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.lan_peers"],
+            cwd=SOURCES,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps({**plan, "port": port}) + "\n")

@@ -13,6 +13,7 @@ import sys
 import threading
 
 from miros_cache_net.testing import NetworkHost
+from tests.cli_command import SOURCES
 
 _ALL, _ARP, _IPV4, _IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
 _OUTGOING = 4
@@ -51,7 +52,11 @@ class Outgoing:
 
     def __init__(self, host: NetworkHost) -> None:
         self._process = host.popen(
-            [sys.executable, "-m", "tests.outgoing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.outgoing"],
+            cwd=SOURCES,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
