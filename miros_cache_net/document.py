@@ -183,6 +183,18 @@ class Document:
         """Emptied for everybody, and expired."""
         return Document(Floor(stamp, 0), {})
 
+    def restamped_after(self, after: Stamp, now_ms: int, node: str) -> Document:
+        """All stamps later than `after` given anew, now, in their order."""
+        stamps = sorted({self.floor.stamp, *(entry.stamp for entry in self.entries.values())})
+        anew: dict[Stamp, Stamp] = {}
+        last = max((stamp for stamp in stamps if stamp <= after), default=ZERO)
+        for stamp in stamps:
+            anew[stamp] = stamp
+            if stamp > after:
+                last = anew[stamp] = next_stamp(max(last, stamp), now_ms, node)
+        floor = Floor(anew[self.floor.stamp], self.floor.discovered_at_ms)
+        return Document(floor, {key: entry._replace(stamp=anew[entry.stamp]) for key, entry in self.entries.items()})
+
     def restamped(self, now_ms: int, node: str) -> Document:
         """`self` while no stamp lies too far ahead of `now_ms`; else those that do are given anew, in their order.
 
@@ -229,7 +241,12 @@ class Document:
         """The document that `to_json` gave; `DocumentError` where the metadata is missing or broken."""
         if not isinstance(value, dict) or not isinstance(value.get(META_KEY), dict):
             raise DocumentError("no document: its metadata is missing")
-        return _from_meta(value, value[META_KEY])
+        return cls.from_parts({key: item for key, item in value.items() if key != META_KEY}, value[META_KEY])
+
+    @classmethod
+    def from_parts(cls, contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document:
+        """Of frozen contents and of metadata, which is checked: `DocumentError` where it is broken."""
+        return _from_meta(contents, meta)
 
     @classmethod
     def unwritten(cls, default: Mapping[str, Any]) -> Document:
@@ -271,7 +288,7 @@ def _checked(contents: Mapping[str, Any]) -> FrozenDict:
     return frozen
 
 
-def _from_meta(value: dict[str, Any], meta: dict[str, Any]) -> Document:
+def _from_meta(contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document:
     if meta.get("format") != FORMAT:
         raise DocumentError(f"document format {meta.get('format')!r}; this release reads {FORMAT}")
     discovered_at_ms = meta.get("discovered_at_ms")
@@ -279,9 +296,9 @@ def _from_meta(value: dict[str, Any], meta: dict[str, Any]) -> Document:
         raise DocumentError("discovered_at_ms is no time")
     floor = Stamp.parse(meta.get("floor"))
     stamps, deleted = _stamps(meta, "stamps"), _stamps(meta, "deleted")
-    if len(value) + len(deleted) > limits.DOCUMENT_KEYS + 1:
+    if len(contents) + len(deleted) > limits.DOCUMENT_KEYS:
         raise DocumentError(f"more than {limits.DOCUMENT_KEYS} keys")
-    entries = {key: Entry(stamps.get(key, floor), item) for key, item in value.items() if key != META_KEY}
+    entries = {key: Entry(stamps.get(key, floor), item) for key, item in contents.items()}
     if not entries.keys().isdisjoint(deleted) or not entries.keys() >= stamps.keys():
         raise DocumentError("stamps and contents do not fit each other")
     entries.update((key, Entry(stamp, None, True)) for key, stamp in deleted.items())
@@ -290,7 +307,7 @@ def _from_meta(value: dict[str, Any], meta: dict[str, Any]) -> Document:
     return Document(Floor(floor, discovered_at_ms), entries)
 
 
-def _stamps(meta: dict[str, Any], field: str) -> dict[str, Stamp]:
+def _stamps(meta: Mapping[str, Any], field: str) -> dict[str, Stamp]:
     stamps = meta.get(field)
     if not isinstance(stamps, dict):
         raise DocumentError(f"{field} is no object")

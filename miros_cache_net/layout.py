@@ -65,8 +65,8 @@ def version_of(contents: bytes, meta: bytes) -> str:
     return digest.hexdigest()
 
 
-def face_of(text: bytes) -> Face | None:
-    """The face of a document that stands as `text_of` laid it out; None for any other text."""
+def face_of(text: bytes) -> tuple[Face, dict[str, Any]] | None:
+    """The face and the metadata of a document that stands as `text_of` laid it out; None for any other text."""
     at = text.rfind(_MARK)
     digest_at = at + len(_MARK)
     version = text[digest_at : digest_at + _DIGEST_DIGITS].decode("latin-1")
@@ -83,7 +83,7 @@ def face_of(text: bytes) -> Face | None:
     if meta.get("format") != FORMAT or type(floor) is not str or type(discovered_at_ms) is not int:
         return None
     _freeze_lists(value, contents.count(b"["))
-    return Face(value, discovered_at_ms, floor[_NODE_AT:], version) if discovered_at_ms >= 0 else None
+    return (Face(value, discovered_at_ms, floor[_NODE_AT:], version), meta) if discovered_at_ms >= 0 else None
 
 
 def expires_at_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> float:

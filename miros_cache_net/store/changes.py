@@ -81,6 +81,15 @@ class Modify(NamedTuple):
         return document.written(contents, stamp, now_ms)
 
 
+class Restamp(NamedTuple):
+    """What was written after `after`, while this machine's clock was behind, counts as written now."""
+
+    after: Stamp
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        return document.restamped_after(self.after, now_ms, stamp.node)
+
+
 class AddressedChange(NamedTuple):
     """A change and the absolute path of the file that it is for: what our own charts put into `CACHE_FILE_WRITE`."""
 

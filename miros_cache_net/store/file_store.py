@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
-from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.errors import DocumentError, PayloadError, Reason
 from miros_cache_net.store.changes import Change
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
@@ -141,6 +141,10 @@ class FileStore:
         now_ms = self.clock.wall_ms()
         last = max(document.last_stamp, document.floor.stamp, self._record_clock(now_ms))
         changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
+        if len(changed.entries) > limits.DOCUMENT_KEYS:
+            raise PayloadError(
+                f"{len(changed.entries)} keys, deleted ones included; {limits.DOCUMENT_KEYS} are allowed"
+            )
         if changed is not document:
             changed.to_text()  # too large is this change's fault, and must not fail the others
         return changed

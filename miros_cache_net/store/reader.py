@@ -53,7 +53,6 @@ class SnapshotReader:
             self._forget()
 
     def _read(self) -> Snapshot:
-        self._forget()
         snapshot, fd = read_file(self._name)
         status = snapshot.status
         if snapshot.foreign and status is not None and time.time() - status.st_ctime < limits.SETTLE_S:

@@ -33,18 +33,17 @@ class Snapshot:
         foreign: bool,
         status: os.stat_result | None,
         *,
-        face: layout.Face | None = None,
-        text: bytes = b"",
+        known: tuple[layout.Face, dict[str, object]] | None = None,
     ) -> None:
-        """Of a document, or of the `text` of a file of ours and its `face`."""
+        """Of a document, or of what `layout.face_of` told of a file."""
         self.foreign = foreign
         self.status = status
         self._document = document
-        self._text = text
-        if face is None:
-            assert document is not None
-            face = document.face
-        self.face = face
+        if known is not None:
+            self.face, self._meta = known
+        elif document is not None:
+            self.face, self._meta = document.face, {}
+        face = self.face
         self._expires_at_ms = layout.expires_at_ms(face.contents, face.discovered_at_ms)
         self._path: str | os.PathLike[str] = ""
         self._place = ("", "", "")
@@ -55,7 +54,7 @@ class Snapshot:
         if self._document is None:
             from miros_cache_net.document import Document
 
-            self._document = Document.from_json(strict_json.loads(self._text))
+            self._document = Document.from_parts(self.face.contents, self._meta)
         return self._document
 
     def payload(self, path: str | os.PathLike[str], now_ms: int, *, connected: bool = False) -> CacheReadPayload:
@@ -107,9 +106,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Snapshot, int]:
 
 def parse_file(text: bytes, status: os.stat_result) -> Snapshot:
     """The document in a file's text; `DocumentError` where there is none."""
-    face = layout.face_of(text)
-    if face is not None:
-        return Snapshot(None, False, status, face=face, text=text)
+    known = layout.face_of(text)
+    if known is not None:
+        return Snapshot(None, False, status, known=known)
     value = strict_json.loads(text)
     if not isinstance(value, dict):
         raise DocumentError("a document is a JSON object")

@@ -184,8 +184,9 @@ def test_the_wall_clock_has_no_say_in_a_take_over(path: Path, manual_clock: Manu
     access = ExclusiveAccess(path, clock=manual_clock, take_over_after_s=10)
     path.chmod(0o400)
     os.utime(path, (0, 0))
-    assert access.try_enter() is Outcome.HELD
-    manual_clock.jump_wall(86_400_000)
+    for _ in range(4):
+        assert access.try_enter() is Outcome.HELD
+        manual_clock.jump_wall(6_000)
     assert access.try_enter() is Outcome.HELD
     access.close()
 
