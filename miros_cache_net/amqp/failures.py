@@ -45,7 +45,9 @@ def _telling(address: BrokerAddress, cause: BaseException, place: Place) -> Brok
     if isinstance(cause, exceptions.ProbableAccessDeniedError):
         return _vhost_refused(address, cause) if _by_broker(cause) else None
     if isinstance(cause, exceptions.IncompatibleProtocolError):
-        return BrokerUnreachable(f"what answers at {address} speaks no AMQP 0-9-1: correct host and port in {_URL}")
+        return BrokerUnreachable(
+            f"what answers at {address} speaks no AMQP 0-9-1, or was just going down: correct host and port in {_URL}"
+        )
     if isinstance(cause, exceptions.ChannelClosedByBroker):
         return _channel_refused(address, cause, place)
     if isinstance(cause, exceptions.ConnectionBlockedTimeout):
@@ -120,7 +122,8 @@ def _by_broker(cause: BaseException) -> bool:
 
 
 def _said(cause: BaseException) -> str:
-    if isinstance(cause, AMQPConnectorStackTimeout | TimeoutError):
+    # ConnectionOpenAborted: pika itself aborts a login that takes too long; nobody else does.
+    if isinstance(cause, AMQPConnectorStackTimeout | TimeoutError | exceptions.ConnectionOpenAborted):
         return "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

@@ -18,8 +18,9 @@ from miros_cache_net.amqp.reconnect import Reconnect
 from miros_cache_net.amqp.session import Session
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
 
-#: After this much time for closing sockets properly, the thread ends without.
-_CLOSE_S = 2.5
+#: After this much time for closing connections properly, they are dropped; after that much more the thread ends.
+_CLOSE_S = 2.0
+_FORCE_S = 0.5
 
 
 class LinkThread(threading.Thread):
@@ -148,11 +149,17 @@ class LinkThread(threading.Thread):
         if self._closing:
             return
         self._closing = True
-        self._services.call_later(_CLOSE_S, self._end)
+        self._services.call_later(_CLOSE_S, self._close_by_force)
         for session in list(self._sessions):
             session.end()
         if not self._sessions:
             self._end()
+
+    def _close_by_force(self) -> None:
+        for session in list(self._sessions):
+            session.abort()
+        # An aborted connection takes one more turn of the loop to close its socket.
+        self._services.call_later(_FORCE_S, self._end)
 
     def _end(self) -> None:
         self._ended = True

@@ -12,7 +12,7 @@ from types import TracebackType
 class TcpForwarder:
     """Forwards 127.0.0.1:`port` to `target_port`, on a thread of its own, while used as a context manager.
 
-    `freeze_on`: freezes by itself when the server sends these bytes.
+    `freeze_on`: a connection on which these bytes come is silent from there on.
     """
 
     def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None, freeze_on: bytes = b"") -> None:
@@ -71,36 +71,45 @@ class TcpForwarder:
     async def _refuse(self) -> None:
         if self._server is not None:
             self._server.close()
-        for writer in list(self._writers):
+        for writer in self._writers:
             writer.transport.abort()
 
     async def _end(self) -> None:
-        await self._refuse()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._refuse()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self._writers.add(writer)
+        self._keep(asyncio.current_task())
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.transport.abort()
             return
+        self._writers.add(far_writer)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
-            self._writers.add(sink)
-            task = asyncio.ensure_future(self._pump(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(asyncio.ensure_future(self._pump(source, sink)))
+        if writer.is_closing():  # refused meanwhile
+            far_writer.transport.abort()
+
+    def _keep(self, task: asyncio.Task[None] | None) -> None:
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if self._freeze_on and self._freeze_on in data:
-                    self._flowing.clear()
+                    await asyncio.Event().wait()
                 await self._flowing.wait()
                 await asyncio.sleep(self._delay_s)
                 sink.write(data)
                 await sink.drain()
-        self._writers.discard(sink)
         sink.close()

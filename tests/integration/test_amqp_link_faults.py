@@ -97,7 +97,7 @@ def test_a_broker_that_logs_in_and_then_says_nothing_is_told(
     channel_open_ok = b"\x00\x14\x00\x0b"
     with TcpForwarder(rabbit_server.port, freeze_on=channel_open_ok) as forwarder:
         # Without heartbeats nothing else would notice.
-        _, recorder = start_link(f"amqp://127.0.0.1:{forwarder.port}", heartbeat_s=0, connect_timeout_s=0.2)
+        _, recorder = start_link(f"amqp://127.0.0.1:{forwarder.port}", heartbeat_s=0, connect_timeout_s=1.0)
         assert "does not answer" in str(told(recorder, BrokerUnreachable))
 
 
