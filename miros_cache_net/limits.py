@@ -160,6 +160,10 @@ SWEEP_PROGRESS_S: Final = 0.05
 
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0
+#: Documents that a host sends without a pause, and how soon it has earned one more: writes that go on and on reach the
+#: fleet 20 times a second, each time all of them.  Every receiver stores what comes, durably, for some 5 ms.
+SPREAD_AT_ONCE: Final = 10
+SPREAD_INTERVAL_S: Final = 0.05
 #: How many peers a joining host asks, one after another, before it takes itself for the first.
 JOIN_ATTEMPTS: Final = 3
 #: The same complaint about the same host is repeated after this long.

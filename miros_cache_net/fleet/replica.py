@@ -18,6 +18,7 @@ from miros_cache_net import limits
 from miros_cache_net.clock import Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.fleet.pace import Pace
 from miros_cache_net.fleet.trickle import Trickle
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.envelope import Message
@@ -51,6 +52,7 @@ class Replica:
 
     ANSWER_TIMER = "answer"
     DIGEST_TIMER = "digest"
+    SPREAD_TIMER = "spread"
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class Replica:
         self._port = port
         self._clock = clock
         self._answer_timeout_s = answer_timeout_s
+        self._pace = Pace(limits.SPREAD_AT_ONCE, limits.SPREAD_INTERVAL_S)
+        self._held_back = False
         self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
         self.document = document
         self.in_sync = False
@@ -118,6 +122,9 @@ class Replica:
         """A moment asked for with `ReplicaPort.after` has come."""
         if name == self.ANSWER_TIMER:
             self._no_answer()
+        elif name == self.SPREAD_TIMER:
+            self._held_back = False
+            self._spread()
         elif self.in_sync:
             if self.document.ahead_ms(self._clock.wall_ms()) > limits.CLOCK_AHEAD_MS:
                 self._port.merge(Document.unwritten({}))  # any access has the store give such stamps anew
@@ -205,12 +212,17 @@ class Replica:
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     def _spread(self) -> None:
-        """Send the document if the fleet is not known to have all of it.  One at a time: bursts become one."""
-        if not self.in_sync or self._in_flight is not None or not self.document.is_written:
+        """Send the document if the fleet is not known to have all of it.  One at a time, paced: bursts become few."""
+        if not self.in_sync or self._in_flight is not None or not self.document.is_written or self._held_back:
             return
-        if self._known.merged(self.document) is not self._known:
-            self._in_flight = self.document
-            self._port.send(envelope.CACHE, self._body(), EVERYBODY)
+        if self._known.merged(self.document) is self._known:
+            return
+        if wait_s := self._pace.take(self._clock.monotonic_s()):
+            self._held_back = True
+            self._port.after(self.SPREAD_TIMER, wait_s)
+            return
+        self._in_flight = self.document
+        self._port.send(envelope.CACHE, self._body(), EVERYBODY)
 
     def _send_digest(self) -> None:
         body = {"version": self._version(), "newest": self._newest()}

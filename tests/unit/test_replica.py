@@ -150,6 +150,42 @@ def test_a_burst_while_one_is_on_its_way_becomes_one_more(port: Port, clock: Man
     assert [body["n"] for _, body, _ in port.sent] == [0, 99]
 
 
+def test_writes_that_go_on_and_on_are_sent_now_and_then_and_the_last_one_for_sure(
+    port: Port, clock: ManualClock
+) -> None:
+    host, document = in_sync(port, clock), NOTHING
+    for number in range(2000):
+        document = document.written({"n": number}, Stamp(clock.wall_ms(), number, "alpha"), clock.wall_ms())
+        before = len(port.sent)
+        host.local_changed(document)
+        if len(port.sent) > before:
+            host.sent(confirmed=True)
+        clock.advance(0.001)
+        if number % 50 == 49 and port.timers.pop(Replica.SPREAD_TIMER, None) is not None:
+            host.timer(Replica.SPREAD_TIMER)
+            host.sent(confirmed=True)
+    sent = [body["n"] for _, body, _ in port.sent]
+    assert sent[: limits.SPREAD_AT_ONCE] == list(range(limits.SPREAD_AT_ONCE))
+    assert len(sent) <= limits.SPREAD_AT_ONCE + 2 / limits.SPREAD_INTERVAL_S + 1
+    clock.advance(1.0)
+    host.timer(Replica.SPREAD_TIMER)
+    assert port.sent[-1][1]["n"] == 1999
+
+
+def test_what_was_held_back_when_the_link_was_lost_goes_out_after_the_next_join(port: Port, clock: ManualClock) -> None:
+    host, document = in_sync(port, clock), NOTHING
+    for number in range(limits.SPREAD_AT_ONCE + 1):
+        document = document.written({"n": number}, Stamp(clock.wall_ms(), number, "alpha"), clock.wall_ms())
+        host.local_changed(document)
+        host.sent(confirmed=True)
+    assert port.sent[-1][1]["n"] == limits.SPREAD_AT_ONCE - 1
+    host.link_down()
+    clock.advance(1.0)
+    host.timer(Replica.SPREAD_TIMER)
+    host.link_up(request_servers=0)
+    assert port.sent[-1][1]["n"] == limits.SPREAD_AT_ONCE
+
+
 def test_a_lost_publication_is_sent_again(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     mine = written(clock, {"a": 1}, node="alpha")
