@@ -79,7 +79,7 @@ def freeze(value: Any, where: str = "the document", depth: int = 0) -> Any:
     Mappings with text keys, lists and tuples, text, bool, None, whole and finite numbers pass.
     Raises `PayloadError`, naming the place, for anything else.
     """
-    if depth > limits.DOCUMENT_DEPTH:
+    if depth >= limits.DOCUMENT_DEPTH and isinstance(value, (Mapping, list, tuple)):
         raise PayloadError(f"{where} is nested deeper than {limits.DOCUMENT_DEPTH} levels")
     if isinstance(value, Mapping):
         return FrozenDict(
@@ -101,7 +101,7 @@ def _text(value: str, where: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise PayloadError(f"{where} holds half a surrogate pair, which is no Unicode text") from None
-    return value if type(value) is str else str(value)
+    return value if type(value) is str else str.__str__(value)
 
 
 def _scalar(value: Any, where: str) -> Any:

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 from miros.event import Event, return_status, signals
 
 from miros_cache_net.amqp.link import Place
+from miros_cache_net.amqp.topology import check_place, place_of
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerUnreachable, CacheNetError, DocumentError, SettingsError
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from miros_cache_net.fleet.host_side import HostSide
-from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
+from miros_cache_net.fleet.links import LinkFactory, rabbit_link
 from miros_cache_net.host.messages import LEASE, READ, STATUSES, State
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
-from miros_cache_net.store.changes import AddressedChange, Merge
+from miros_cache_net.store.changes import AddressedChange, Merge, Restamp
 from miros_cache_net.store.file_store import cache_path
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class CacheNode(Chart):
         self._in_step = False
         self._version = ""
         path = cache_path(file_path if file_path is not None else self.settings.file)
-        self.place: Place = place_of(self.settings, path)
+        self.place: Place = check_place(place_of(self.settings, path))
         self._host = HostSide(self, path, self._identity())
         super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
         try:
@@ -327,14 +328,19 @@ class CacheNode(Chart):
     # --- BridgeOwner ------------------------------------------------------------------------------------
 
     def bridge_event(self, name: str, payload: Any = None) -> None:
-        self.post_fifo(event(name, payload))
+        # a flood of CACHE in this process must not cost the node its own news
+        self.post_always(event(name, payload))
 
     def bridge_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
-        timer = self.post_later(event(name, payload), delay_s)
+        timer = self.post_later(event(name, payload), delay_s, always=True)
         return timer.cancel
 
     def merge(self, document: Document) -> None:
         change = AddressedChange(Merge(document), self.file_chart.file_path)
+        self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
+
+    def restamp(self, after: Stamp) -> None:
+        change = AddressedChange(Restamp(after), self.file_chart.file_path)
         self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
 
     def _tell(self, version: str = "") -> None:
@@ -374,4 +380,6 @@ class CacheNode(Chart):
     def _identity(self) -> list[str]:
         place = self.place
         brokers = [str(address) for address in self.settings.amqp_urls]
-        return [*brokers, place.exchange, place.scope, place.document, self._key_ids[0]]
+        # a rotation changes the keys of a file, not the fleet: two bridges would be two links
+        key = self._key_ids[0] if self.settings.keys else str(self.settings.keys_file)
+        return [*brokers, place.exchange, place.scope, place.document, key]

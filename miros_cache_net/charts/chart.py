@@ -79,9 +79,15 @@ class Chart(LivingFactory):
         """As `post_fifo`, but in front of what waits, and never refused."""
         return self._post(e, period, times, deferred, lifo=True)
 
-    def post_later(self, e: Event, delay_s: float) -> Timer:
-        """Post `e` once, in `delay_s` seconds; `cancel()` on what is returned prevents it."""
-        return self._post_timed(e, delay_s, 1, lifo=False)
+    def post_always(self, e: Event) -> None:
+        """As `post_fifo`, but never refused: for a chart's own news, of which there are few and none may be lost."""
+        self._check(e)
+        self.queue.append_always(e)
+        self._note(f"POST_FIFO:{e.signal_name}")
+
+    def post_later(self, e: Event, delay_s: float, *, always: bool = False) -> Timer:
+        """Post `e` once, in `delay_s` seconds; `cancel()` on what is returned prevents it.  `always`: never refused."""
+        return self._post_timed(e, delay_s, 1, lifo=False, always=always)
 
     def cancel_event(self, uuid: Any = None) -> None:
         """When this returns, the posts with that id have ended."""
@@ -113,10 +119,10 @@ class Chart(LivingFactory):
             self.queue.append(e)
         self._note(f"POST_{'LIFO' if lifo else 'FIFO'}:{e.signal_name}")
 
-    def _post_timed(self, e: Event, period_s: float, times: int, *, lifo: bool) -> Timer:
+    def _post_timed(self, e: Event, period_s: float, times: int, *, lifo: bool, always: bool = False) -> Timer:
         self._check(e)
         with self._life:
-            timer = self._posts.post(e, period_s, times=times, lifo=lifo)
+            timer = self._posts.post(e, period_s, times=times, lifo=lifo, always=always)
             if self._phase == STOPPED:
                 self._posts.cancel(timer)
         return timer

@@ -23,7 +23,7 @@ class TimedPosts:
         self._queue_flooded = queue_flooded
         self._timers: dict[Timer, str] = {}
 
-    def post(self, e: Event, period_s: float, *, times: int, lifo: bool) -> Timer:
+    def post(self, e: Event, period_s: float, *, times: int, lifo: bool, always: bool = False) -> Timer:
         """Post `e` every `period_s` seconds, the first time after that long, `times` times in all (0: for ever).
 
         Raises ValueError as `Timers.schedule` does.
@@ -34,6 +34,8 @@ class TimedPosts:
             afterwards = self._note(f"POST_{kind}:{e.signal_name}")
             if lifo:
                 self._queue.appendleft(e)
+            elif always:
+                self._queue.append_always(e)
             elif self._queue.offer(e):
                 afterwards = self._queue_flooded
             if not timer.live:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.fleet_lease import FleetLease
 from miros_cache_net.fleet.inbox import Inbox
@@ -40,6 +40,9 @@ class BridgeOwner(Protocol):
 
     def merge(self, document: Document) -> None:
         """Have the file chart merge it."""
+
+    def restamp(self, after: Stamp) -> None:
+        """Have the file chart give all later stamps anew."""
 
     def report(self, reason: Reason, message: str) -> None:
         """Publish ``CACHE_ERROR``."""
@@ -216,6 +219,9 @@ class Bridge:
 
     def merge(self, document: Document) -> None:
         self._owner.merge(document)
+
+    def restamp(self, after: Stamp) -> None:
+        self._owner.restamp(after)
 
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)

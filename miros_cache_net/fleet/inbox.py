@@ -54,6 +54,9 @@ class Inbox:
         with self._guard:
             self.counters["own_request" if own else message.kind] += 1
             first = not self._waiting
+            if _is_older(message, self._waiting.get(key)):
+                self.counters["overtaken"] += 1
+                return
             self._bytes.pop(key, None)
             if not self._has_room_for(len(delivery.body)):
                 self.counters["dropped"] += 1
@@ -75,3 +78,13 @@ class Inbox:
         return (
             len(self._waiting) < limits.INBOX_REQUESTS and sum(self._bytes.values()) + size <= limits.NODE_QUEUE_BYTES
         )
+
+
+def _is_older(message: Message, waiting: Received | None) -> bool:
+    """A replay, or one that was overtaken on the way, must not take the place of what came after it."""
+    if waiting is None:
+        return False
+    theirs, ours = message.origin, waiting.message.origin
+    if theirs.boot == ours.boot:
+        return theirs.sequence < ours.sequence
+    return message.sent_ms < waiting.message.sent_ms

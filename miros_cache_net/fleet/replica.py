@@ -37,6 +37,9 @@ class ReplicaPort(Protocol):
     def merge(self, document: Document) -> None:
         """Have it merged into the file; `Replica.local_changed` follows if that changed anything."""
 
+    def restamp(self, after: Stamp) -> None:
+        """Have all stamps later than `after` given anew in the file; `Replica.local_changed` follows."""
+
     def serve(self, serving: bool) -> None:
         """Take part in answering the requests of joining hosts, or not."""
 
@@ -76,6 +79,9 @@ class Replica:
         self._asked = 0
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
+        self._joining_with: Document | None = None
+        self._offset_ms = self._clock_offset_ms()
+        self._behind_since: Stamp | None = None
         self._told_about_clock: dict[str, float] = {}
 
     # --- the link ---------------------------------------------------------------------------------
@@ -92,7 +98,7 @@ class Replica:
     def link_down(self) -> None:
         """What was on its way may be lost, so nothing is known of the fleet any more."""
         self._linked = self.in_sync = False
-        self._in_flight = None
+        self._in_flight = self._joining_with = None
         self._known = Document.unwritten({})
         self._port.serve(False)
 
@@ -102,8 +108,11 @@ class Replica:
         """The file holds `document` now, whoever wrote it."""
         if document.merged(self.document) is not document:
             # it went back: stamps from before the clock was set back were given anew, or an old copy was put there
-            self._known = Document.unwritten({})
+            self._known, self._in_flight = Document.unwritten({}), None
         self.document = document
+        waiting = self._joining_with
+        if waiting is not None and document.merged(waiting) is document:
+            self._joined()
         self._spread()
 
     def sent(self, confirmed: bool) -> None:
@@ -120,6 +129,7 @@ class Replica:
 
     def timer(self, name: str) -> None:
         """A moment asked for with `ReplicaPort.after` has come."""
+        self._watch_clock()
         if name == self.ANSWER_TIMER:
             self._no_answer()
         elif name == self.SPREAD_TIMER:
@@ -137,32 +147,51 @@ class Replica:
 
     def received(self, message: Message, reply_to: str) -> None:
         """A trusted message from another host."""
+        self._watch_clock()
         if message.kind == envelope.CACHE_FILE_READ:
             if reply_to:
-                self._port.send(envelope.ANSWER, self._body(), reply_to)
+                self._port.send(envelope.ANSWER, self._all_known().to_json(), reply_to)
         elif message.kind == envelope.DIGEST:
             self._compare(message, reply_to)
         elif message.kind in (envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.ANSWER):
-            self._take(message)
+            waiting = self._take(message)
             if message.kind == envelope.ANSWER and self._linked and not self.in_sync:
-                self._joined()
+                self._join_once_stored(waiting)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> Document | None:
+        """Have the file take it in; the document if the file does not hold it yet."""
         try:
             document = Document.from_json(message.body)
         except DocumentError as error:
             self._port.report(Reason.WIRE, f"{message.origin.node} sent no document: {error}")
-            return
+            return None
         if self._is_ahead(document, message) or not document.is_written:
-            return
+            return None
         self._known = self._known.merged(document)
-        if self.document.merged(document) is not self.document:
-            self._port.merge(document)
+        if self.document.merged(document) is self.document:
+            return None
+        self._port.merge(document)
+        return document
+
+    def _join_once_stored(self, waiting: Document | None) -> None:
+        if waiting is None:
+            self._joined()
+        else:
+            # a file that somebody holds must not keep this host out of the fleet for ever
+            self._joining_with = waiting
+            self._asked = limits.JOIN_ATTEMPTS
+            self._port.after(self.ANSWER_TIMER, self._answer_timeout_s * limits.JOIN_ATTEMPTS)
+
+    def _all_known(self) -> Document:
+        """Also what the file is still to take in."""
+        return self.document.merged(self._known) if self._known.is_written else self.document
 
     def _is_ahead(self, document: Document, message: Message) -> bool:
         ahead_ms = document.ahead_ms(self._clock.wall_ms())
         if ahead_ms <= limits.CLOCK_AHEAD_MS:
             return False
+        if self._behind_since is None:
+            self._behind_since = max(self.document.last_stamp, self.document.floor.stamp)
         node, now_s = message.origin.node, self._clock.monotonic_s()
         if now_s - self._told_about_clock.get(node, -limits.REPORT_AGAIN_S) >= limits.REPORT_AGAIN_S:
             if len(self._told_about_clock) >= limits.CLOCK_REPORTS:
@@ -174,6 +203,20 @@ class Replica:
                 "Set the clock of that host, or of this one (chrony, NTP)",
             )
         return True
+
+    def _clock_offset_ms(self) -> float:
+        return self._clock.wall_ms() - self._clock.monotonic_s() * 1000
+
+    def _watch_clock(self) -> None:
+        """Once this clock was behind the others' and has been set forward: what was written meanwhile is younger
+        than all that was set aside, whatever its stamps say."""
+        offset_ms = self._clock_offset_ms()
+        forward = offset_ms - self._offset_ms > limits.CLOCK_AHEAD_MS
+        self._offset_ms = offset_ms
+        if forward and self._behind_since is not None:
+            after, self._behind_since = self._behind_since, None
+            if max(self.document.last_stamp, self.document.floor.stamp) > after:
+                self._port.restamp(after)
 
     def _compare(self, message: Message, reply_to: str) -> None:
         theirs = message.body if isinstance(message.body, dict) else {}
@@ -207,6 +250,7 @@ class Replica:
 
     def _joined(self) -> None:
         self.in_sync = True
+        self._joining_with = None
         self._port.serve(True)
         self._spread()
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())

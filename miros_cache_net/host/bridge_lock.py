@@ -82,6 +82,8 @@ class BridgeLock:
                 self._close_fd()
             self._closed = True
             self._held = False
+            # the waiting thread must not keep alive all that its owner holds
+            self._taken = _nothing
 
     def close_in_child(self) -> None:
         # the lock belongs to the open file, which the child shares: it would keep it from the parent's successor
@@ -114,3 +116,7 @@ class BridgeLock:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _nothing() -> None:
+    pass

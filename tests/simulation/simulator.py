@@ -238,6 +238,12 @@ class Host:
 
         self.world.after(self.world.random.uniform(0, 0.05), merge_now)
 
+    def restamp(self, after: Stamp) -> None:
+        def restamp_now() -> None:
+            self._stored(self.disk.restamped_after(after, self.wall_ms(), self.name))
+
+        self.world.after(0.0, restamp_now)
+
     def serve(self, serving: bool) -> None:
         self.serving = serving and self.linked
 

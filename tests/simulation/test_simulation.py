@@ -83,6 +83,24 @@ def test_writes_under_a_clock_an_hour_ahead_are_kept_and_spread_once_it_is_right
     assert wrong.disk.contents == {"b": "later"}
 
 
+def test_writes_under_a_clock_an_hour_behind_are_kept_and_win_once_it_is_right() -> None:
+    world = World(4, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+    for host in world.hosts:
+        host.start()
+    wrong = world.hosts[0]
+    wrong.skew_ms = -3_600_000
+    world.run_for(10)
+    world.hosts[1].write_whole({"a": "before"})
+    world.run_for(10)
+    wrong.write_whole({"b": "later, by the slow clock"})
+    world.run_for(100)
+    assert Reason.CLOCK in wrong.reports
+    wrong.set_clock()
+    world.run_for(100)
+    agreed(world)
+    assert world.hosts[2].disk.contents == {"b": "later, by the slow clock"}
+
+
 def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:
     def messages_in_ten_minutes(hosts: int) -> int:
         world = World(1, hosts, Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -131,6 +132,23 @@ def test_caps_on_depth_keys_and_key_length() -> None:
     for value in ({"a": deep}, {"k" * 2000: 1}, {str(n): 0 for n in range(limits.DOCUMENT_KEYS + 1)}):
         with pytest.raises(PayloadError):
             written(value)
+
+
+def test_what_may_be_written_can_be_read_back_at_the_very_limit_of_depth() -> None:
+    value: Any = []
+    for _ in range(limits.DOCUMENT_DEPTH - 2):
+        value = [value]
+    document = written({"a": value})
+    assert Document.from_json(strict_json.loads(document.to_text())) == document
+    with pytest.raises(PayloadError, match="deeper"):
+        written({"a": [value]})
+
+
+def test_text_enums_are_stored_as_their_text() -> None:
+    class Colour(str, Enum):
+        RED = "red"
+
+    assert written({Colour.RED: Colour.RED}).to_text().startswith(b'{"red":"red"')
 
 
 def test_stamps_rise_on_one_node_even_when_the_clock_stands_or_falls_back() -> None:

@@ -21,6 +21,7 @@ class Port:
     def __init__(self) -> None:
         self.sent: list[tuple[str, Any, str]] = []
         self.merged: list[Document] = []
+        self.restamped: list[Stamp] = []
         self.serving = False
         self.timers: dict[str, float] = {}
         self.reports: list[Reason] = []
@@ -30,6 +31,9 @@ class Port:
 
     def merge(self, document: Document) -> None:
         self.merged.append(document)
+
+    def restamp(self, after: Stamp) -> None:
+        self.restamped.append(after)
 
     def serve(self, serving: bool) -> None:
         self.serving = serving
@@ -82,9 +86,49 @@ def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Por
     assert not port.serving
     theirs = written(clock, {"a": 1})
     joining.received(message("answer", theirs.to_json()), "")
+    assert port.merged == [theirs]
+    assert not port.serving
+    joining.local_changed(theirs)
     assert joining.in_sync
     assert port.serving
-    assert port.merged == [theirs]
+
+
+def test_a_file_that_cannot_take_the_answer_in_keeps_the_host_out_for_a_while_only(
+    port: Port, clock: ManualClock
+) -> None:
+    joining = replica(port, clock)
+    joining.link_up(request_servers=1)
+    theirs = written(clock, {"a": 1})
+    joining.received(message("answer", theirs.to_json()), "")
+    joining.timer(Replica.ANSWER_TIMER)
+    assert joining.in_sync
+    joining.received(message("CACHE_FILE_READ"), "amq.gen-x")
+    assert port.sent[-1] == ("answer", theirs.to_json(), "amq.gen-x")
+
+
+def test_what_was_written_while_the_clock_was_behind_counts_as_written_when_it_is_set_forward(
+    port: Port, clock: ManualClock
+) -> None:
+    host = in_sync(port, clock)
+    host.received(message("CACHE", written(clock, {"a": 1}, ahead_ms=3_600_000).to_json()), "")
+    mine = written(clock, {"b": 1}, node="alpha")
+    host.local_changed(mine)
+    clock.jump_wall(3_600_000)
+    host.timer(Replica.DIGEST_TIMER)
+    assert port.restamped == [Stamp(0, 0, "")]
+    again = mine.restamped_after(port.restamped[0], clock.wall_ms(), "alpha")
+    assert again.contents == mine.contents
+    assert again.floor.stamp > written(clock, {}).floor.stamp or again.floor.stamp.wall_ms >= clock.wall_ms()
+
+
+def test_a_clock_that_is_set_forward_without_having_been_behind_anybody_changes_no_stamp(
+    port: Port, clock: ManualClock
+) -> None:
+    host = in_sync(port, clock)
+    host.local_changed(written(clock, {"b": 1}, node="alpha"))
+    clock.jump_wall(3_600_000)
+    host.timer(Replica.DIGEST_TIMER)
+    assert port.restamped == []
 
 
 def test_another_peer_is_asked_when_the_first_does_not_answer_and_finally_none(port: Port, clock: ManualClock) -> None:
