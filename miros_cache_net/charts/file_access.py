@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +15,7 @@ from miros_cache_net.charts.containment import describe
 from miros_cache_net.charts.requests import Request, WaitingRoom
 from miros_cache_net.clock import Clock
 from miros_cache_net.errors import CacheNetError, Reason
-from miros_cache_net.events import event
+from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.lock import Outcome
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 HANDLED: Final = int(return_status.HANDLED)
+#: How often a chart that is to stop looks whether those who wait for the file have been served.
+_FINISH_LOOK_S: Final = 0.01
 
 
 class FileAccessChart(Chart):
@@ -76,6 +80,7 @@ class FileAccessChart(Chart):
             file_read=self.file_access_waiting_file_request,
             file_write=self.file_access_waiting_file_request,
             lock_granted=self.file_access_waiting_lock_granted,
+            finish=self.file_access_waiting_finish,
             **also_while_waiting,
         )
         self.state(
@@ -122,6 +127,18 @@ class FileAccessChart(Chart):
             self.store.access.await_grant(self._lock_granted)
         return HANDLED
 
+    def file_access_waiting_finish(self, e: Event) -> int:
+        """Of `stop`: what was posted before it comes first, and what it led to."""
+        finished, deadline_s = e.payload
+        waits = bool(len(self.queue)) or self._waiting.first() is not None
+        if not waits or time.monotonic() >= deadline_s:
+            finished.set()
+        elif len(self.queue):
+            self.post_always(e)
+        else:
+            self.post_later(e, _FINISH_LOOK_S, always=True)
+        return HANDLED
+
     def file_access_waiting_lock_granted(self, e: Event) -> int:
         """The helper thread has the lock: whoever waits longest is re-posted now instead of later."""
         if not self._repost_first():
@@ -160,6 +177,21 @@ class FileAccessChart(Chart):
 
     def file_write_ENTRY(self, e: Event) -> int:
         return self._in_access("write_successful", self.write_for)
+
+    def _finish(self) -> tuple[int, int]:
+        """Wait, bounded, until all is served; how many reads and writes are left in the queue."""
+        if not self.running or self._in_own_thread():
+            return 0, 0
+        finished = threading.Event()
+        deadline_s = time.monotonic() + limits.STOP_FINISH_S
+        self.post_always(event("finish", (finished, deadline_s)))
+        if finished.wait(limits.STOP_FINISH_S + _FINISH_LOOK_S) and not len(self.queue):
+            return 0, 0
+        left = [each.signal_name for each in list(self.queue.deque)]
+        return (
+            left.count(CACHE_FILE_READ) + left.count("file_read"),
+            left.count(CACHE_FILE_WRITE) + left.count("file_write"),
+        )
 
     # --- what the handlers share --------------------------------------------------------------------
 
@@ -205,12 +237,18 @@ class FileAccessChart(Chart):
         self.report(reason, f"{what}{message}", self.file_name)
 
     def stop(self) -> None:
-        """End thread and timers, unsubscribe, leave the file writable; says so if requests were still waiting."""
+        """Serve what was asked already, then end thread and timers, unsubscribe, and leave the file writable.
+
+        That takes at most `limits.STOP_FINISH_S`; says so (`CACHE_ERROR`, reason ``stopped``) if requests were still
+        waiting.  From one of the chart's own handlers nothing is waited for.
+        """
         if self._forked:
             return
+        lost_reads, lost_writes = self._finish()
         super().stop()
         self.store.close()
         reads, writes = self._waiting.clear()
+        reads, writes = reads + lost_reads, writes + lost_writes
         if reads or writes:
             message = f"{self.path}: stopped while {writes} writes and {reads} reads waited for the file"
             self.report(Reason.STOPPED, message, self.file_name)

@@ -14,6 +14,7 @@ from miros.event import Event, return_status, signals
 
 from miros_cache_net import limits
 from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.client import read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.payloads import CacheReadPayload, CacheWritePayload
@@ -591,3 +592,11 @@ def test_the_chart_survives_whatever_is_posted_to_it(bench: Bench) -> None:
     for name in (CACHE_ERROR, CACHE, "lock_granted", "file_changed", "read_successful", "access_failed", "NONSENSE"):
         chart.post_fifo(event(name, object()))
     assert bench.read().dict == {}
+
+
+def test_what_was_posted_before_stop_is_served_before_it_ends(bench: Bench) -> None:
+    chart = bench.chart()
+    for number in range(50):
+        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
+    chart.stop()
+    assert read_cache(chart.path).dict == {"n": 49}
