@@ -106,7 +106,7 @@ class LanRecceChart(Chart):
     # --- states ---------------------------------------------------------------------------------------
 
     def private_search_RECCE_LAN(self, e: Event) -> int:
-        self._request, self._surveyed = e.payload, Surveyed()
+        self._request = e.payload
         return self.trans(self.lan_recce)
 
     def lan_recce_INIT(self, e: Event) -> int:

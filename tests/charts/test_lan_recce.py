@@ -311,6 +311,8 @@ def test_stopped_while_a_sweep_runs_it_ends_it_and_a_late_result_of_it_does_not_
     wait_until(lambda: len(surveys) == 2)
     surveys[0].progress(1, 2, 3)
     surveys[0].done(Surveyed(opened(("127.0.0.9", 1))))
+    wait_until(lambda: "sweep_complete:identify_all_ip_addresses:HOOK" in chart.spy())
+    assert heard.payloads == []
     surveys[1].done(Surveyed(silent=1))
     heard.wait_for(lambda events: events and events[-1].signal_name == LAN_RECCE_COMPLETE)
     assert [payload.request for payload in heard.payloads] == ["second life"] * len(heard.payloads)

@@ -215,6 +215,19 @@ def test_a_dead_host_is_tried_again_alone_until_it_comes_back(
     ]
 
 
+def test_a_host_that_takes_the_place_of_a_good_one_is_tried_again_too(
+    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, retries_at_once: None
+) -> None:
+    checks = recorder(AMQP_CONSUMER_CHECK)
+    with FakeServer(generous_rabbit) as server:
+        put(path, f"127.0.0.1:{server.port}")
+        man_net()
+        found.wait_for(lambda events: events and events[-1].payload.hosts)
+        dead = f"127.0.0.1:{free_port()}"
+        put(path, dead)
+        checks.wait_for(lambda events: sum(each.payload.ip_address == dead for each in events) >= 3)
+
+
 def test_hosts_that_stay_dead_are_told_once_not_at_every_try(
     man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, retries_at_once: None
 ) -> None:
