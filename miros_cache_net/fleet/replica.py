@@ -70,7 +70,7 @@ class Replica:
         self._port = port
         self._clock = clock
         self._answer_timeout_s = answer_timeout_s
-        self._pace = Pace(limits.SPREAD_AT_ONCE, limits.SPREAD_INTERVAL_S)
+        self._pace = Pace(limits.SPREAD_AT_ONCE, limits.SPREAD_LEAST_S, limits.SPREAD_MOST_S)
         self._held_back = False
         self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
         self.document = document
@@ -257,9 +257,12 @@ class Replica:
 
     def _spread(self) -> None:
         """Send the document if the fleet is not known to have all of it.  One at a time, paced: bursts become few."""
-        if not self.in_sync or self._in_flight is not None or not self.document.is_written or self._held_back:
+        if not self.in_sync or self._in_flight is not None or not self.document.is_written:
             return
         if self._known.merged(self.document) is self._known:
+            return
+        if self._held_back:
+            self._pace.more()
             return
         if wait_s := self._pace.take(self._clock.monotonic_s()):
             self._held_back = True
