@@ -225,6 +225,10 @@ class Replayed(WireError):
     counter = "replayed"
 
 
+class OutOfTime(Replayed):
+    """A request whose sender's clock and ours are too far apart."""
+
+
 class HostProtocolError(CacheNetError):
     """What came through the host's socket is no message of ours; never repeats what it held."""
 

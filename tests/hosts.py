@@ -12,6 +12,7 @@ from miros_cache_net.amqp.link import Link, Place
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.client import Cache
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import wait_until
@@ -53,10 +54,12 @@ class Hosts:
             values.setdefault("amqp_urls", self._broker)
         return Settings(**values)
 
-    def start(self, name: str, default: dict[str, Any] | None = None, **changes: Any) -> Host:
+    def start(
+        self, name: str, default: dict[str, Any] | None = None, clock: Clock = SYSTEM_CLOCK, **changes: Any
+    ) -> Host:
         settings = self.settings(name, **changes)
         extra: dict[str, Any] = {} if isinstance(self._broker, str) else {"link_factory": self._link}
-        node = CacheNode(settings=settings, default_json=default, **extra)
+        node = CacheNode(settings=settings, default_json=default, clock=clock, **extra)
         host = Host(node, Cache(settings.file))
         self._hosts.append(host)
         return host

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -25,6 +26,8 @@ from miros_cache_net.wire import envelope
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import RingProvider
 
+_OUT_OF_TIME: Final = "out of time"
+_SERVE_AGAIN: Final = "serve again"
 #: Who wants an answer into the sender's own queue.
 _ASKING_KINDS = frozenset({envelope.CACHE_FILE_READ, envelope.DIGEST, envelope.STATUS_REQUEST})
 
@@ -87,7 +90,11 @@ class Bridge:
             key_words=routing_words(place),
             clock=clock,
         )
-        self._inbox = Inbox(self._gate, lambda: owner.bridge_event("messages_waiting"))
+        self._inbox = Inbox(
+            self._gate,
+            lambda: owner.bridge_event("messages_waiting"),
+            lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
+        )
         self._replica = Replica(
             self,
             document,
@@ -153,6 +160,14 @@ class Bridge:
         self._replica.sent(confirmed)
 
     def timer_due(self, name: str) -> None:
+        if name == _OUT_OF_TIME:
+            # one of the clocks is wrong, maybe ours: who asks is better served by another
+            self._link.serve_requests(False)
+            self.after(_SERVE_AGAIN, limits.REQUEST_AGE_S)
+            return
+        if name == _SERVE_AGAIN:
+            self._link.serve_requests(self._replica.in_sync)
+            return
         if name in (READ_TIMER, STATUS_TIMER):
             self._questions.timer(name)
         else:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery
-from miros_cache_net.errors import WireError
+from miros_cache_net.errors import OutOfTime, WireError
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
@@ -30,12 +30,14 @@ class Inbox:
     A host's newer document or digest takes the place of its older one, because it holds all of it.  Beyond
     the bounds messages are dropped and counted: the next digests repair that.  Of one's own messages only a
     request is kept that came back: whoever asked has to know.  `wake` is called, on the link's thread, when the
-    first message after a `take_all` has come.
+    first message after a `take_all` has come; `out_of_time`, when a request that
+    nobody else will get had to be refused because the clocks do not agree.
     """
 
-    def __init__(self, gate: Gate, wake: Callable[[], None]) -> None:
+    def __init__(self, gate: Gate, wake: Callable[[], None], out_of_time: Callable[[], None] = lambda: None) -> None:
         self._gate = gate
         self._wake = wake
+        self._out_of_time = out_of_time
         self._guard = threading.Lock()
         self._waiting: dict[object, Received] = {}
         self._bytes: dict[object, int] = {}
@@ -45,6 +47,10 @@ class Inbox:
         """One message off the link; never raises for what is in it."""
         try:
             message = self._gate.open(delivery.body, routing_key=delivery.routing_key, key_id=delivery.key_id)
+        except OutOfTime:
+            if delivery.from_requests:
+                self._out_of_time()
+            return
         except WireError:
             return  # the gate has counted and logged it
         own = self._gate.is_own(message)

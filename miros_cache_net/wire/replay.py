@@ -12,7 +12,7 @@ from typing import Final
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.errors import Replayed
+from miros_cache_net.errors import OutOfTime, Replayed
 from miros_cache_net.wire.envelope import CACHE_FILE_READ, CHALLENGE, STATUS_REQUEST, Message
 
 #: The kinds that are answered.
@@ -55,7 +55,7 @@ class ReplayWindow:
         age_s = (self._clock.wall_ms() - message.sent_ms) / 1000
         if abs(age_s) > limits.REQUEST_AGE_S:
             when = f"{age_s:.0f} s ago" if age_s > 0 else f"in {-age_s:.0f} s"
-            raise Replayed(
+            raise OutOfTime(
                 f"a request of {message.origin.node}, sent {when} by its clock: replayed, or one of the two clocks is "
                 "wrong; run `miros-cache-net doctor` on both hosts"
             )

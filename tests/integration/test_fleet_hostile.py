@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from miros_cache_net.amqp.topology import request_queue_name, routing_key
+from miros_cache_net.clock import SystemClock
+from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.envelope import Message, Origin, encode
 from miros_cache_net.wire.gate import Gate
@@ -210,3 +212,22 @@ def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_se
         ended.set()
         thread.join()
     agree(alpha, beta, on=lambda contents: len(contents) == 10, timeout_s=60)
+
+
+def test_a_host_whose_clock_is_wrong_stops_answering_for_the_others(hosts: Hosts, rabbit_server: RabbitServer) -> None:
+    class HourBehind(SystemClock):
+        def wall_ms(self) -> int:
+            return super().wall_ms() - 3_600_000
+
+    slow = hosts.start("slow", clock=HourBehind())
+    wait_until(lambda: slow.node.connected, what="the slow host to be there")
+    beta = hosts.joined("beta")
+    beta.cache.write({"a": 1})
+    queue = request_queue_name(beta.node.place)
+
+    def consumers() -> int:
+        listed = rabbit_server.ctl("list_queues", "--silent", "name", "consumers")
+        return next((int(line.split()[-1]) for line in listed.splitlines() if line.startswith(queue)), 0)
+
+    with FleetClient(hosts.settings("beta")) as client:
+        wait_until(lambda: client.read() and consumers() == 1, timeout_s=60, what="the slow host to step back")
