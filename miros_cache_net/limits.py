@@ -155,6 +155,8 @@ HOSTS_TOLD_AFTER_S: Final = 0.05
 #: Dead hosts of a hosts file are tried again after a random part of this, doubled each time, up to the second.
 HOSTS_RETRY_BASE_S: Final = 2.0
 HOSTS_RETRY_TOP_S: Final = 300.0
+#: The largest network that can be swept at all: 65,534 addresses, four minutes at the pace of the neighbour table.
+SWEEP_PREFIX: Final = 16
 #: How often a sweep tells how far it is: what a progress bar can show.
 SWEEP_PROGRESS_S: Final = 0.05
 

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     scout_timeout_s: Seconds = Field(2.0, description="How long a scout tries one address.", examples=["2"])
     sweep_prefix: Annotated[int, BeforeValidator(setting_types.as_prefix)] = Field(
         22,
-        ge=8,
+        ge=limits.SWEEP_PREFIX,
         le=32,
         description="The largest IPv4 network that a discovery sweeps, as its prefix length; of larger ones only known "
         "neighbours are asked.",

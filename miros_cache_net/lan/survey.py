@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from miros_cache_net import limits
 from miros_cache_net.lan.capacity import neighbour_budget, socket_budget
-from miros_cache_net.lan.interfaces import InterfaceAddress, interface_addresses, own_addresses
+from miros_cache_net.lan.interfaces import InterfaceAddress, Network, interface_addresses, own_addresses
 from miros_cache_net.lan.neighbours import Neighbour, likely, neighbours
 from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
 
@@ -29,7 +29,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What a survey found; `failed` says why nothing could be looked at, "" if something was."""
+    """What a survey found, by address; `failed` says why nothing could be looked at, "" if something was."""
 
     open: tuple[SweepResult, ...] = ()
     refused: int = 0
@@ -57,11 +57,12 @@ def plan_of(
     return Plan(tuple(addresses), tuple(declined.values()))
 
 
-def _declined_line(network: object, interface: str, largest_prefix: int) -> str:
-    prefix = str(network).partition("/")[2]
+def _declined_line(network: Network, interface: str, largest_prefix: int) -> str:
+    prefix = network.prefixlen
+    whole = f"set MIROS_CACHE_SWEEP_PREFIX={prefix} to sweep it whole, or " if prefix >= limits.SWEEP_PREFIX else ""
     return (
-        f"{network} ({interface}) is larger than a /{largest_prefix}, so only its known neighbours were asked: set "
-        f"MIROS_CACHE_SWEEP_PREFIX={prefix} to sweep it whole, or list its hosts by hand"
+        f"{network} ({interface}) is larger than a /{largest_prefix}, so only its known neighbours were asked: "
+        f"{whole}list its hosts by hand"
     )
 
 
@@ -134,7 +135,7 @@ class Survey:
 
     def _surveyed(self, plan: Plan) -> Surveyed:
         counts = Counter(each.answer for each in self._results)
-        found = [each for each in self._results if each.answer is Answer.OPEN]
+        found = sorted((each for each in self._results if each.answer is Answer.OPEN), key=_in_order)
         return Surveyed(
             open=tuple(without_second_names(found, neighbours())),
             refused=counts[Answer.REFUSED],
@@ -148,6 +149,12 @@ class Survey:
         if len(self._results) == self._total or now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
             self._told_at_s = now_s
             self.progress(len(self._results), self._total, sum(each.answer is Answer.OPEN for each in self._results))
+
+
+def _in_order(result: SweepResult) -> tuple[int, int, int]:
+    """By address, so that two sweeps that find the same say the same."""
+    address = ipaddress.ip_address(result.address)
+    return address.version, int(address), result.port
 
 
 def without_second_names(found: Sequence[SweepResult], table: Iterable[Neighbour]) -> list[SweepResult]:

@@ -280,6 +280,17 @@ def test_the_word_auto_is_kept_as_a_flag_and_loopback_stays_trusted() -> None:
     assert ipaddress.ip_network("127.0.0.0/8") in settings.trusted_networks
 
 
+@pytest.mark.parametrize(("text", "prefix"), [("20", 20), ("/20", 20), (" /16 ", 16)])
+def test_the_largest_network_to_sweep_is_a_prefix_length_with_or_without_its_slash(text: str, prefix: int) -> None:
+    assert Settings(sweep_prefix=text).sweep_prefix == prefix
+
+
+@pytest.mark.parametrize("text", ["15", "33", "//20", "255.255.0.0", ""])
+def test_what_is_no_prefix_length_to_sweep_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingsError, match="MIROS_CACHE_SWEEP_PREFIX"):
+        Settings(sweep_prefix=text)
+
+
 def test_networks_without_auto_are_exactly_the_ones_named() -> None:
     settings = Settings(trusted_networks=["10.1.0.0/16", "fe80::/10", "192.168.1.7"])
     assert [str(network) for network in settings.trusted_networks] == ["10.1.0.0/16", "fe80::/10", "192.168.1.7/32"]
