@@ -184,9 +184,18 @@ def one_read(contender: Contender, told: Crowd, rng: random.Random) -> None:
     told.done.append(1)
 
 
-def readers_and_writers(directory: Path, processes: int = 100, seconds: float = 4.0) -> list[Line]:
+def rounds(kinds: list[type[Contender]], directory: Path, processes: int, work: Work) -> dict[type[Contender], Crowd]:
+    """Three runs of each, in turns, since a machine is not equally busy all the time; the one in the middle counts."""
+    crowds: dict[type[Contender], list[Crowd]] = {kind: [] for kind in kinds}
+    for number in range(3):
+        for kind in kinds:
+            crowds[kind].append(_told(run(kind, directory / f"{kind.__name__}-{number}", processes, work)))
+    return {kind: sorted(each, key=lambda crowd: crowd.p99_ms)[1] for kind, each in crowds.items()}
+
+
+def readers_and_writers(directory: Path, processes: int = 100, seconds: float = 3.0) -> list[Line]:
     """95 % reads."""
-    crowds = {kind: _told(run(kind, directory / kind.__name__, processes, mixed(seconds))) for kind in ALL}
+    crowds = rounds(ALL, directory, processes, mixed(seconds))
     ours = crowds[Ours]
     lines = [
         Line(
@@ -217,7 +226,7 @@ def paced_writers(directory: Path, processes: int = 1000, seconds: float = 10.0,
     # not diskcache: it takes all CPUs for minutes and then fails
     kinds: list[type[Contender]] = [Ours, Flock, FileLockJson, SqliteWal, Lmdb, ModeBit]
     work = now_and_then(seconds, writes)
-    crowds = {kind: _told(run(kind, directory / kind.__name__, processes, work)) for kind in kinds}
+    crowds = rounds(kinds, directory, processes, work)
     return [
         Line(
             f"write p99, {processes} processes now and then",

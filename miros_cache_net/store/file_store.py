@@ -70,6 +70,7 @@ class FileStore:
         self._notice = notice
         self._written: tuple[str | None, Stamp | None] = (None, None)
         self._failed = False
+        self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
 
     def read(self) -> Snapshot:
@@ -146,7 +147,8 @@ class FileStore:
                 f"{len(changed.entries)} keys, deleted ones included; {limits.DOCUMENT_KEYS} are allowed"
             )
         if changed is not document:
-            changed.to_text()  # too large is this change's fault, and must not fail the others
+            # too large is this change's fault, and must not fail the others
+            self._text = changed, changed.to_text()
         return changed
 
     def _load(self) -> Snapshot:
@@ -208,7 +210,11 @@ class FileStore:
 
     def _store(self, document: Document) -> Snapshot:
         access = self.access
-        text, discovered_at_ms = document.to_text(), document.floor.discovered_at_ms
+        made_for, text = self._text
+        self._text = None, b""
+        if made_for is not document:
+            text = document.to_text()
+        discovered_at_ms = document.floor.discovered_at_ms
         old = os.fstat(access.document_fd) if access.document_fd >= 0 else None
         mode, group = (access.record.mode, old.st_gid) if old else (new_file_mode(), -1)
         # until all is done: a mark that stays, so that the next one in sweeps

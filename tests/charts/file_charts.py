@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from miros_cache_net.charts.cache_file import CacheFileChart
-from miros_cache_net.layout import META_KEY
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.layout import META_KEY
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 
@@ -29,6 +29,13 @@ class SoonRandom(random.Random):
     def uniform(self, a: float, b: float) -> float:
         self.bounds.append((a, b))
         return a
+
+
+class NeverRandom(SoonRandom):
+    """Waits far longer than any test: only who is told that the file is free gets on."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return super().uniform(a, b) + 1000.0
 
 
 class Bench:

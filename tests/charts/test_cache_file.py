@@ -18,9 +18,11 @@ from miros_cache_net.client import read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.payloads import CacheReadPayload, CacheWritePayload
+from miros_cache_net.store.changes import AddressedChange, Modify
 from miros_cache_net.testing import ManualClock
 from tests.charts.file_charts import (
     Bench,
+    NeverRandom,
     SoonRandom,
     is_writable,
     make_unwritable,
@@ -190,15 +192,22 @@ def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(
     chart.stop()
 
 
-def test_each_waiting_event_keeps_its_payload_and_its_place(bench: Bench) -> None:
+def test_each_waiting_event_keeps_its_payload_and_its_place_and_is_served_once(bench: Bench) -> None:
     soon = SoonRandom()
     chart = bench.chart(rng=soon)
     make_unwritable(bench.path)
+
+    def append(number: int) -> AddressedChange:
+        return AddressedChange(Modify(lambda contents: {"all": [*contents.get("all", []), number]}), chart.file_path)
+
     for number in range(20):
-        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number, "seen": list(range(number))}))
+        chart.post_fifo(event(CACHE_FILE_WRITE, append(number)))
     until(lambda: soon.bounds.count((0.001, 0.1)) == 20, "all to wait")
     make_writable(bench.path)
-    until(lambda: on_disk(bench.path) == {"n": 19, "seen": list(range(19))}, "the last to be last")
+    chart.post_fifo(event(CACHE_FILE_WRITE, append(20)))
+    until(lambda: on_disk(bench.path).get("all", [])[-1:] == [20], "the last to be last")
+    bench.read()
+    assert on_disk(bench.path) == {"all": list(range(21))}
 
 
 def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
@@ -232,8 +241,8 @@ def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: p
 
 
 def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:
-    soon = SoonRandom()
-    chart, other = bench.chart(rng=soon), bench.chart()
+    never = NeverRandom()
+    chart, other = bench.chart(rng=never), bench.chart()
     entered, leave = threading.Event(), threading.Event()
 
     def hold(contents: dict[str, Any]) -> dict[str, Any]:
@@ -241,13 +250,11 @@ def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench
         assert leave.wait(20)
         return {**contents, "held": True}
 
-    from miros_cache_net.store.changes import AddressedChange, Modify
-
     other.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(Modify(hold), other.file_path)))
     assert entered.wait(20)
     chart.post_fifo(event(CACHE_FILE_READ))
     chart.post_fifo(event(CACHE_FILE_WRITE, {"after": 1}))
-    until(lambda: len(soon.bounds) >= 2, "both to wait")
+    until(lambda: len(never.bounds) >= 2, "both to wait")
     leave.set()
     bench.caches(1)
     until(lambda: on_disk(bench.path) == {"after": 1}, "the write")
@@ -430,7 +437,9 @@ def test_a_document_without_time_out_never_expires_once_written(bench: Bench, ma
     assert bench.read().expired is False
 
 
-@pytest.mark.parametrize(("jump_ms", "age_s", "expired"), [(DAY_MS, 86_400.0, True), (-DAY_MS, 0.0, False)])
+@pytest.mark.parametrize(
+    ("jump_ms", "age_s", "expired"), [(DAY_MS, 86_400.0, True), (-30_000, 0.0, False), (-DAY_MS, 0.0, False)]
+)
 def test_a_clock_that_jumps_a_day_never_makes_an_age_negative(
     bench: Bench, manual_clock: ManualClock, jump_ms: int, age_s: float, expired: bool
 ) -> None:

@@ -15,8 +15,8 @@ from watchdog import observers
 
 from miros_cache_net import limits
 from miros_cache_net.client import Cache
-from miros_cache_net.layout import META_KEY
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
+from miros_cache_net.layout import META_KEY
 from tests.charts.file_charts import Bench, make_unwritable, make_writable, on_disk, until
 
 
