@@ -44,7 +44,8 @@ def test_a_routing_key_comes_back_as_what_it_was_made_from(scope: str, document:
 @given(WORDS, WORDS, WORDS, WORDS)
 def test_a_binding_takes_messages_of_its_own_place_only(scope: str, document: str, other: str, another: str) -> None:
     key = topology.routing_key(place(other, another), "CACHE")
-    assert topology.matches(topology.binding_key(place(scope, document)), key) == ((scope, document) == (other, another))
+    same = (scope, document) == (other, another)
+    assert topology.matches(topology.binding_key(place(scope, document)), key) == same
 
 
 @given(WORDS, WORDS, WORDS, WORDS)
