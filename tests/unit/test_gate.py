@@ -15,6 +15,7 @@ from miros_cache_net import limits
 from miros_cache_net.errors import (
     MalformedMessage,
     NotAuthentic,
+    OutOfTime,
     PayloadError,
     Replayed,
     TooLarge,
@@ -269,7 +270,7 @@ def test_a_request_whose_time_is_far_from_ours_is_refused_and_the_clock_named(
 ) -> None:
     body = alpha.seal("CACHE_FILE_READ").body
     clock.pass_s(age_s)
-    line = refused(beta, Replayed, body)
+    line = refused(beta, OutOfTime, body)
     assert "alpha" in line
     assert "clock" in line
     assert f"{abs(age_s)} s" in line
