@@ -25,6 +25,8 @@ from miros_cache_net.testing import RabbitServer, wait_until
 
 #: Keys that a burst of updates goes round in.
 BURST_KEYS = 100
+#: Between single writes: faster than ten in a row, 100 a second, they would be held back.
+PAUSE_S = 0.01
 
 
 class Pair:
@@ -107,6 +109,8 @@ def propagation(pairs: list[Pair], rounds: int) -> list[Line]:
             seconds = pair.send()
             if number >= 10:
                 taken[pair.name].append(seconds)
+        # single writes: what a row of them costs is measured as such
+        time.sleep(PAUSE_S)
     lines = []
     for share, label in ((0.5, "p50"), (0.99, "p99")):
         ours, *others = [percentile(taken[pair.name], share) * 1000 for pair in pairs]
@@ -132,8 +136,8 @@ def bursts(ours: OurPair, count: int) -> list[Line]:
     events_s, event_messages = ours.burst_of_events(count)
     updates_s, update_messages = ours.burst_of_updates(count)
     return [
-        Line(f"messages for {count} published writes", event_messages, count, "", "<= 0.1", f"{events_s:.1f} s"),
-        Line(f"messages for {count} updates", update_messages, count, "", "<= 0.5", f"{updates_s:.1f} s"),
+        Line(f"messages for {count} published writes", event_messages, count, "", "<= 0.2", f"{events_s:.1f} s"),
+        Line(f"messages for {count} updates", update_messages, count, "", "<= 0.2", f"{updates_s:.1f} s"),
     ]
 
 

@@ -165,10 +165,10 @@ SWEEP_PROGRESS_S: Final = 0.05
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0
 #: Documents that a host sends without a pause, and how soon it has earned one more: who waits for the effect of each
-#: write is slower.  Writes that pile up reach the fleet 20 times a second instead, each time all of them, because every
-#: receiver stores what comes, durably, for some 5 ms.
+#: write is rarely quicker.  Writes that pile up reach the fleet 20 times a second instead, each time all of them,
+#: because every receiver stores what comes, durably, for some 5 ms.
 SPREAD_AT_ONCE: Final = 10
-SPREAD_LEAST_S: Final = 0.005
+SPREAD_LEAST_S: Final = 0.01
 SPREAD_MOST_S: Final = 0.05
 #: How many peers a joining host asks, one after another, before it takes itself for the first.
 JOIN_ATTEMPTS: Final = 3
