@@ -20,6 +20,8 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.adapters.utils.nbio_interface import AbstractIOReference
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from miros_cache_net.amqp import forks
+
 THREAD_NAME_PREFIX = "miros-cache-link"
 
 
@@ -29,6 +31,10 @@ class LinkServices(SelectorIOServicesAdapter):  # type: ignore[misc]
     def __init__(self) -> None:
         self.loop = IOLoop()
         super().__init__(self.loop)
+
+    def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], None]) -> Any:
+        forks.remember(sock)
+        return super().connect_socket(sock, resolved_addr, on_done)
 
     def getaddrinfo(
         self,
