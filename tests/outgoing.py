@@ -16,14 +16,18 @@ from miros_cache_net.testing import NetworkHost
 from tests.cli_command import SOURCES
 
 _ALL, _ARP, _IPV4, _IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
+_REQUEST = b"\0\1"
 _OUTGOING = 4
 
 
 def destination(frame: bytes) -> str | None:
-    """Whom an ARP request asks for or a packet is for; None for IPv6 groups, to which the kernel talks by itself."""
+    """Whom an ARP request asks for or a packet is for; None for what the kernel says by itself.
+
+    That is: answers to others' ARP requests, and IPv6 groups.
+    """
     kind = int.from_bytes(frame[12:14], "big")
     if kind == _ARP:
-        return socket.inet_ntoa(frame[38:42])
+        return socket.inet_ntoa(frame[38:42]) if frame[20:22] == _REQUEST else None
     if kind == _IPV4:
         return socket.inet_ntoa(frame[30:34])
     address = ipaddress.IPv6Address(frame[38:54]) if kind == _IPV6 else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from miros_cache_net.testing import NetworkHost
+from miros_cache_net.testing import NetworkHost, wait_until
 from tests.cli_command import SOURCES, clean_environment
 from tests.lan_peers import LanPeers
 
@@ -39,6 +39,11 @@ def speak(host: NetworkHost, address: str) -> None:
 def others(host: NetworkHost, *numbers: int) -> list[str]:
     subnet = host.address.rpartition(".")[0]
     return [f"{subnet}.{number}" for number in numbers]
+
+
+def has_carrier(host: NetworkHost, interface: str) -> bool:
+    (link,) = json.loads(host.run(["ip", "-j", "link", "show", "dev", interface]).stdout)
+    return "LOWER_UP" in link["flags"] and link["operstate"] == "UP"
 
 
 def second_cable(host: NetworkHost, beside: NetworkHost, address: str, *, interface: str = "eth1") -> None:
@@ -196,6 +201,8 @@ def test_containers_on_a_docker_bridge_are_found_and_a_bridge_without_any_is_not
     here.run(["ip", "link", "set", "veth1", "master", "docker0", "up"])
     container.run(["ip", "address", "add", "172.30.1.2/24", "dev", "eth1"])
     container.run(["ip", "link", "set", "eth1", "up"])
+    # the kernel takes up to a second to notice
+    wait_until(lambda: not has_carrier(here, "br-0123456789ab") and has_carrier(here, "docker0"))
     with LanPeers(container, open=["172.30.1.2"]):
         found = recce(here)
     assert (found["other_addresses"], found["swept"]) == (["172.30.1.2"], 253 + 253)
