@@ -808,5 +808,7 @@ def test_a_forked_child_keeps_neither_lock_nor_connections_of_its_parent(
         lock.close()
         assert outsider.hear() is None
         successor = BridgeLock(tmp_path / "lock", lambda: None, open_file)
-        assert successor.start()
+        # the child may still be about to close what it got
+        successor.start()
+        wait_until(lambda: successor.held, what="the lock")
         successor.close()
