@@ -260,7 +260,7 @@ class EndProcess:
 
     def heard(self, n: int) -> float:
         """When document `n` reached the subscriber."""
-        while self._news.poll(120):
+        while self._news.poll(30):
             number, at_s = self._news.recv()
             if number == n:
                 return float(at_s)
@@ -278,6 +278,8 @@ def _serve(means: Means, commands: Any, news: Any) -> None:
 
     def heard(n: int) -> None:
         at_s = time.monotonic()
+        if means.directory.name.endswith("-a"):
+            return  # nobody reads what the writing side hears: a full pipe would hold its subscriber up
         with one_at_a_time:
             news.send((n, at_s))
 
