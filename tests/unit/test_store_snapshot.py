@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_every_replacement_is_seen_though_number_size_and_time_of_the_inode_repe
 ) -> None:
     identities = []
     for number in range(300):
-        put(path, f'{{"n":"{number:03}"}}')
+        put(path, ours(n=f"{number:03}"))
         identities.append(identity_of(path.stat()))
         if number % 2:
             assert reader.read().document.contents == {"n": f"{number:03}"}
@@ -170,6 +171,6 @@ def test_what_was_just_stored_is_not_parsed_again(path: Path, monkeypatch: pytes
     store.close()
 
 
-def ours() -> str:
-    document = Document.unwritten({}).written({"a": 1}, Stamp(1_700_000_000_000, 0, "alpha-1"), 1_700_000_000_000)
+def ours(**contents: Any) -> str:
+    document = Document.unwritten({}).written(contents or {"a": 1}, Stamp(1_700_000_000_000, 0, "alpha-1"), 1_700_000_000_000)
     return document.to_text().decode()
