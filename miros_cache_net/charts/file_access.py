@@ -187,7 +187,12 @@ class FileAccessChart(Chart):
         self.post_always(event("finish", (finished, deadline_s)))
         if finished.wait(limits.STOP_FINISH_S + _FINISH_LOOK_S) and not len(self.queue):
             return 0, 0
-        left = [each.signal_name for each in list(self.queue.deque)]
+        # who waits for the file and has just been re-posted is counted among those who wait
+        left = [
+            each.signal_name
+            for each in list(self.queue.deque)
+            if not (isinstance(each.payload, Request) and each.payload in self._waiting.line_of(each.payload))
+        ]
         return (
             left.count(CACHE_FILE_READ) + left.count("file_read"),
             left.count(CACHE_FILE_WRITE) + left.count("file_write"),

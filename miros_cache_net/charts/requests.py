@@ -44,6 +44,9 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._requests)
 
+    def __contains__(self, request: object) -> bool:
+        return request in self._requests
+
     def add(self, request: Request) -> bool:
         """Keep the request; False if the line is full."""
         if request not in self._requests and len(self._requests) >= limits.WAITING_REQUESTS:

@@ -117,11 +117,12 @@ def test_a_declined_grant_frees_the_lock(access: ExclusiveAccess, other: Exclusi
 
 def test_closing_while_a_thread_waits_gives_its_grant_back(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
     granted = threading.Event()
+    before = set(threading.enumerate())
     access.enter()
     other.await_grant(granted.set)
     other.close()
     access.leave()
-    wait_until(lambda: threading.active_count() == 1, what="the thread to end")
+    wait_until(lambda: set(threading.enumerate()) <= before, what="the thread to end")
     assert not granted.is_set()
     assert other.try_enter() is Outcome.ENTERED
 
