@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         str, BeforeValidator(setting_types.as_node_name), Env(default_text="host name, lower-case")
     ] = Field(
         default_factory=setting_types.host_node_name,
-        description="This host's name in stamps and status, where eight digits follow it that are the cache file's own.",
+        description="This host's name in stamps and status; eight digits of the cache file's own follow it there.",
         examples=["alpha"],
     )
     trusted_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], Env(default_text="127.0.0.0/8,::1/128")] = Field(
