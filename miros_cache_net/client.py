@@ -12,6 +12,7 @@ from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Stamp
+from miros_cache_net.errors import Reason
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
@@ -45,7 +46,7 @@ class Cache:
 
     def _renew(self) -> None:
         # also called in a forked child: locks of the parent's threads are held for ever there
-        self._store = FileStore(self.path, default=self._default, clock=self._clock)
+        self._store = FileStore(self.path, default=self._default, clock=self._clock, notice=_say)
         self._one_thread = threading.Lock()
 
     def read(self) -> CacheReadPayload:
@@ -146,6 +147,13 @@ class Cache:
         with self._one_thread, self._store.entered():
             snapshot = self._store.apply([change], _raise)
         return snapshot.payload(self.path, self._clock.wall_ms())
+
+
+def _say(_reason: Reason, message: str) -> None:
+    # imported here: who only reads pays nothing for it
+    import logging
+
+    logging.getLogger(__name__).warning("%s", message)
 
 
 def _raise(_change: Change, error: Exception) -> None:

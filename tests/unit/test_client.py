@@ -263,3 +263,11 @@ def _open_files() -> list[str]:
         except FileNotFoundError:
             continue
     return links
+
+
+def test_a_broken_file_that_a_change_sets_aside_is_named_in_the_log(
+    cache: Cache, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text("{broken")
+    cache.write({"n": 1})
+    assert "set aside as" in caplog.text
