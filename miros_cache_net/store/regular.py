@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
+from miros_cache_net import limits
 from miros_cache_net.errors import FileRefused, HardLinkRefused, NotRegularRefused
 
 TYPE_CHECKING = False
@@ -38,11 +40,7 @@ def open_lock_file(path: Path) -> int:
     directory = os.stat(path.parent)
     if directory.st_mode & stat.S_ISVTX:
         raise FileRefused(f"{path.parent}: a sticky directory is everybody's; put the cache in one of its own")
-    flags = os.O_RDWR | SAFELY
-    try:
-        fd = os.open(path, flags)
-    except FileNotFoundError:
-        fd = _made_lock_file(path, flags, directory)
+    fd = _opened_or_made(path, directory)
     try:
         _checked(fd, path)
     except BaseException:
@@ -51,12 +49,26 @@ def open_lock_file(path: Path) -> int:
     return fd
 
 
-def _made_lock_file(path: Path, flags: int, directory: os.stat_result) -> int:
+def _opened_or_made(path: Path, directory: os.stat_result) -> int:
+    deadline_s = time.monotonic() + limits.SETTLE_S
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | SAFELY)
+        except FileNotFoundError:
+            try:
+                return _made_lock_file(path, directory)
+            except FileExistsError:
+                continue  # somebody was quicker
+        except PermissionError:
+            # while it is empty its maker may be about to give it to the group
+            if os.lstat(path).st_size or time.monotonic() > deadline_s:
+                raise
+            time.sleep(limits.SETTLE_S / 50)
+
+
+def _made_lock_file(path: Path, directory: os.stat_result) -> int:
     mode = 0o660 if directory.st_mode & stat.S_IWGRP else 0o600
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:
-        return os.open(path, flags)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, mode)
     try:
         if mode & stat.S_IWGRP:
             _give_to_group(fd, mode, directory.st_gid)

@@ -63,11 +63,10 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
 
 def new_file_mode() -> int:
     """The mode that this process's umask gives to a new file."""
-    with (
-        contextlib.suppress(OSError, StopIteration),
-        open("/proc/self/status", encoding="ascii", errors="replace") as f,
-    ):
-        return NEW_FILE_MODE & ~int(next(line for line in f if line.startswith("Umask:")).split()[1], 8)
+    with contextlib.suppress(OSError):
+        umask = re.search(rb"^Umask:\s*([0-7]+)$", PROCESS_STATUS.read_bytes(), re.MULTILINE)
+        if umask:
+            return NEW_FILE_MODE & ~int(umask[1], 8)
     # elsewhere it can only be read by setting it, for all threads
     mask = os.umask(0o077)
     os.umask(mask)

@@ -44,27 +44,35 @@ def traced(log: Path, function: Callable[..., Any], *arguments: Any, inject: str
         signal.sigwait({signal.SIGUSR1})
         function(writer, *arguments)
 
+    options = ["-e", f"inject={inject}"] if inject else []
+    for _ in range(3):
+        child, tracer = _attached(log, wait_and_run, arguments, options)
+        if tracer.poll() is None:
+            os.kill(child.pid, signal.SIGUSR1)
+            child.join()
+            tracer.wait(20)
+            return child
+        child.kill()
+        child.join()
+    raise AssertionError("strace does not attach to a child process")
+
+
+def _attached(
+    log: Path, function: Callable[..., Any], arguments: tuple[Any, ...], options: list[str]
+) -> tuple[Child, subprocess.Popen[bytes]]:
+    """A child that waits for SIGUSR1, and its tracer; or one that gave up, as it now and then does where much goes on."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        child = Child(wait_and_run, *arguments)
+        child = Child(function, *arguments)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    options = ["-e", f"inject={inject}"] if inject else []
     tracer = subprocess.Popen(
         ["strace", "-f", "-qq", "-o", log, "-e", f"trace={CALLS}", *options, "-p", str(child.pid)],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
-    try:
-        wait_until(lambda: _is_traced(child.pid) or tracer.poll() is not None, 20.0, "strace to attach")
-        assert tracer.poll() is None, tracer.stderr and tracer.stderr.read()
-        os.kill(child.pid, signal.SIGUSR1)
-        child.join()
-    finally:
-        tracer.wait(20)
-        if tracer.stderr:
-            tracer.stderr.close()
-    return child
+    wait_until(lambda: _is_traced(child.pid) or tracer.poll() is not None, 20.0, "strace to attach")
+    return child, tracer
 
 
 def calls_in(log: Path) -> list[Call]:

@@ -17,6 +17,7 @@ from miros_cache_net.errors import (
     FileRefused,
     HardLinkRefused,
     NotRegularRefused,
+    PermissionRefused,
     Reason,
     StoreError,
     SymbolicLinkRefused,
@@ -266,6 +267,43 @@ def test_only_those_who_could_replace_the_document_can_hold_its_lock(
     finally:
         os.umask(before)
     assert mode(sidecar_path(path)) == lock_mode
+
+
+def test_a_lock_file_that_another_user_is_just_making_is_waited_for(
+    access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its being given to the group nobody else may open it."""
+    lock = sidecar_path(path)
+    lock.touch()
+    real, refused = os.open, []
+
+    def refuse_twice(name: object, *arguments: int, **options: int) -> int:
+        if name == lock and len(refused) < 2:
+            refused.append(name)
+            raise PermissionError(13, "not yet")
+        return real(name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse_twice)
+    assert access.try_enter() is Outcome.ENTERED
+    assert len(refused) == 2
+
+
+def test_a_lock_file_that_is_in_use_and_not_ours_to_open_is_an_error_at_once(
+    access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = sidecar_path(path)
+    lock.write_text("a record")
+    calls: list[object] = []
+
+    def refuse(name: object, *_: int, **__: int) -> int:
+        calls.append(name)
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionRefused, match="check the owner"):
+        access.try_enter()
+    monkeypatch.undo()
+    assert calls == [lock]
 
 
 def test_documents_whose_names_differ_by_a_dot_do_not_share_a_lock(tmp_path: Path) -> None:

@@ -172,7 +172,6 @@ def test_what_was_just_stored_is_not_parsed_again(path: Path, monkeypatch: pytes
 
 
 def ours(**contents: Any) -> str:
-    document = Document.unwritten({}).written(
-        contents or {"a": 1}, Stamp(1_700_000_000_000, 0, "alpha-1"), 1_700_000_000_000
-    )
+    stamp = Stamp(1_700_000_000_000, 0, "alpha-1")
+    document = Document.unwritten({}).written(contents or {"a": 1}, stamp, 1_700_000_000_000)
     return document.to_text().decode()
