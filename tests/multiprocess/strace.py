@@ -60,7 +60,7 @@ def traced(log: Path, function: Callable[..., Any], *arguments: Any, inject: str
 def _attached(
     log: Path, function: Callable[..., Any], arguments: tuple[Any, ...], options: list[str]
 ) -> tuple[Child, subprocess.Popen[bytes]]:
-    """A child that waits for SIGUSR1, and its tracer, or one that gave up: it now and then does so on a busy machine."""
+    """A child that waits for SIGUSR1, and its tracer, or one that gave up, as happens on a busy machine."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         child = Child(function, *arguments)
