@@ -21,7 +21,7 @@ from miros_cache_net.store.kernel_lock import KernelLock
 log = logging.getLogger(__name__)
 
 #: What a bridge may take for its answer; it asks the broker.
-_ANSWER_S: Final = 2.0
+_ANSWER_S: Final = 5.0
 #: When the fleet is asked again while another host discovers.
 _AGAIN_S: Final = (1.0, 2.0)
 
