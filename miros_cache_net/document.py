@@ -141,7 +141,7 @@ class Document:
     @cached_property
     def version(self) -> str:
         """Of the whole replicated state: equal on two hosts exactly if they agree."""
-        return layout.version_of(self.contents_text, strict_json.dumps(self._meta()))
+        return layout.version_of(self.contents_text, self._meta_text)
 
     @property
     def face(self) -> layout.Face:
@@ -154,10 +154,19 @@ class Document:
 
     # --- changes ----------------------------------------------------------------------------------
 
-    def written(self, contents: Mapping[str, Any], stamp: Stamp, discovered_at_ms: int) -> Document:
-        """The whole document replaced.  `contents` may hold `META_KEY`; it is left out."""
+    def written(
+        self, contents: Mapping[str, Any], stamp: Stamp, discovered_at_ms: int, text: bytes | None = None
+    ) -> Document:
+        """The whole document replaced.  `contents` may hold `META_KEY`; it is left out.
+
+        text  the canonical JSON of `contents`, where the caller has it
+        """
         frozen = _checked(contents)
-        return Document(Floor(stamp, discovered_at_ms), {key: Entry(stamp, value) for key, value in frozen.items()})
+        entries = {key: Entry(stamp, value) for key, value in frozen.items()}
+        document = Document(Floor(stamp, discovered_at_ms), entries)
+        if text is not None and frozen is contents:
+            document.__dict__["contents_text"] = text  # where cached_property keeps it
+        return document
 
     def updated(self, changes: Mapping[str, Any], delete: Iterable[str], stamp: Stamp, now_ms: int) -> Document:
         """Single keys set and deleted.  Does not make the document younger.
@@ -227,7 +236,7 @@ class Document:
 
     def to_text(self) -> bytes:
         """The file's and the wire's form: the contents at the top level, then `META_KEY`.  Canonical."""
-        text = layout.text_of(self.contents_text, strict_json.dumps(self._meta()), self.version)
+        text = layout.text_of(self.contents_text, self._meta_text, self.version)
         if len(text) > limits.DOCUMENT_BYTES:
             raise PayloadError(f"{len(text)} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed")
         return text
@@ -252,6 +261,10 @@ class Document:
     def unwritten(cls, default: Mapping[str, Any]) -> Document:
         """A document that nobody wrote yet: shows `default`, is expired, and loses every merge."""
         return cls(Floor(ZERO, 0), {key: Entry(ZERO, value) for key, value in _checked(default).items()})
+
+    @cached_property
+    def _meta_text(self) -> bytes:
+        return strict_json.dumps(self._meta())
 
     def _meta(self) -> dict[str, Any]:
         floor = self.floor.stamp

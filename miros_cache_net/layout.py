@@ -7,17 +7,17 @@ ours by one pass over the bytes; and what is ours needs no second look at duplic
 
 from __future__ import annotations
 
-import json
 import math
 
-from miros_cache_net import limits
-from miros_cache_net.frozen import FrozenDict, FrozenList
+from miros_cache_net import limits, strict_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from hashlib import blake2b
     from typing import Any, Final, NamedTuple
+
+    from miros_cache_net.frozen import FrozenDict
 else:
     from miros_cache_net.named_tuple import NamedTuple
 
@@ -75,14 +75,13 @@ def face_of(text: bytes) -> tuple[Face, dict[str, Any]] | None:
     if at < 1 or version_of(contents, meta_text) != version:
         return None
     try:
-        value = _scan(text.decode(), 0)[0]
+        value = strict_json.loads_canonical(text.decode())
         meta = dict.pop(value, META_KEY)
         floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         return None
     if meta.get("format") != FORMAT or type(floor) is not str or type(discovered_at_ms) is not int:
         return None
-    _freeze_lists(value, contents.count(b"["))
     return (Face(value, discovered_at_ms, floor[_NODE_AT:], version), meta) if discovered_at_ms >= 0 else None
 
 
@@ -101,27 +100,3 @@ def expires_at_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> float:
 def age_s(discovered_at_ms: int, now_ms: int) -> float:
     """Seconds since the contents were discovered, never negative; ``inf`` if nothing was."""
     return max(0, now_ms - discovered_at_ms) / 1000 if discovered_at_ms else math.inf
-
-
-def _freeze_lists(contents: FrozenDict, at_most: int) -> None:
-    """Freeze the lists in what the scanner returned; there are not more than `at_most`, often all at the top."""
-    if at_most:
-        at_top = [key for key, value in contents.items() if type(value) is list]
-        for key in at_top:
-            dict.__setitem__(contents, key, _frozen_list(contents[key]))
-        if len(at_top) < at_most:
-            for value in contents.values():
-                if type(value) is FrozenDict:
-                    _freeze_lists(value, at_most)
-
-
-def _frozen_list(items: list[Any]) -> FrozenList:
-    for index, item in enumerate(items):
-        if type(item) is list:
-            items[index] = _frozen_list(item)
-        elif type(item) is FrozenDict:
-            _freeze_lists(item, limits.DOCUMENT_BYTES)
-    return FrozenList(items)
-
-
-_scan: Final = json.JSONDecoder(object_hook=FrozenDict).scan_once  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from miros_cache_net import strict_json
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import PayloadError, Superseded
-from miros_cache_net.frozen import FrozenDict, freeze
+from miros_cache_net.frozen import FrozenDict
 
 
 class Change(Protocol):
@@ -27,14 +27,16 @@ class Write(NamedTuple):
 
     `began`: a stamp from before the discovery began, which is when the contents count from then.  If the document
     was written as a whole since, `Superseded`: a discovery that slept cannot overwrite a younger one.
+    `text`: the contents as canonical JSON.
     """
 
     contents: FrozenDict
+    text: bytes
     began: Stamp | None = None
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
         if self.began is None:
-            return document.written(self.contents, stamp, now_ms)
+            return document.written(self.contents, stamp, now_ms, self.text)
         if document.floor.stamp >= self.began:
             raise Superseded("superseded: a younger result was written while this one was being discovered")
         return document.merged(document.written(self.contents, self.began, min(self.began.wall_ms, now_ms)))
@@ -75,10 +77,10 @@ class Modify(NamedTuple):
     function: Callable[[dict[str, Any]], Mapping[str, Any]]
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        contents = as_contents(self.function(copy.deepcopy(document.contents)))
-        if document.is_written and strict_json.dumps(contents) == document.contents_text:
+        contents, text = _frozen(self.function(copy.deepcopy(document.contents)))
+        if document.is_written and text == document.contents_text:
             return document
-        return document.written(contents, stamp, now_ms)
+        return document.written(contents, stamp, now_ms, text)
 
 
 class Restamp(NamedTuple):
@@ -99,7 +101,7 @@ class AddressedChange(NamedTuple):
 
 def write_of(value: str | bytes | Mapping[str, Any], began: Stamp | None = None) -> Write:
     """The whole write of a mapping, or of a JSON object as text; `PayloadError` for anything else."""
-    return Write(as_contents(value), began)
+    return Write(*_frozen(value), began)
 
 
 def update_of(changes: Mapping[str, Any], delete: Iterable[str] = ()) -> Update:
@@ -114,6 +116,11 @@ def update_of(changes: Mapping[str, Any], delete: Iterable[str] = ()) -> Update:
 
 def as_contents(value: object) -> FrozenDict:
     """A frozen copy of a document's contents, checked; `PayloadError` says what is wrong."""
+    return _frozen(value)[0]
+
+
+def _frozen(value: object) -> tuple[FrozenDict, bytes]:
+    """The same, and its canonical text."""
     if isinstance(value, (str, bytes)):
         try:
             value = strict_json.loads(value)
@@ -121,5 +128,4 @@ def as_contents(value: object) -> FrozenDict:
             raise PayloadError(f"the contents are {error}") from None
     if not isinstance(value, Mapping):
         raise PayloadError(f"a document is a JSON object, not {type(value).__name__}")
-    frozen: FrozenDict = freeze(value)
-    return frozen
+    return strict_json.frozen_copy(value)

@@ -6,6 +6,7 @@ Its text is one padded line of JSON, written in place by one system call while t
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -58,7 +59,7 @@ def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
     """The record behind `fd`; a new one where it is empty, broken, or was copied from elsewhere."""
     made_on = f"{os.uname().nodename}:{os.fstat(fd).st_ino}"
     try:
-        record = _parse(json.loads(os.pread(fd, limits.SIDECAR_BYTES, 0)))
+        record = _parse(os.pread(fd, limits.SIDECAR_BYTES, 0))
     except (ValueError, DocumentError):
         return Sidecar(new_node_name(node_name), made_on)
     return record if record.made_on == made_on else record._replace(node=new_node_name(node_name), made_on=made_on)
@@ -86,7 +87,9 @@ def new_node_name(name: str | None = None) -> str:
     return f"{slug or 'node'}-{os.urandom(4).hex()}"
 
 
-def _parse(value: Any) -> Sidecar:
+@functools.lru_cache(maxsize=16)  # reading leaves the record as it was
+def _parse(text: bytes) -> Sidecar:
+    value: Any = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no object")
     texts = {key: value.get(key) for key in ("node", "made_on", "holder", "digest")}
