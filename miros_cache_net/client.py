@@ -27,8 +27,10 @@ class Cache:
     """One cache file, shared with every other program that uses it.
 
     Thread-safe.  Reads take no lock and hand out the same immutable document until it changes.  Changes wait
-    for exclusive access and return once they are on the disk; they raise `PayloadError` for contents that
-    JSON cannot hold and `StoreError` for what the operating system refuses.  A forked child may go on using it.
+    for exclusive access and return once they are on the disk, where those that wait at one moment are put together;
+    they return the document as they left it, or, having waited, perhaps with what others wrote right after.  They
+    raise `PayloadError` for contents that JSON cannot hold and `StoreError` for what the operating system refuses.
+    A forked child may go on using it.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Cache:
         return self._store.read().payload(self.path, self._clock.wall_ms())
 
     def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:
-        """Replace the whole document, discovered now; what is stored is returned."""
+        """Replace the whole document, discovered now."""
         return self._change(write_of(contents))
 
     def update(self, changes: Mapping[str, Any], delete: Iterable[str] = ()) -> CacheReadPayload:
@@ -67,7 +69,8 @@ class Cache:
     def modify(self, function: Callable[[Contents], Mapping[str, Any]]) -> CacheReadPayload:
         """Replace the document by ``function(contents)``, with nobody else writing in between on this host.
 
-        `function` gets a dict of its own.  What it raises reaches the caller, and nothing is changed.
+        `function` gets a dict of its own, and what it returned is returned.  What it raises reaches the caller, and
+        nothing is changed.
         """
         return self._change(Modify(function))
 
@@ -144,8 +147,8 @@ class Cache:
         self.close()
 
     def _change(self, change: Change) -> CacheReadPayload:
-        with self._one_thread, self._store.entered():
-            snapshot = self._store.apply([change], _raise)
+        with self._one_thread:
+            snapshot = self._store.commit(change)
         return snapshot.payload(self.path, self._clock.wall_ms())
 
 
@@ -154,10 +157,6 @@ def _say(_reason: Reason, message: str) -> None:
     import logging
 
     logging.getLogger(__name__).warning("%s", message)
-
-
-def _raise(_change: Change, error: Exception) -> None:
-    raise error
 
 
 _alive: weakref.WeakSet[Cache] = weakref.WeakSet()

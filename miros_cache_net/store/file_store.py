@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
-from miros_cache_net.errors import DocumentError, PayloadError, Reason
+from miros_cache_net.errors import CacheNetError, DocumentError, PayloadError, Reason
 from miros_cache_net.store.changes import Change
+from miros_cache_net.store.group_commit import Batch
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.paths import cache_file
@@ -28,6 +29,10 @@ from miros_cache_net.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from random import Random
+
+#: A batch that is being stored at the moment a change is handed over misses it, and a dead leader's is for nobody:
+#: after so many of them a writer waits for its own turn, so that nobody starves.
+_BATCHES_TRIED: Final = 3
 
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
@@ -72,6 +77,7 @@ class FileStore:
         self._failed = False
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
+        self._batch_path = path.with_name(f".{path.name}.batch")
 
     def read(self) -> Snapshot:
         """The present state, without a lock; `DocumentError` where the file holds no document."""
@@ -89,15 +95,29 @@ class FileStore:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
-        failures = 0
-        while self.access.enter() is not Outcome.ENTERED:
-            time.sleep(backoff_s(failures))
-            failures += 1
+        self._enter()
         try:
             self.access.mark()
             yield
         finally:
             self.leave()
+
+    def commit(self, change: Change) -> Snapshot:
+        """One durable change, for a caller that may block, with those of other processes that wait (`group_commit`).
+
+        When this returns it is on the disk.  Raises what the change raises; then nothing is changed.  What is
+        returned is the document as this change left it; if it waited, perhaps with later ones in it.
+        """
+        with contextlib.closing(Batch(self._batch_path)) as batch:
+            if self._stored_by_other(change, batch):
+                return self.read()
+            try:
+                self.access.mark()
+                return self._committed(change, batch)
+            except OSError as error:
+                raise store_error(error, self.path) from error
+            finally:
+                self.leave()
 
     def load(self) -> Snapshot:
         """Inside the access: the document, made, repaired or adopted first where that is needed."""
@@ -136,7 +156,40 @@ class FileStore:
         self.access.close()
         self._reader.close()
 
+    def _stored_by_other(self, change: Change, batch: Batch) -> bool:
+        """Whoever leads a batch has stored it; if not, this process is inside."""
+        for _ in range(_BATCHES_TRIED):
+            if self.access.try_enter() is Outcome.ENTERED:
+                return False
+            if not batch.join(change):
+                break
+            if batch.wait():
+                return True
+            batch.close()
+        self._enter()
+        return False
+
+    def _enter(self) -> None:
+        failures = 0
+        while self.access.enter() is not Outcome.ENTERED:
+            time.sleep(backoff_s(failures))
+            failures += 1
+
     # --- inside the access ------------------------------------------------------------------------
+
+    def _committed(self, change: Change, batch: Batch) -> Snapshot:
+        before = self._load()
+        document = self._changed(before.document, change)
+        if document is before.document:
+            return before
+        together, accepted = document, []
+        for each in batch.take():
+            with contextlib.suppress(CacheNetError):  # its owner will make it himself, and hear why not
+                together = self._changed(together, each.change)
+                accepted.append(each)
+        snapshot = self._store(together)
+        batch.stored(accepted)
+        return snapshot if together is document else Snapshot(document, False, snapshot.status)
 
     def _changed(self, document: Document, change: Change) -> Document:
         now_ms = self.clock.wall_ms()

@@ -59,6 +59,20 @@ class KernelLock:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             self.held = self._is_current()
 
+    def share(self) -> None:
+        """Wait in the kernel until nobody holds the lock of the file that is open here, then share it until `close`."""
+        fcntl.flock(self.fd, fcntl.LOCK_SH)
+
+    def append(self, text: bytes) -> int:
+        """Write `text` at the end of the open file, whole among what others append; where it begins.
+
+        Raises `OSError`; -1 where the disk had no room for all of it.  From here on all writes go to the end.
+        """
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) | os.O_APPEND)
+        if os.write(self.fd, text) != len(text):
+            return -1
+        return os.lseek(self.fd, 0, os.SEEK_CUR) - len(text)
+
     def await_grant(self, granted: Callable[[], None]) -> None:
         """Have a helper thread wait for the lock and then call `granted`; `try_lock` takes it over from there."""
         if self._waiter is None and not self.held:

@@ -1,0 +1,130 @@
+"""Group commit: all who wait for the lock at one moment cost one replacement of the document.
+
+A durable replacement costs two syncs of the disk, whatever it holds, so what waits is stored together (group commit:
+DeWitt et al., "Implementation Techniques for Main Memory Database Systems", SIGMOD 1984).
+
+The first who waits makes a *batch*, a file beside the document, holds that file's lock and waits for the document's:
+it leads.  Who comes later appends its change to the batch and waits for the batch's lock instead.  Once inside, the
+leader unlinks the batch, so that later comers begin another, stores its own change and those of the batch behind it,
+marks in the unlinked file, which all still hold open, what is on the disk, and closes it, which wakes all at once.
+Whoever does not find its mark (the leader was killed, or read the batch a moment too early) begins anew: nothing
+depends on a batch, it may be lost at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from miros_cache_net import limits, strict_json
+from miros_cache_net.errors import CacheNetError
+from miros_cache_net.store.changes import Change, Update, Write, update_of, write_of
+from miros_cache_net.store.kernel_lock import KernelLock
+
+_WAITING: Final = b"-"
+_STORED: Final = b"+"
+_WHOLE: Final = _WAITING + b'{"write":'
+
+
+class Taken(NamedTuple):
+    """A change of another process; `places` are those to mark once it is stored: its own, and of what it overwrites."""
+
+    change: Change
+    places: list[int]
+
+
+class Batch:
+    """One process's part in the batch at `path`: it leads, or waits for the leader, or neither.
+
+    Only `close` has to be called, and nothing here raises: who finds no place in a batch waits for its own turn.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = KernelLock(path)
+        self._place = -1
+
+    def join(self, change: Change) -> bool:
+        """Hand `change` to the leader, who is to be waited for; False: this process leads, or waits for its own turn.
+
+        Functions, discoveries and large changes take no part.
+        """
+        line = _line_of(change)
+        if line is not None:
+            with contextlib.suppress(OSError, CacheNetError):
+                while not self._leads():
+                    status = os.fstat(self._lock.fd)
+                    if status.st_nlink:
+                        fits = status.st_size + len(line) <= limits.BATCH_BYTES
+                        self._place = self._lock.append(line) if fits else -1
+                        return self._place >= 0
+                    self._lock.close()  # it is being stored already; the next one
+        return False
+
+    def wait(self) -> bool:
+        """Sleep until the leader is done; True if the change that was handed to it is on the disk."""
+        with contextlib.suppress(OSError):
+            self._lock.share()
+            return os.pread(self._lock.fd, 1, self._place) == _STORED
+        return False
+
+    def take(self) -> list[Taken]:
+        """For the leader, inside: what has come together, oldest first, and no more of it from now on."""
+        if self._lock.held:
+            with contextlib.suppress(OSError):
+                os.unlink(self._lock.path)
+                return list(_changes_in(os.pread(self._lock.fd, limits.BATCH_BYTES, 0)))
+        return []
+
+    def stored(self, taken: list[Taken]) -> None:
+        """For the leader, when these are on the disk: let their owners know."""
+        with contextlib.suppress(OSError):
+            for each in taken:
+                for place in each.places:
+                    os.pwrite(self._lock.fd, _STORED, place)
+
+    def close(self) -> None:
+        """Leave the batch; if this process leads, all who wait for it wake."""
+        self._lock.close()
+
+    def _leads(self) -> bool:
+        while self._lock.try_lock():
+            if os.fstat(self._lock.fd).st_size == 0:
+                return True
+            os.unlink(self._lock.path)  # its leader is dead
+            self._lock.close()
+        return False
+
+
+def _line_of(change: Change) -> bytes | None:
+    if isinstance(change, Write) and change.began is None:
+        line = b"%s%s}\n" % (_WHOLE, change.text)
+    elif isinstance(change, Update):
+        body = {"update": change.changes, "delete": sorted(change.delete)}
+        line = b"%s%s\n" % (_WAITING, strict_json.dumps(body))
+    else:
+        return None
+    return line if len(line) <= limits.BATCHED_CHANGE_BYTES else None
+
+
+def _changes_in(text: bytes) -> Iterator[Taken]:
+    """From the last whole write on; what stands before it is overwritten in the same moment."""
+    begin = text.rfind(b"\n" + _WHOLE) + 1
+    at, places = 0, []
+    for line in text.split(b"\n")[:-1]:
+        places.append(at)
+        if at >= begin:
+            change = _change_of(line)
+            if change is not None:
+                yield Taken(change, places)
+            places = []
+        at += len(line) + 1
+
+
+def _change_of(line: bytes) -> Change | None:
+    with contextlib.suppress(CacheNetError, KeyError, TypeError):
+        body = strict_json.loads(line.removeprefix(_WAITING))
+        return write_of(body["write"]) if line.startswith(_WHOLE) else update_of(body["update"], body["delete"])
+    return None  # torn, or no line of ours; its owner makes its change itself

@@ -1,0 +1,277 @@
+"""Group commit: who waits is stored with the one inside, is told what is true, and depends on nobody else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.errors import PayloadError
+from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.store.changes import Modify, update_of
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.group_commit import Batch
+from miros_cache_net.testing import wait_until
+
+Commit = Callable[[Cache], CacheReadPayload]
+
+
+@pytest.fixture(name="path")
+def new_path(tmp_path: Path) -> Path:
+    path = tmp_path / "cache.json"
+    with Cache(path) as cache:
+        cache.write({"first": True})
+    return path
+
+
+@pytest.fixture(name="batch_path")
+def new_batch_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.batch")
+
+
+@pytest.fixture(name="crowd")
+def new_crowd(path: Path) -> Iterator[Crowd]:
+    crowd = Crowd(path)
+    yield crowd
+    crowd.let_in()
+
+
+class Crowd:
+    """Writers of their own descriptors, as processes have them, kept waiting while the test is inside."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._threads = ThreadPoolExecutor(32)
+        self._inside = FileStore(path)
+        self._access = self._inside.entered()
+        self._access.__enter__()
+        self._is_inside = True
+
+    def waits(self, *commits: Commit) -> list[Future[CacheReadPayload]]:
+        """Each begins when the one before it has taken its place."""
+        futures = []
+        for commit in commits:
+            before = self._lines()
+            futures.append(self.begins(commit))
+            wait_until(lambda before=before: self._lines() > before, what="a writer that waits")  # type: ignore[misc]
+        return futures
+
+    def begins(self, commit: Commit) -> Future[CacheReadPayload]:
+        return self._threads.submit(self._commit, commit)
+
+    def _commit(self, commit: Commit) -> CacheReadPayload:
+        with Cache(self.path) as cache:
+            return commit(cache)
+
+    def _lines(self) -> int:
+        batch = self.path.with_name(f".{self.path.name}.batch")
+        return 1 + batch.read_bytes().count(b"\n") if batch.exists() else 0
+
+    def let_in(self) -> None:
+        if self._is_inside:
+            self._is_inside = False
+            self._access.__exit__(None, None, None)
+            self._inside.close()
+        self._threads.shutdown()
+
+
+def write(**contents: Any) -> Commit:
+    return lambda cache: cache.write(contents)
+
+
+def update(*delete: str, **changes: Any) -> Commit:
+    return lambda cache: cache.update(changes, delete)
+
+
+def replacements(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Filled with each replacement of a document from now on."""
+    seen: list[Any] = []
+    real = os.rename
+
+    def rename(*arguments: Any, **options: Any) -> None:
+        seen.append(arguments)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(os, "rename", rename)
+    return seen
+
+
+def test_all_who_wait_cost_one_replacement(crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    futures = crowd.waits(*(update(**{f"key{number}": number}) for number in range(20)))
+    seen = replacements(monkeypatch)
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None] * 20
+    assert read_cache(path).dict == {"first": True, **{f"key{number}": number for number in range(20)}}
+    assert len(seen) == 1
+
+
+def test_they_are_stored_in_the_order_in_which_they_came(crowd: Crowd, path: Path) -> None:
+    crowd.waits(write(a=1), update(a=2, b=2), write(c=3), update(d=4), update("c", d=5))
+    crowd.let_in()
+    assert read_cache(path).dict == {"d": 5}
+
+
+def test_of_many_whole_writes_the_last_one_stands_and_all_are_done(crowd: Crowd, path: Path) -> None:
+    futures = crowd.waits(*(write(n=number) for number in range(10)))
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None] * 10
+    assert read_cache(path).dict == {"n": 9}
+
+
+def test_a_leader_gets_the_document_as_its_own_change_left_it(crowd: Crowd) -> None:
+    leader, other = crowd.waits(write(mine=True), write(later=True))
+    crowd.let_in()
+    assert leader.result().dict == {"mine": True}
+    assert leader.result().version != other.result().version
+
+
+def test_the_batch_is_gone_afterwards(crowd: Crowd, batch_path: Path) -> None:
+    crowd.waits(write(a=1), write(a=2))
+    assert batch_path.exists()
+    crowd.let_in()
+    assert not batch_path.exists()
+
+
+def test_a_change_that_cannot_be_made_fails_its_owner_alone(
+    crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DOCUMENT_KEYS", 3)
+    first, bad, last = crowd.waits(update(a=1), update(b=1, c=1), update(d=1))
+    crowd.let_in()
+    assert (first.exception(), last.exception()) == (None, None)
+    assert isinstance(bad.exception(), PayloadError)
+    assert read_cache(path).dict == {"first": True, "a": 1, "d": 1}
+
+
+def test_what_a_leader_did_not_store_its_owner_stores(crowd: Crowd, path: Path, batch_path: Path) -> None:
+    leader = Batch(batch_path)
+    assert not leader.join(_any_change())
+    futures = crowd.waits(update(a=1), update(b=1))
+    leader.close()  # as the kernel does for one that was killed
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None, None]
+    assert read_cache(path).dict == {"first": True, "a": 1, "b": 1}
+
+
+def test_a_batch_that_the_dead_left_is_not_stored(crowd: Crowd, path: Path, batch_path: Path) -> None:
+    batch_path.write_bytes(b'-{"write":{"old":true}}\n-{"delete":[],"update":{"old":true}}\n')
+    before = batch_path.stat().st_ino, batch_path.stat().st_size
+    crowd.begins(update(a=1))
+    wait_until(lambda: (batch_path.stat().st_ino, batch_path.stat().st_size) != before, what="a new batch")
+    crowd.waits(update(b=1))
+    crowd.let_in()
+    assert read_cache(path).dict == {"first": True, "a": 1, "b": 1}
+
+
+def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch_path: Path) -> None:
+    leader, late, next_one = (Batch(batch_path) for _ in range(3))
+    assert not leader.join(_any_change())
+    assert late.join(_any_change())
+    taken = leader.take()
+    assert not next_one.join(_any_change())
+    assert batch_path.exists()
+    leader.stored(taken)
+    leader.close()
+    assert late.wait()
+    for each in (late, next_one):
+        each.close()
+
+
+def test_who_finds_a_batch_in_the_moment_it_is_taken_begins_the_next_one(
+    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, late = Batch(batch_path), Batch(batch_path)
+    assert not leader.join(_any_change())
+    real = Batch._leads
+
+    def looks_and_then_it_is_taken(self: Batch) -> bool:
+        leads = real(self)
+        leader.take()
+        return leads
+
+    monkeypatch.setattr(Batch, "_leads", looks_and_then_it_is_taken)
+    assert not late.join(_any_change()), "handed to a leader who has read its batch already"
+    for each in (leader, late):
+        each.close()
+
+
+def test_a_change_appended_too_late_is_not_taken_for_stored(path: Path, batch_path: Path) -> None:
+    leader, early, late = (Batch(batch_path) for _ in range(3))
+    assert not leader.join(_any_change())
+    assert early.join(_any_change())
+    assert late.join(_any_change())
+    taken = leader.take()[:1]  # as if it had read the batch before the last line was in it
+    leader.stored([taken[0]._replace(places=[0])])
+    leader.close()
+    assert early.wait()
+    assert not late.wait()
+    for each in (early, late):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    "torn", [b'-{"wri', b"-{}\n", b"\xff\xfe\n", b'-{"write":7}\n', b'-{"update":{},"delete":[{}]}\n']
+)
+def test_a_torn_or_strange_line_disturbs_nobody(crowd: Crowd, path: Path, batch_path: Path, torn: bytes) -> None:
+    crowd.waits(update(a=1), update(b=1))
+    with batch_path.open("ab") as batch:
+        batch.write(torn)
+    futures = crowd.waits(update(c=1), update(d=1))
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None, None]
+    assert read_cache(path).dict == {"first": True, "a": 1, "b": 1, "c": 1, "d": 1}
+
+
+def test_before_a_torn_whole_write_nothing_counts_as_overwritten(crowd: Crowd, path: Path, batch_path: Path) -> None:
+    crowd.waits(update(a=1), update(b=1))
+    with batch_path.open("ab") as batch:
+        batch.write(b'-{"write":{"half\n')
+    crowd.waits(update(c=1))
+    crowd.let_in()
+    assert read_cache(path).dict == {"first": True, "a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: os.symlink("elsewhere", path), os.mkdir])
+def test_where_no_batch_can_be_each_writes_for_itself(
+    path: Path, batch_path: Path, plant: Callable[[Path], None]
+) -> None:
+    plant(batch_path)
+    store = FileStore(path)
+    with ThreadPoolExecutor(8) as threads:
+        with store.entered():
+            futures = [threads.submit(Cache(path).update, {f"key{number}": 1}) for number in range(8)]
+            wait_until(lambda: threading.active_count() >= 8, what="writers that wait")
+        assert [future.exception() for future in futures] == [None] * 8
+    store.close()
+    assert len(read_cache(path).dict) == 9
+
+
+def test_functions_and_large_changes_wait_for_their_turn(path: Path, batch_path: Path) -> None:
+    leader, other = Batch(batch_path), Batch(batch_path)
+    assert not leader.join(_any_change())
+    assert not other.join(Modify(dict))
+    assert not other.join(update_of({"large": "x" * limits.BATCHED_CHANGE_BYTES}))
+    assert leader.take() == []
+    for each in (leader, other):
+        each.close()
+
+
+def test_a_full_batch_takes_no_more(path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES", 100)
+    leader, fits, full = (Batch(batch_path) for _ in range(3))
+    assert not leader.join(_any_change())
+    assert fits.join(_any_change())
+    assert not full.join(_any_change("x" * 100))
+    for each in (leader, fits, full):
+        each.close()
+
+
+def _any_change(text: str = "x") -> Any:
+    return update_of({"any": text})
