@@ -99,6 +99,8 @@ def _freeze_lists(contents: FrozenDict, at_most: int) -> None:
 
 
 def _frozen_list(items: list[Any]) -> FrozenList:
+    if _NESTED.isdisjoint(map(type, items)):
+        return FrozenList(items)
     for index, item in enumerate(items):
         if type(item) is list:
             items[index] = _frozen_list(item)
@@ -164,6 +166,7 @@ def _check_surrogates(value: Any) -> None:
         raise DocumentError("half a surrogate pair, which is no Unicode text") from None
 
 
+_NESTED = frozenset((list, FrozenDict))
 # whole numbers need no hook: CPython itself refuses more than limits.NUMBER_DIGITS digits
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 _scan = json.JSONDecoder(object_hook=FrozenDict).scan_once  # type: ignore[attr-defined]
