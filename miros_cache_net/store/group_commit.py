@@ -124,7 +124,7 @@ def _changes_in(text: bytes) -> Iterator[Taken]:
 
 
 def _change_of(line: bytes) -> Change | None:
-    with contextlib.suppress(CacheNetError, KeyError, TypeError):
-        body = strict_json.loads(line.removeprefix(_WAITING))
+    with contextlib.suppress(CacheNetError, ValueError, KeyError, TypeError):
+        body = strict_json.loads(line.removeprefix(_WAITING).decode())
         return write_of(body["write"]) if line.startswith(_WHOLE) else update_of(body["update"], body["delete"])
     return None  # torn, or no line of ours; its owner makes its change itself

@@ -6,10 +6,13 @@ the next program gets in at once, and nothing is left un-writable.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.errors import StoreError
 from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.testing import wait_until
 from tests.multiprocess.children import Child, say
 from tests.multiprocess.strace import Call, calls_in, traced
 
@@ -137,6 +141,76 @@ def test_killed_at_any_system_call(directory: Path, name: str) -> None:
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_failed_at_any_system_call(directory: Path, name: str, error: str) -> None:
     assert disturbed(directory, name, f"error={error}") == {}
+
+
+class Company:
+    """Others who write at the same moment: the file is taken until the child and they wait for it together.
+
+    leads  whether the child is the one who stores for all, or one of the others is
+    """
+
+    def __init__(self, path: Path, *, leads: bool) -> None:
+        self._path, self._leads = path, leads
+        self._batch = path.with_name(f".{path.name}.batch")
+        self._child_is_over = threading.Event()
+        self._threads = ThreadPoolExecutor(2)
+        self._store = FileStore(path)
+        self._access = self._store.entered()
+        self._others: list[Future[Any]] = []
+
+    def __enter__(self) -> Company:
+        self._access.__enter__()
+        if not self._leads:
+            self._one_more()
+            wait_until(self._batch.exists, what="a leader")
+        self._gathering = self._threads.submit(self._gather)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child_is_over.set()
+        self._gathering.result()
+        self.written = [other.result().version for other in self._others]
+        self._threads.shutdown()
+        self._store.close()
+
+    def _gather(self) -> None:
+        if self._leads:
+            self._wait(self._batch.exists)
+            if self._batch.exists():
+                self._one_more()
+        self._wait(lambda: self._batch.exists() and b"\n" in self._batch.read_bytes())
+        self._access.__exit__(None, None, None)
+
+    def _one_more(self) -> None:
+        self._others.append(self._threads.submit(lambda: Cache(self._path).update({"other": True})))
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        with contextlib.suppress(AssertionError):  # the child may be disturbed so that it waits for its own turn
+            wait_until(lambda: self._child_is_over.is_set() or condition(), 1.0)
+
+
+@pytest.mark.parametrize("how", ["signal=KILL", "error=EIO"])
+@pytest.mark.parametrize("leads", [True, False])
+def test_disturbed_while_several_write_at_once(directory: Path, leads: bool, how: str) -> None:
+    path = fresh(directory)
+    with Company(path, leads=leads):
+        assert traced(directory / "log", write, path).said == b"done\n"
+    calls = calls_in(directory / "log")
+    wrong: dict[str, str] = {}
+    for call in calls:
+        path = fresh(directory)
+        inject = f"{call.name}:{how}:when={call.number}"
+        with Company(path, leads=leads) as company:
+            child = traced(directory / "log", write, path, inject=inject)
+        contents = dict(read_cache(path).dict)
+        others = contents.pop("other", False)
+        if child.said not in (b"", b"done\n", b"refused\n"):
+            wrong[inject] = f"an error that is none of ours: {child.said.decode()}"
+        elif contents not in (OLD, NEW) or (child.said == b"done\n" and contents != NEW):
+            wrong[inject] = f"not what was acknowledged: {contents}"
+        elif company.written and leads and not others:
+            wrong[inject] = "what was acknowledged to another one is lost"
+    assert wrong == {}
 
 
 def test_the_order_of_system_calls_of_a_write_is_the_one_that_survives_power_loss(directory: Path) -> None:
