@@ -89,6 +89,7 @@ class Bridge:
             host=settings.node_name,
             key_words=routing_words(place),
             clock=clock,
+            say=lambda error, line: owner.report(error.reason, line),
         )
         self._inbox = Inbox(
             self._gate,

@@ -17,7 +17,7 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import TooLarge, WireError, WrongPlace
 from miros_cache_net.wire.envelope import Message, Origin, decode, encode
 from miros_cache_net.wire.keyring import RingProvider
-from miros_cache_net.wire.refusals import Refusals
+from miros_cache_net.wire.refusals import Refusals, Say
 from miros_cache_net.wire.replay import ReplayWindow
 
 #: Takes a routing key apart into scope, document and kind; None for a key that is no place's (a queue's name);
@@ -39,6 +39,7 @@ class Gate:
     rings       gives the ring as it is now (`keyring.open_ring`)
     node, host  who we are in the messages that we seal
     key_words   reads a routing key, so that it can be compared with the inside; without it none is compared
+    say         tells of refusals, now and then one of each reason; without it the log does
 
     Safe for all threads.  A gate belongs to one process: build another after `fork`.
     """
@@ -53,6 +54,7 @@ class Gate:
         host: str,
         key_words: KeyWords | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        say: Say | None = None,
     ) -> None:
         self._rings = rings
         self._scope, self._document = scope, document
@@ -61,7 +63,7 @@ class Gate:
         self._clock = clock
         self._sequence = itertools.count()
         self._window = ReplayWindow(clock)
-        self._refusals = Refusals(clock)
+        self._refusals = Refusals(clock, say)
         self.boot = secrets.token_hex(8)
         """The nonce of this run."""
 

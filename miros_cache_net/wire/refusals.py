@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -14,14 +15,24 @@ from miros_cache_net.errors import WireError
 log = logging.getLogger(__name__)
 
 
-class Refusals:
-    """Counts every refusal and logs one a reason every `limits.REFUSAL_LOG_S`, without the message's body.
+#: Tells a person of a refusal, in one line.
+Say = Callable[[WireError, str], None]
 
+
+def _log(_error: WireError, line: str) -> None:
+    log.warning("%s", line)
+
+
+class Refusals:
+    """Counts every refusal and says one a reason every `limits.REFUSAL_LOG_S`, without the message's body.
+
+    `say` is called on the refusing thread; without it the log is told.
     Safe for all threads; memory is bounded by the number of reasons that there are.
     """
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, say: Say | None = None) -> None:
         self._clock = clock
+        self._say = say or _log
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._said: dict[str, tuple[float, int]] = {}  # reason -> when, and how many there were by then
@@ -39,7 +50,7 @@ class Refusals:
             silent = self._silent_until_now(reason)
         if silent is not None:
             more = f" (and {silent} more like it since last said)" if silent else ""
-            log.warning("refused a message, %s: %s%s", reason, error, more)
+            self._say(error, f"refused a message, {reason}: {error}{more}")
 
     def _silent_until_now(self, reason: str) -> int | None:
         """How many were counted in silence since the last line; None while silence goes on."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from miros_cache_net.testing import RabbitServer, wait_until
-from miros_cache_net.wire.keyring import generate_key, list_keys, new_key, promote, remove
+from miros_cache_net.wire.keyring import generate_key, key_id, list_keys, new_key, promote, remove
+from tests.charts.recorder import Recorder
 from tests.hosts import Host, Hosts, agree, fleet
 
 
@@ -74,15 +75,29 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(hosts: Hosts, 
     assert not any("not_authentic" in name for name in beta.node.status()["counters"])
 
 
+@pytest.fixture
+def errors() -> Iterator[Recorder]:
+    """Every `CACHE_ERROR` of this process."""
+    made = Recorder("CACHE_ERROR")
+    yield made
+    made.stop()
+
+
 def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_the_key(
-    hosts: Hosts, tmp_path: Path
+    hosts: Hosts, tmp_path: Path, errors: Recorder
 ) -> None:
     old, new = generate_key(), generate_key()
     alpha, _ = host_with_key_file(hosts, "alpha", tmp_path, new)
     alpha.cache.write({"a": 1})
     late, late_keys = host_with_key_file(hosts, "late", tmp_path, old)
-    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic"), what="alpha to refuse the old key")
+    said = f"said to be of key {key_id(new)}; this host holds {key_id(old)}: compare `miros-cache-net key list`"
+    errors.wait_for(lambda events: any(said in e.payload.message for e in events))
+    # the fleet refuses the removed key, and says so once however often the late host asks
+    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic", 0) >= 3, what="the refusals")
+    assert [payload.reason for payload in errors.payloads] == ["key", "key"]
+    assert sum(said in payload.message for payload in errors.payloads) == 1
     assert late.contents == {}
+    assert late.node.status()["keys"] == [key_id(old)]
     add_key(late_keys, new)
     promote(late_keys, list_keys(late_keys)[-1].key_id)
     agree(alpha, late, on=lambda contents: contents == {"a": 1}, timeout_s=30)
