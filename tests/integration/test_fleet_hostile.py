@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import pickle
 import threading
@@ -12,12 +14,16 @@ from typing import Any
 import pika
 import psutil
 import pytest
+from pika import frame, spec
 
+from miros_cache_net.amqp.probing.handshake import Handshake
 from miros_cache_net.amqp.topology import request_queue_name, routing_key
 from miros_cache_net.clock import SystemClock
+from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import NotAuthentic
 from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.testing import RabbitServer, wait_until
-from miros_cache_net.wire.envelope import Message, Origin, encode
+from miros_cache_net.wire.envelope import KINDS, Message, Origin, decode, encode
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
 from tests.hosts import Host, Hosts, agree, fleet
@@ -71,17 +77,53 @@ def attacker(hosts: Hosts, rabbit_server: RabbitServer) -> Iterator[Attacker]:
     agree(target, beta, on=lambda contents: contents == {"safe": True})
 
 
-def test_ten_thousand_garbage_messages_are_counted_and_nothing_is_requeued(
-    attacker: Attacker, rabbit_server: RabbitServer
+def publishing(exchange: str, key: str, body: bytes) -> bytes:
+    """One message as it goes over the wire: a client library is too slow to flood anybody."""
+    method = frame.Method(1, spec.Basic.Publish(exchange=exchange, routing_key=key))
+    header = frame.Header(1, len(body), spec.BasicProperties())
+    return bytes(method.marshal() + header.marshal() + (frame.Body(1, body).marshal() if body else b""))
+
+
+async def offer(port: int, messages: list[bytes], seconds: int) -> int:
+    """10,000 messages a second for so long; how many they were."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    handshake = Handshake(reader, writer)
+    await handshake.greet()
+    await handshake.login("guest", "guest")
+    await handshake.open_vhost("/")
+    await handshake.find_exchange("amq.topic")
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for tick in range(100 * seconds):
+        writer.writelines(messages[number % len(messages)] for number in range(tick * 100, tick * 100 + 100))
+        await writer.drain()
+        await asyncio.sleep(begun + tick / 100 - loop.time())
+    await handshake.close()
+    writer.close()
+    await writer.wait_closed()
+    return 10_000 * seconds
+
+
+def test_ten_thousand_garbage_messages_a_second_are_counted_said_once_and_never_requeued(
+    attacker: Attacker, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = psutil.Process().memory_info().rss
-    bodies = [b"", b"x" * 2048, pickle.dumps(("10.0.0.1", "x")), b"gAAAAA" + b"A" * 200]
-    for number in range(10_000):
-        attacker.send(bodies[number % len(bodies)])
+    place = attacker.place
+    bodies = [b"", b"x" * 2048, pickle.dumps(("10.0.0.1", "x")), b"gAAAAA" + b"A" * 4000]
+    routes = [(place.exchange, routing_key(place, "CACHE")), ("", request_queue_name(place))]
+    garbage = [publishing(*route, body) for route in routes for body in bodies]
+    process = psutil.Process()
+    before = most = process.memory_info().rss
+    flood: list[int] = []
+    thread = threading.Thread(target=lambda: flood.append(asyncio.run(offer(rabbit_server.port, garbage, 3))))
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.05)
+        most = max(most, process.memory_info().rss)
     # the node's queue is bounded: what did not fit was dropped by the broker, unread
-    wait_until(lambda: attacker.counted("not_authentic") >= 1_000, timeout_s=30, what="the garbage to be counted")
     wait_until(lambda: queued(rabbit_server) == 0, timeout_s=30, what="the queues to be empty")
-    assert psutil.Process().memory_info().rss - before < 100 * MEBIBYTE
+    assert 1_000 <= attacker.counted("not_authentic") <= flood[0]
+    assert most - before < 20 * MEBIBYTE
+    assert sum("refused a message" in record.getMessage() for record in caplog.records) == 1
 
 
 def queued(server: RabbitServer) -> int:
@@ -138,26 +180,100 @@ def test_documents_of_another_format_and_nonsense_bodies_change_nothing(attacker
     wait_until(lambda: received()["counters"].get("received_CACHE", 0) >= 1, what="the messages")
 
 
-def test_a_message_repeated_a_hundred_times_does_what_one_does(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
-    tap = pika.BlockingConnection(pika.URLParameters(rabbit_server.url))
-    channel = tap.channel()
-    queue = channel.queue_declare("", exclusive=True).method.queue
-    channel.queue_bind(queue, alpha.node.place.exchange, "cache.#")
+class MovableClock(SystemClock):
+    ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.ahead_ms
+
+
+class Eavesdropper:
+    """Has heard every message of one fleet, wherever it went, and repeats it.
+
+    `heard`: kind, exchange, routing key and body of each; `answers`: the queue where answers to it are wanted.
+    """
+
+    def __init__(self, channel: Any, ring: KeyRing) -> None:
+        self._channel, self._ring = channel, ring
+        self._queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(self._queue, "amq.rabbitmq.trace", "publish.#")
+        self.answers = channel.queue_declare("", exclusive=True).method.queue
+        self.heard: list[tuple[str, str, str, bytes]] = []
+
+    def listen(self) -> set[str]:
+        """The kinds heard so far."""
+        while (got := self._channel.basic_get(self._queue, auto_ack=True))[0] is not None:
+            with contextlib.suppress(NotAuthentic):  # a canary has no body
+                kind = decode(self._ring.decrypt(got[2])).kind
+                exchange, (key,) = got[1].headers["exchange_name"], got[1].headers["routing_keys"]
+                if key != self.answers:
+                    self.heard.append((kind, exchange, key, got[2]))
+        return {kind for kind, *_ in self.heard}
+
+    def repeat(self, times: int, hosts: list[Host], queues: list[str]) -> None:
+        """Everything, where it went and into `queues`; done when `hosts` have seen it all."""
+        properties = pika.BasicProperties(reply_to=self.answers)
+        for _, exchange, key, body in self.heard:
+            counts = [count_of(host) for host in hosts]
+            for route in [(exchange, key), *(("", queue) for queue in queues)]:
+                for _ in range(times):
+                    self._channel.basic_publish(*route, body, properties)
+            place = hosts[0].node.place
+            self._channel.basic_publish(place.exchange, routing_key(place, "CACHE"), b"the last one")
+            for host, count in zip(hosts, counts, strict=True):
+                wait_until(lambda host=host, count=count: count_of(host) > count, what="the replay to be taken")
+
+    @property
+    def answered(self) -> int:
+        """How many answers have come."""
+        return int(self._channel.queue_declare(self.answers, passive=True).method.message_count)
+
+
+def count_of(host: Host) -> int:
+    return int(host.node.status()["counters"].get("refused_not_authentic", 0))
+
+
+def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart_changes_nothing(
+    hosts: Hosts, rabbit_server: RabbitServer
+) -> None:
+    clock = MovableClock()
+    rabbit_server.ctl("trace_on")
+    alpha = hosts.joined("alpha", clock=clock, digest_interval_s=0.3)
+    attacker = Attacker(hosts, alpha, rabbit_server.url)
+    spy = Eavesdropper(attacker.channel, attacker.ring)
     alpha.cache.write({"n": 1})
+    beta = hosts.joined("beta", clock=clock, digest_interval_s=0.3)
     agree(alpha, beta, on=lambda contents: contents == {"n": 1})
-    method, _, body = wait_until(
-        lambda: (got := channel.basic_get(queue, auto_ack=True))[0] and got, what="the message"
-    )
     beta.cache.write({"n": 2})
     agree(alpha, beta, on=lambda contents: contents == {"n": 2})
-    version = beta.cache.read().version
-    for _ in range(100):
-        channel.basic_publish(alpha.node.place.exchange, method.routing_key, body)
-    tap.close()
-    beta.cache.update({"after": True})
+    alpha.node.fleet_status()
+    theirs = Document.unwritten({}).written({"n": 0}, Stamp(clock.wall_ms() - 60_000, 0, "mallory"), clock.wall_ms())
+    for kind, body in (("CACHE_FILE_WRITE", theirs.to_json()), ("challenge", {"address": "", "nonce": ""})):
+        properties = pika.BasicProperties(reply_to=spy.answers)
+        key = routing_key(attacker.place, kind)
+        attacker.channel.basic_publish(attacker.place.exchange, key, attacker.gate.seal(kind, body).body, properties)
+    wait_until(lambda: spy.listen() >= set(KINDS) - {"challenge_answer"}, what="every kind of message to be heard")
+    rabbit_server.ctl("trace_off")
+    answers = 2  # to the challenge
+    wait_until(lambda: spy.answered == answers, what="the answers to the challenge")
+    state = alpha.cache.read().version
+
+    spy.repeat(100, [alpha, beta], [])
+    # a request that only the other host has seen so far is answered by this one: once
+    answers += sum(kind == "CACHE_FILE_READ" for kind, *_ in spy.heard)
+    assert spy.answered <= answers
+    clock.ahead_ms = 3_600_000
+    spy.repeat(100, [alpha, beta], [])
+    beta.node.stop()
+    beta = hosts.joined("beta", clock=clock)
+    queues = rabbit_server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
+    own = [name for name, consumers in map(str.split, filter(None, queues)) if consumers == "1" and "amq.gen" in name]
+    spy.repeat(100, [alpha, beta], own)
+    assert spy.answered <= answers
+    assert {host.cache.read().version for host in (alpha, beta)} == {state}
+    alpha.cache.update({"after": True})
     agree(alpha, beta, on=lambda contents: contents == {"n": 2, "after": True})
-    assert beta.cache.read().version != version
+    attacker.close()
 
 
 def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:

@@ -40,3 +40,7 @@ def test_a_certificate_for_another_host_name_is_refused_by_name(tmp_path: Path, 
         trouble = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
     assert "localhost" in trouble
     assert "certificate" in trouble
+
+
+def test_a_host_told_not_to_verify_takes_any_certificate(hosts: Hosts, tmp_path: Path) -> None:
+    hosts.joined("alpha", tls_ca_file=issue(tmp_path, "another").path, tls_verify=False)
