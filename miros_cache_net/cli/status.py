@@ -15,6 +15,8 @@ from miros_cache_net.payloads import CacheReadPayload
 
 #: What an answer may take on its way before its clock is said to differ; the client waits as long for answers.
 _CLOCK_NOISE_S: Final = 5.0
+#: Of a node's counters: what a person wants to know of; ``--json`` has them all.
+_TROUBLES: Final = ("refused_", "reported_", "links_failed", "sendings_lost", "received_dropped", "followers_dropped")
 _COLUMNS: Final = ("node", "host", "role", "link", "document", "age", "keys", "clock", "broker")
 
 
@@ -34,8 +36,9 @@ def command(file_path: str | None, timeout_s: float, as_json: bool) -> int:
     """Show every node of the fleet that answers.
 
     First comes this machine's file.  For each node: its link, which version of the document it has and how old
-    that is, its keys (the first encrypts), and how far its clock is from this machine's where that matters.  The
-    exit code is 1 unless somebody answers and all have the same version.
+    that is, its keys (the first encrypts), and how far its clock is from this machine's where that matters.  Below,
+    what each has refused, lost or reported since it started (--json has all counters).  The exit code is 1 unless
+    somebody answers and all have the same version.
 
     \b
     Examples:
@@ -73,6 +76,9 @@ def _show(here: CacheReadPayload, nodes: list[dict[str, Any]], silent: str) -> N
     click.echo(f"{count_text(len(nodes), 'node')}, {agree}\n")
     now_s = time.time()
     print_table(_COLUMNS, [_row(node, now_s) for node in nodes])
+    for node in nodes:
+        if troubles := _troubles(node.get("counters")):
+            click.echo(printable(f"{node.get('node', '?')} counted: {troubles}"))
 
 
 def _row(node: dict[str, Any], now_s: float) -> tuple[str, ...]:
@@ -90,6 +96,13 @@ def _row(node: dict[str, Any], now_s: float) -> tuple[str, ...]:
         " ".join(map(str, node.get("keys") or ())),
         clock,
         str(node.get("broker") or node.get("trouble") or ""),
+    )
+
+
+def _troubles(counters: object) -> str:
+    known = counters.items() if isinstance(counters, dict) else ()
+    return ", ".join(
+        f"{name.replace('_', ' ')} {number}" for name, number in known if number and name.startswith(_TROUBLES)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -81,6 +82,7 @@ class Bridge:
         self.broker = ""
         self.trouble = ""
         self._timers: dict[str, Callable[[], None]] = {}
+        self._counts: Counter[str] = Counter()
         self._gate = Gate(
             rings,
             scope=place.scope,
@@ -125,20 +127,26 @@ class Bridge:
         self._lease.close()
 
     def counters(self) -> dict[str, int]:
-        """Messages refused and received, by kind; from any thread."""
+        """Messages refused and received, by kind, and what became of the link; from any thread.
+
+        ``links_made``, ``links_failed`` (lost, or not to be had for another reason than before), ``sendings_lost``
+        (documents that the broker did not confirm; they are sent again), ``reported_<reason>``.
+        """
         refused = {f"refused_{name}": number for name, number in sorted(self._gate.counters.items())}
         received = {f"received_{name}": number for name, number in sorted(self._inbox.counters.copy().items())}
-        return refused | received
+        return refused | received | dict(sorted(self._counts.copy().items()))
 
     # --- what the owner passes on -------------------------------------------------------------------
 
     def is_linked(self, up: LinkUp) -> None:
+        self._counts["links_made"] += 1
         self.broker, self.trouble = up.broker, ""
         self._replica.link_up(up.request_servers)
         self._questions.link_up()
         self._lease.link_up()
 
     def is_unlinked(self, error: BrokerError) -> None:
+        self._counts["links_failed"] += 1
         self.broker, self.trouble = "", str(error)
         self._replica.link_down()
         self._questions.link_down(str(error))
@@ -158,6 +166,7 @@ class Bridge:
                 self.send(envelope.STATUS, self._owner.status(), reply_to)
 
     def publication_done(self, confirmed: bool) -> None:
+        self._counts["sendings_lost"] += not confirmed
         self._replica.sent(confirmed)
 
     def timer_due(self, name: str) -> None:
@@ -250,6 +259,7 @@ class Bridge:
         self._timers[name] = self._owner.bridge_event_later("replica_timer", name, delay_s)
 
     def report(self, reason: Reason, message: str) -> None:
+        self._counts[f"reported_{reason.value}"] += 1
         self._owner.report(reason, message)
 
     def _done(self, confirmed: bool) -> None:

@@ -19,6 +19,8 @@ from tests.cli_command import COMMAND, clean_environment, end_by, error_line, ru
 from tests.fake_servers import FakeServer, greeter, mute
 
 DEFAULT = ".miros_rabbitmq_cache.json"
+#: The same as a word of a routing key.
+WORD = "%2Emiros_rabbitmq_cache%2Ejson"
 SECRET = "s3cr3t-that-nobody-may-see"
 
 
@@ -119,7 +121,21 @@ def test_a_node_says_when_it_loses_the_broker_and_when_it_has_it_again(
     wait_until(lambda: "out of touch with the fleet" in read(directory, "out"), what="said to be out of touch")
     rabbit_server.start()
     wait_until(lambda: read(directory, "out").count("in step with the fleet") == 2, 30, what="linked again")
+    with pika.BlockingConnection(pika.URLParameters(rabbit_server.url)) as connection:
+        channel, key = connection.channel(), f"cache.{place['MIROS_CACHE_SCOPE']}.{WORD}.CACHE"
+        for _ in range(100):
+            channel.basic_publish("miros.cache.exchange", key, b"garbage")
+
+    def counters() -> dict[str, int]:
+        return dict(json.loads(run(directory, "status", "--json", **place).stdout)["nodes"][0]["counters"])
+
+    wait_until(lambda: counters().get("refused_not_authentic") == 100, what="the garbage to be counted")
+    assert {"links_made": 2, "links_failed": 1}.items() <= counters().items()
+    assert "counted: links failed 1, refused not authentic 100" in run(directory, "status", **place).stdout
     assert end_by(node, signal.SIGTERM) == 0
+    lost, refused = read(directory, "err").splitlines()
+    assert f"RabbitMQ at amqp://guest@{rabbit_server.address}:{rabbit_server.port}" in lost
+    assert "not encrypted as ours are: some other program sends to this exchange" in refused
 
 
 def test_nobody_there_is_a_no_that_says_what_to_start(place: dict[str, str], tmp_path: Path) -> None:
