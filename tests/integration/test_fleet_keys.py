@@ -6,13 +6,21 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 
+from miros_cache_net.amqp.link import Place
+from miros_cache_net.amqp.topology import routing_key
+from miros_cache_net.clock import SYSTEM_CLOCK
+from miros_cache_net.document import Document, Stamp
 from miros_cache_net.testing import RabbitServer, wait_until
-from miros_cache_net.wire.keyring import generate_key, key_id, list_keys, new_key, promote, remove
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import KeyRing, generate_key, key_id, list_keys, new_key, promote, remove
 from tests.charts.recorder import Recorder
 from tests.hosts import Host, Hosts, agree, fleet
+from tests.integration.rabbit_links import channel_to
 
 
 @pytest.fixture
@@ -29,13 +37,35 @@ def host_with_key_file(hosts: Hosts, name: str, directory: Path, key: bytes) -> 
     return hosts.joined(name, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
 
 
+class Outsider:
+    """Hears what a fleet broadcasts, and says something under a key of its own choice."""
+
+    def __init__(self, place: Place, channel: BlockingChannel) -> None:
+        self._place, self._channel = place, channel
+        self._queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(self._queue, place.exchange, "cache.#")
+
+    def next_message(self) -> bytes:
+        got = wait_until(lambda: (got := self._channel.basic_get(self._queue, auto_ack=True))[0] and got, what="one")
+        return bytes(got[2])
+
+    def write(self, contents: dict[str, Any], key: bytes) -> None:
+        ring, now_ms = KeyRing.from_keys([key]), SYSTEM_CLOCK.wall_ms()
+        gate = Gate(lambda: ring, scope=self._place.scope, document=self._place.document, node="out", host="out")
+        document = Document.unwritten({}).written(contents, Stamp(now_ms, 0, "out"), now_ms)
+        body = gate.seal("CACHE", document.to_json()).body
+        self._channel.basic_publish(self._place.exchange, routing_key(self._place, "CACHE"), body)
+
+
 def add_key(path: Path, key: bytes) -> None:
     """What an administrator does by hand or with a copy: the key as the last line."""
     with open(path, "ab") as stream:
         stream.write(key + b"\n")
 
 
-def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
+    hosts: Hosts, tmp_path: Path, rabbit_server: RabbitServer
+) -> None:
     first = generate_key()
     (alpha, alpha_keys), (beta, beta_keys) = (host_with_key_file(hosts, n, tmp_path, first) for n in ("alpha", "beta"))
     alpha.cache.write({"begun": True})
@@ -68,11 +98,28 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(hosts: Hosts, 
             wait_until(lambda host=host: host.node.status()["keys"] == [second_id], what="the old key to be gone")
         so_far = len(written)
         wait_until(lambda: len(written) > so_far + 5, what="writes under the new key")
+        with channel_to(rabbit_server.url) as channel:
+            outsider = Outsider(alpha.node.place, channel)
+            assert b"_miros_cache_net" in KeyRing.from_keys([second]).decrypt(outsider.next_message())
     finally:
         ended.set()
         writer.join()
     agree(alpha, beta, on=lambda contents: set(written) <= set(contents))
     assert not any("not_authentic" in name for name in beta.node.status()["counters"])
+
+
+def test_a_removed_key_is_refused(hosts: Hosts, tmp_path: Path, rabbit_server: RabbitServer) -> None:
+    old = generate_key()
+    alpha, keys = host_with_key_file(hosts, "alpha", tmp_path, old)
+    with channel_to(rabbit_server.url) as channel:
+        outsider = Outsider(alpha.node.place, channel)
+        outsider.write({"by": "a holder of the key"}, old)
+        wait_until(lambda: alpha.contents == {"by": "a holder of the key"}, what="the write")
+        new_key(keys, primary=True)
+        remove(keys, key_id(old))
+        outsider.write({"by": "a holder of the removed key"}, old)
+        wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic") == 1, what="the refusal")
+    assert alpha.contents == {"by": "a holder of the key"}
 
 
 @pytest.fixture
