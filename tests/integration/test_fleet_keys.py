@@ -15,6 +15,7 @@ from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.document import Document, Stamp
+from miros_cache_net.errors import NotAuthentic, SettingsError
 from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key, key_id, list_keys, new_key, promote, remove
@@ -45,9 +46,14 @@ class Outsider:
         self._queue = channel.queue_declare("", exclusive=True).method.queue
         channel.queue_bind(self._queue, place.exchange, "cache.#")
 
-    def next_message(self) -> bytes:
+    def hears(self, key: bytes) -> bool:
+        """Whether the next message is under `key`."""
+        self._channel.queue_purge(self._queue)
         got = wait_until(lambda: (got := self._channel.basic_get(self._queue, auto_ack=True))[0] and got, what="one")
-        return bytes(got[2])
+        try:
+            return bool(KeyRing.from_keys([key]).decrypt(got[2]))
+        except NotAuthentic:
+            return False
 
     def write(self, contents: dict[str, Any], key: bytes) -> None:
         ring, now_ms = KeyRing.from_keys([key]), SYSTEM_CLOCK.wall_ms()
@@ -80,27 +86,31 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
             written.append(f"n{number}")
             ended.wait(0.02)
 
+    def keep_up() -> None:
+        """Wait until beta has what is written from now on."""
+        so_far = len(written)
+        wait_until(lambda: len(written) > so_far + 5, what="the load")
+        wait_until(lambda: written[so_far + 4] in beta.contents, what="beta to have it")
+
     writer = threading.Thread(target=load)
     writer.start()
     try:
-        wait_until(lambda: len(written) > 5, what="the load")
-        second_id = new_key(alpha_keys)
-        second = alpha_keys.read_bytes().split()[-1]
-        add_key(beta_keys, second)
-        for host, keys in ((alpha, alpha_keys), (beta, beta_keys)):
-            wait_until(lambda host=host: second_id in host.node.status()["keys"], what="the ring to be read again")
-            promote(keys, second_id)
-        for host in (alpha, beta):
-            wait_until(lambda host=host: host.node.status()["keys"][0] == second_id, what="the new key to encrypt")
-        first_id = next(info.key_id for info in list_keys(alpha_keys) if info.key_id != second_id)
-        for host, keys in ((alpha, alpha_keys), (beta, beta_keys)):
-            remove(keys, first_id)
-            wait_until(lambda host=host: host.node.status()["keys"] == [second_id], what="the old key to be gone")
-        so_far = len(written)
-        wait_until(lambda: len(written) > so_far + 5, what="writes under the new key")
         with channel_to(rabbit_server.url) as channel:
             outsider = Outsider(alpha.node.place, channel)
-            assert b"_miros_cache_net" in KeyRing.from_keys([second]).decrypt(outsider.next_message())
+            keep_up()
+            second_id = new_key(alpha_keys)
+            second = alpha_keys.read_bytes().split()[-1]
+            add_key(beta_keys, second)
+            wait_until(lambda: outsider.hears(first), what="the new key to be known, the old one to encrypt")
+            promote(alpha_keys, second_id)
+            wait_until(lambda: outsider.hears(second), what="the new key to encrypt")
+            keep_up()
+            promote(beta_keys, second_id)
+            for host, keys in ((beta, beta_keys), (alpha, alpha_keys)):
+                remove(keys, key_id(first))
+                wait_until(lambda host=host: host.node.status()["keys"] == [second_id], what="the old key to be gone")
+            keep_up()
+            assert outsider.hears(second)
     finally:
         ended.set()
         writer.join()
@@ -151,8 +161,6 @@ def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_
 
 
 def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Hosts, tmp_path: Path) -> None:
-    from miros_cache_net.errors import SettingsError
-
     keys = tmp_path / "open.keys"
     keys.write_bytes(generate_key() + b"\n")
     keys.chmod(0o644)
