@@ -116,6 +116,10 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
         writer.join()
     agree(alpha, beta, on=lambda contents: set(written) <= set(contents))
     assert not any("not_authentic" in name for name in beta.node.status()["counters"])
+    # another process of alpha's host, started after the rotation, is of the same fleet: no second link
+    late = hosts.start("alpha", keys=(), keys_file=str(alpha_keys))
+    wait_until(lambda: late.node.connected, what="the late process to know its place")
+    assert late.node.status()["role"] == "follower"
 
 
 def test_a_removed_key_is_refused(hosts: Hosts, tmp_path: Path, rabbit_server: RabbitServer) -> None:
