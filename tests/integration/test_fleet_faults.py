@@ -93,6 +93,7 @@ def memory_alarm(server: RabbitServer, load: Load) -> None:
     server.ctl("set_vm_memory_high_watermark", "0.00001")
     try:
         load.more(30)
+        assert not set(load.acknowledged) <= set(load.hosts[0].contents), "the alarm alarms nobody"
     finally:
         server.ctl("set_vm_memory_high_watermark", "0.4")
 
@@ -168,6 +169,10 @@ def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
         agree(*members, on=lambda contents: set(load.acknowledged) <= set(contents), timeout_s=90)
         # a write is a matter of the local disk, whatever the broker does
         assert load.slowest_s < 5
+        newcomer = hosts.joined("newcomer")
+        assert newcomer.cache.read().version == members[0].cache.read().version
+        assert newcomer.node.status()["counters"].get("received_answer"), "nobody serves requests any more"
+        wait_until(lambda: rabbit.connection_count() == 8, timeout_s=30, what="each host to have its two connections")
     wait_until(lambda: not [t for t in set(threading.enumerate()) - before if is_ours(t)], what="no thread to be left")
     wait_until(lambda: rabbit.connection_count() == 0, timeout_s=30, what="no connection to be left")
 
