@@ -178,8 +178,8 @@ SPREAD_MOST_S: Final = 0.05
 JOIN_ATTEMPTS: Final = 3
 #: The same complaint about the same host is repeated after this long.
 REPORT_AGAIN_S: Final = 300.0
-#: Hosts whose clocks were complained about: bounds what names from outside can make us remember (~100 bytes each).
-CLOCK_REPORTS: Final = 1_000
+#: Complaints about hosts that are remembered: bounds what names from outside can make of it (~100 bytes each).
+COMPLAINTS: Final = 1_000
 #: Requests from the link's thread that wait for the node's; documents are merged while they wait, so one is enough.
 INBOX_REQUESTS: Final = 1_000
 #: Peers in a LAN document: a /16 of them would be dialled by nobody; 4096 is four times the largest sweep.

@@ -82,7 +82,7 @@ class Replica:
         self._joining_with: Document | None = None
         self._offset_ms = self._clock_offset_ms()
         self._behind_since: Stamp | None = None
-        self._told_about_clock: dict[str, float] = {}
+        self._complaints: dict[tuple[Reason, str], float] = {}
 
     # --- the link ---------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Replica:
         try:
             document = Document.from_json(message.body)
         except DocumentError as error:
-            self._port.report(Reason.WIRE, f"{message.origin.node} sent no document: {error}")
+            self._complain(Reason.WIRE, message.origin.node, f"sent no document: {error}")
             return None
         if self._is_ahead(document, message) or not document.is_written:
             return None
@@ -192,17 +192,23 @@ class Replica:
             return False
         if self._behind_since is None:
             self._behind_since = max(self.document.last_stamp, self.document.floor.stamp)
-        node, now_s = message.origin.node, self._clock.monotonic_s()
-        if now_s - self._told_about_clock.get(node, -limits.REPORT_AGAIN_S) >= limits.REPORT_AGAIN_S:
-            if len(self._told_about_clock) >= limits.CLOCK_REPORTS:
-                self._told_about_clock.clear()
-            self._told_about_clock[node] = now_s
-            self._port.report(
-                Reason.CLOCK,
-                f"{node} sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; set aside until the clocks agree. "
-                "Set the clock of that host, or of this one (chrony, NTP)",
-            )
+        self._complain(
+            Reason.CLOCK,
+            message.origin.node,
+            f"sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; set aside until the clocks agree. "
+            "Set the clock of that host, or of this one (chrony, NTP)",
+        )
         return True
+
+    def _complain(self, reason: Reason, node: str, what: str) -> None:
+        """Tell the users what is wrong with a host, now and then."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._complaints.get((reason, node), -limits.REPORT_AGAIN_S) < limits.REPORT_AGAIN_S:
+            return
+        if len(self._complaints) >= limits.COMPLAINTS:
+            self._complaints.clear()
+        self._complaints[reason, node] = now_s
+        self._port.report(reason, f"{node} {what}")
 
     def _clock_offset_ms(self) -> float:
         return self._clock.wall_ms() - self._clock.monotonic_s() * 1000

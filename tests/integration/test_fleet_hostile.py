@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import pickle
 import threading
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class Attacker:
 
 
 @pytest.fixture
-def attacker(hosts: Hosts, rabbit_server: RabbitServer) -> Iterator[Attacker]:
+def attacker(hosts: Hosts, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture) -> Iterator[Attacker]:
     target = hosts.joined("target")
     target.cache.write({"safe": True})
     made = Attacker(hosts, target, rabbit_server.url)
@@ -75,6 +76,8 @@ def attacker(hosts: Hosts, rabbit_server: RabbitServer) -> Iterator[Attacker]:
     assert target.contents == {"safe": True}
     beta = hosts.joined("beta")
     agree(target, beta, on=lambda contents: contents == {"safe": True})
+    # nothing of it was merely contained
+    assert [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR] == []
 
 
 def publishing(exchange: str, key: str, body: bytes) -> bytes:
@@ -154,30 +157,48 @@ def test_a_thousand_unknown_kinds_never_become_signals(attacker: Attacker) -> No
     assert len(signals) == before
 
 
+#: Stands for the body in a message that is in order but for that.
+HERE = b'"here"'
+
+
 @pytest.mark.parametrize(
-    "text",
+    "body",
     [
-        b"[" * 100_000,
-        b'{"v":1,"v":1}',
-        b'{"v":NaN}',
-        b'{"v":1e999}',
-        b'{"v":"\\ud800"}',
-        b"\xff\xfe",
-        b"{" + b'"a":{' * 70 + b"}" * 71,
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
         b"9" * 10_000,
+        b'"\\ud800"',
+        b'"\xff\xfe"',
+        b'{"a":1,"a":2}',
+        b"[" * 100_000,
+        b'{"a":' * 70 + b"1" + b"}" * 70,
     ],
 )
-def test_json_that_parsers_disagree_on_is_refused_even_under_the_right_key(attacker: Attacker, text: bytes) -> None:
-    attacker.send(attacker.seal_raw(text))
+def test_json_that_parsers_disagree_on_is_refused_even_under_the_right_key(attacker: Attacker, body: bytes) -> None:
+    message = attacker.ring.decrypt(attacker.gate.seal("CACHE", "here").body)
+    attacker.send(attacker.seal_raw(message.replace(HERE, body)))
+    wait_until(lambda: attacker.counted("malformed") == 1, what="the refusal")
+
+
+def test_a_message_that_says_something_twice_is_refused_even_under_the_right_key(attacker: Attacker) -> None:
+    message = attacker.ring.decrypt(attacker.gate.seal("CACHE", {}).body)
+    attacker.send(attacker.seal_raw(b'{"v":1,' + message[1:]))
     wait_until(lambda: attacker.counted("malformed") == 1, what="the refusal")
 
 
 def test_documents_of_another_format_and_nonsense_bodies_change_nothing(attacker: Attacker) -> None:
     bodies: list[Any] = [None, 1, [], {"a": 1}, {"_miros_cache_net": {"format": 99}}, {"a": 1, "_miros_cache_net": []}]
-    for body in bodies:
+
+    def received() -> int:
+        return int(attacker.target.node.status()["counters"].get("received_CACHE", 0))
+
+    for number, body in enumerate(bodies, 1):
         attacker.send(attacker.gate.seal("CACHE", body).body)
-    received = attacker.target.node.status
-    wait_until(lambda: received()["counters"].get("received_CACHE", 0) >= 1, what="the messages")
+        wait_until(lambda number=number: received() == number, what="the message")
+    counters = attacker.target.node.status()["counters"]
+    assert counters["reported_wire"] == 1  # said once about the host that sends such things
+    assert not any(name.startswith("refused_") for name in counters)
 
 
 class MovableClock(SystemClock):

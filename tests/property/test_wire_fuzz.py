@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 from typing import Any
 
@@ -45,6 +46,20 @@ messages = st.builds(
     body=values,
 )
 FIELDS = ["v", "kind", "scope", "document", "id", "node", "host", "boot", "seq", "sent_ms", "body"]
+
+#: What parsers disagree on, or choke on; each would stand in a body that is in order otherwise.
+NO_JSON = {
+    "not a number": "NaN",
+    "infinity": "-Infinity",
+    "too large a number": "1e999",
+    "too long a number": "9" * 4301,
+    "half a surrogate pair, escaped": '"\\ud800"',
+    "half a surrogate pair": '"\ud800"',
+    "a key twice": '{"a":1,"b":2,"a":1}',
+    "too deep": "[" * 70 + "]" * 70,
+    "a comma too many": "[1,]",
+    "a control character": '"\x01"',
+}
 
 
 def opens_or_refuses(raw: bytes, routing_key: str = "", key_id: str = "") -> Message | None:
@@ -113,6 +128,17 @@ def test_any_text_under_the_right_key_is_refused(data: str) -> None:
 @given(values)
 def test_any_json_under_the_right_key_is_refused(value: Any) -> None:
     assert opens_or_refuses(RING.encrypt(json.dumps(value).encode())) is None
+
+
+@given(messages, st.sampled_from(sorted(NO_JSON)), values)
+def test_a_message_that_is_in_order_but_for_one_value_of_its_body_is_refused(
+    message: Message, wrong: str, right: Any
+) -> None:
+    body = [right, {"here": "@here@"}]
+    text = encode(dataclasses.replace(message, scope="fleet", document="peers", body=body)).decode()
+    before, here, after = text.rpartition('"@here@"')
+    assert here
+    assert opens_or_refuses(RING.encrypt(f"{before}{NO_JSON[wrong]}{after}".encode("utf-8", "surrogatepass"))) is None
 
 
 @given(messages, st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
