@@ -8,7 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from miros_cache_net import limits
@@ -75,6 +75,12 @@ def test_every_message_survives_the_round_trip_unchanged(message: Message) -> No
     data = encode(message)
     assert decode(data) == message
     assert encode(decode(data)) == data
+
+
+@given(messages)
+def test_a_message_for_another_place_is_refused(message: Message) -> None:
+    assume((message.scope, message.document) != ("fleet", "peers"))
+    assert opens_or_refuses(RING.encrypt(encode(message))) is None
 
 
 @given(st.sampled_from(KINDS), values)
