@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.envelope import KINDS, Message, Origin, decode, encode
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
+from tests.cli_command import run
 from tests.hosts import Host, Hosts, agree, fleet
 
 MEBIBYTE = 1024 * 1024
@@ -290,6 +292,7 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     queues = rabbit_server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
     own = [name for name, consumers in map(str.split, filter(None, queues)) if consumers == "1" and "amq.gen" in name]
     spy.repeat(100, [alpha, beta], own)
+    answers += 1  # the status of the host that is new, once
     assert spy.answered <= answers
     assert {host.cache.read().version for host in (alpha, beta)} == {state}
     alpha.cache.update({"after": True})
@@ -341,7 +344,9 @@ def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_se
     agree(alpha, beta, on=lambda contents: len(contents) == 11, timeout_s=60)
 
 
-def test_a_host_whose_clock_is_wrong_stops_answering_for_the_others(hosts: Hosts, rabbit_server: RabbitServer) -> None:
+def test_a_host_whose_clock_is_wrong_is_named_and_stops_answering_for_the_others(
+    hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
+) -> None:
     class HourBehind(SystemClock):
         def wall_ms(self) -> int:
             return super().wall_ms() - 3_600_000
@@ -358,3 +363,8 @@ def test_a_host_whose_clock_is_wrong_stops_answering_for_the_others(hosts: Hosts
 
     with FleetClient(hosts.settings("beta")) as client:
         wait_until(lambda: client.read() and consumers() == 1, timeout_s=60, what="the slow host to step back")
+    environment = {"MIROS_CACHE_AMQP_URL": rabbit_server.url, "MIROS_CACHE_KEYS": hosts.key}
+    shown = run(tmp_path / "beta", "status", "--file", "cache.json", **environment).stdout.splitlines()
+    (row,) = [line for line in shown if line.startswith("slow") and "counted" not in line]
+    assert re.search(" -36[0-9][0-9] s ", row)
+    assert any(line.startswith("slow") and "reported clock 1" in line for line in shown)

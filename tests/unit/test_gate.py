@@ -276,6 +276,16 @@ def test_a_request_whose_time_is_far_from_ours_is_refused_and_the_clock_named(
     assert f"{abs(age_s)} s" in line
 
 
+@pytest.mark.parametrize("age_s", [3600, -3600])
+def test_a_host_with_a_wrong_clock_still_tells_its_status(
+    age_s: int, alpha: Gate, beta: Gate, clock: HandClock
+) -> None:
+    body = alpha.seal("status_request").body
+    clock.pass_s(age_s)
+    assert beta.open(body).kind == "status_request"
+    assert "before" in refused(beta, Replayed, body)
+
+
 @pytest.mark.parametrize("age_s", [119, -119])
 def test_clocks_that_differ_by_what_is_allowed_do_not_keep_a_request_out(
     age_s: int, alpha: Gate, beta: Gate, clock: HandClock
