@@ -12,10 +12,8 @@ from pathlib import Path
 import pika
 import pytest
 
-from miros_cache_net.amqp.topology import request_queue_name
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Host, agree, fleet
-from tests.integration.rabbit_links import channel_to
 from tests.integration.tcp_forwarder import TcpForwarder
 
 #: The long soak: MIROS_CACHE_RESTARTS=20
@@ -179,26 +177,6 @@ def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
 
 def is_ours(thread: threading.Thread) -> bool:
     return "amqp" in thread.name or "link" in thread.name
-
-
-def test_a_peer_that_dies_before_answering_is_followed_by_another(tmp_path: Path, rabbit: RabbitServer) -> None:
-    url = rabbit.url_for("node", "first", "fleet")
-    with fleet(tmp_path, url) as hosts, channel_to(url) as dying:
-        alpha = hosts.joined("alpha")
-        alpha.cache.write({"a": 1})
-        # RabbitMQ picks this one first, and it takes no second request
-        dying.basic_qos(prefetch_count=1)
-        picked: list[object] = []
-        dying.basic_consume(
-            request_queue_name(alpha.node.place), lambda *got: picked.append(got), arguments={"x-priority": 10}
-        )
-        beta = hosts.start("beta")
-        wait_until(lambda: dying.connection.process_data_events(0.0) or picked, what="the request")
-        assert not beta.node.connected
-        wait_until(lambda: beta.node.connected, what="beta to be in step")
-        assert beta.contents == {"a": 1}
-        assert beta.node.status()["counters"]["received_answer"] == 1
-        assert len(picked) == 1
 
 
 def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit: RabbitServer) -> None:

@@ -11,10 +11,12 @@ import pytest
 from miros_cache_net.amqp.link import Link, Place
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.amqp.topology import place_of, request_queue_name
 from miros_cache_net.fleet.links import rabbit_link
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.keyring import generate_key
+from tests.integration.rabbit_links import channel_to
 from tests.light_hosts import LightHost, LightHosts
 
 CONTENTS = {"addresses": ["10.0.0.1"], "time_out_in_minutes": 30}
@@ -57,6 +59,27 @@ def test_a_join_costs_two_messages_in_a_fleet_of_three_and_of_two_hundred(
         wait_until(lambda newcomer=newcomer: have_it([newcomer]), what="the newcomer")
         costs.append(len(broker.messages) - before)
     assert costs == [2, 2]
+
+
+def test_a_peer_that_is_picked_and_dies_before_answering_is_followed_by_another(
+    rabbit_server: RabbitServer, tmp_path: Path
+) -> None:
+    mortal = settings(tmp_path, amqp_urls=rabbit_server.url, answer_timeout_s=0.5)
+    # these hosts say no digests: what the newcomer knows it has been answered
+    with LightHosts(mortal, rabbit_link) as hosts, channel_to(rabbit_server.url) as dying:
+        (first,) = hosts.start(1)
+        wait_until(lambda: first.in_sync, what="the first host")
+        first.write(CONTENTS)
+        # RabbitMQ picks this one before any other, and it takes no second request
+        dying.basic_qos(prefetch_count=1)
+        picked: list[object] = []
+        requests = request_queue_name(place_of(mortal, Path("cache.json")))
+        dying.basic_consume(requests, lambda *got: picked.append(got), arguments={"x-priority": 10})
+        (newcomer,) = hosts.start(1)
+        wait_until(lambda: dying.connection.process_data_events(0.0) or picked, what="the request")
+        wait_until(lambda: have_it([newcomer]), what="an answer to the next request")
+        assert newcomer.bridge.counters()["received_answer"] == 1
+        assert first.bridge.counters()["received_CACHE_FILE_READ"] == 1
 
 
 def test_two_hundred_hosts_join_a_real_broker_and_hear_one_change(rabbit_server: RabbitServer, tmp_path: Path) -> None:
