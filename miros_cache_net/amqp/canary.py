@@ -33,7 +33,8 @@ class Canary:
         self._timer: Any = None
 
     def start(self) -> None:
-        self._set_timer(self._interval_s, self._fly)
+        if not self._blocked:
+            self._set_timer(self._interval_s, self._fly)
 
     def heard(self) -> None:
         """Something came through the exchange: it is there, and so are the bindings."""

@@ -17,9 +17,13 @@ from miros_cache_net.errors import TopologyLost
 class Consumer(Half):
     """A connection and two channels, since requests have a prefetch of their own.
 
+    pika sends the next thing on a channel only when what asks for an answer has been answered, so what need not wait
+    for each other is shared out to both channels, and what needs no answer asks for none.
+
     token      this link's random mark: its own broadcasts come back to it and are dropped, its canaries are known
-    bound      called once everything is declared and bound; `consume` is to follow
+    declared   called once there is a queue of its own; `consume` is to follow
     consuming  called once deliveries may come
+    watched    called once its canaries find the way back
     delivered  called with each message that is for the listener
     heard      called with each message that came through the exchange
     """
@@ -29,13 +33,15 @@ class Consumer(Half):
         *args: Any,
         place: Place,
         token: str,
-        bound: Callable[[], None],
+        declared: Callable[[], None],
         consuming: Callable[[], None],
+        watched: Callable[[], None],
         delivered: Callable[[Delivery], None],
         heard: Callable[[], None],
     ) -> None:
         self._place, self._token = place, token
-        self._bound, self._consuming, self._delivered, self._heard = bound, consuming, delivered, heard
+        self._declared, self._consuming, self._watched = declared, consuming, watched
+        self._delivered, self._heard = delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
         self._acks: Acks | None = None
@@ -44,21 +50,23 @@ class Consumer(Half):
         self._requests_tag = ""
         self._serve = False
         self._serve_count = 0
+        self._takes_messages = False
         self.own_queue = ""
-        self.request_servers = 0
+        self.request_servers: int | None = None
         super().__init__(*args)
         self.lease = Lease(self.connection, topology.lease_queue_name(place), self.guard)
 
     def consume(self) -> None:
         """Begin to take messages."""
-        self._channel.basic_consume(
-            self.own_queue, self.guard(self._on_message), callback=self.guard(lambda _frame: self._begun())
-        )
+        exchange, canary = self._place.exchange, topology.canary_key(self._token)
+        self._channel.queue_bind(self.own_queue, exchange, topology.binding_key(self._place))
+        self._channel.basic_consume(self.own_queue, self.guard(self._on_message), callback=self.guard(self._takes))
+        self._channel.queue_bind(self.own_queue, exchange, canary, callback=self.guard(lambda _frame: self._watched()))
 
     def serve_requests(self, serve: bool) -> None:
         """Take requests, or stop to; before everything stands it is remembered."""
         self._serve = serve
-        if self._requests is None or self.over or serve == bool(self._requests_tag):
+        if self.request_servers is None or self.over or serve == bool(self._requests_tag):
             return
         if serve:
             self._serve_count += 1
@@ -81,32 +89,36 @@ class Consumer(Half):
     # --- setting up -----------------------------------------------------------------------------------
 
     def _opened(self, _connection: Any) -> None:
-        self.open_channel(self._own_channel_opened)
         self.open_channel(self._request_channel_opened)
+        self.open_channel(self._own_channel_opened)
+
+    def _request_channel_opened(self, channel: Any) -> None:
+        """All is declared here: nothing else has to be known to begin with that."""
+        self._requests = channel
+        self._request_acks = Acks(self._services, channel, 1)
+        channel.add_on_cancel_callback(self.guard(self._cancelled))
+        # Without a callback pika asks for no reply: a refusal closes the channel, the rest needs no round trip.
+        channel.exchange_declare(self._place.exchange, topology.EXCHANGE_TYPE, durable=True)
+        channel.queue_declare(
+            "", exclusive=True, arguments=topology.own_queue_arguments(), callback=self.guard(self._own_declared)
+        )
+        self._declare_requests(self._requests_declared)
+        channel.basic_qos(prefetch_count=limits.REQUEST_PREFETCH)
 
     def _own_channel_opened(self, channel: Any) -> None:
         self._channel = channel
         self._acks = Acks(self._services, channel, limits.PREFETCH // 2)
         channel.add_on_cancel_callback(self.guard(self._cancelled))
         channel.basic_qos(prefetch_count=limits.PREFETCH)
-        # Without a callback pika asks for no reply: a refusal closes the channel, the rest needs no round trip.
-        channel.exchange_declare(self._place.exchange, topology.EXCHANGE_TYPE, durable=True)
-        channel.queue_declare(
-            "", exclusive=True, arguments=topology.own_queue_arguments(), callback=self.guard(self._own_declared)
-        )
+        self._declared_if_all()
 
     def _own_declared(self, frame: Any) -> None:
         self.own_queue = frame.method.queue
-        for key in (topology.binding_key(self._place), topology.canary_key(self._token)):
-            self._channel.queue_bind(self.own_queue, self._place.exchange, key)
-        self._declared()
+        self._declared_if_all()
 
-    def _request_channel_opened(self, channel: Any) -> None:
-        self._requests = channel
-        self._request_acks = Acks(self._services, channel, 1)
-        channel.add_on_cancel_callback(self.guard(self._cancelled))
-        channel.basic_qos(prefetch_count=limits.REQUEST_PREFETCH)
-        self._declare_requests(self._requests_declared)
+    def _declared_if_all(self) -> None:
+        if self.own_queue and self._channel is not None:
+            self._declared()
 
     def _declare_requests(self, declared: Callable[[Any], None]) -> None:
         self._requests.queue_declare(
@@ -118,18 +130,16 @@ class Consumer(Half):
 
     def _requests_declared(self, frame: Any) -> None:
         self.request_servers = frame.method.consumer_count
-        self._requests_ready = True
-        self._declared()
+        self._begun_if_all()
 
-    _requests_ready = False
+    def _takes(self, _frame: Any) -> None:
+        self._takes_messages = True
+        self._begun_if_all()
 
-    def _declared(self) -> None:
-        if self.own_queue and self._requests_ready:
-            self._bound()
-
-    def _begun(self) -> None:
-        self._consuming()
-        self.serve_requests(self._serve)
+    def _begun_if_all(self) -> None:
+        if self._takes_messages and self.request_servers is not None:
+            self._consuming()
+            self.serve_requests(self._serve)
 
     def _cancelled(self, _frame: Any) -> None:
         self.lost(TopologyLost("somebody deleted a queue of this link at the broker: it is declared again"))

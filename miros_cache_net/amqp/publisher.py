@@ -66,7 +66,9 @@ class Publisher(Half):
     def _channel_opened(self, channel: Any) -> None:
         self._channel = channel
         channel.add_on_return_callback(self.guard(lambda *_: self.returned()))
-        channel.confirm_delivery(self.guard(self._confirmed), callback=self.guard(lambda _frame: self.ready()))
+        # without a callback pika asks for no reply: a refusal would close the channel
+        channel.confirm_delivery(self.guard(self._confirmed))
+        self.ready()
 
     def _set_blocked(self, blocked: bool) -> None:
         self.is_blocked = blocked

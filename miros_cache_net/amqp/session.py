@@ -61,7 +61,7 @@ class Session:
         self._token = secrets.token_hex(8)
         self._up = False
         self._over = False
-        self._bound = self._ready = False
+        self._declared = self._ready = False
         self._gone = 0
         common = (services, parameters, containment, self._lost, self._half_gone)
         self._canary = Canary(
@@ -72,8 +72,9 @@ class Session:
             *common,
             place=place,
             token=self._token,
-            bound=self._on_bound,
+            declared=self._on_declared,
             consuming=self._on_consuming,
+            watched=self._canary.start,
             delivered=owner.delivered,
             heard=self._canary.heard,
         )
@@ -116,8 +117,8 @@ class Session:
 
     # --- coming up ------------------------------------------------------------------------------------
 
-    def _on_bound(self) -> None:
-        self._bound = True
+    def _on_declared(self) -> None:
+        self._declared = True
         self._consume_if_ready()
 
     def _on_ready(self) -> None:
@@ -126,17 +127,16 @@ class Session:
 
     def _consume_if_ready(self) -> None:
         # Deliveries begin only when publishing works too: whoever gets one can answer it.
-        if self._bound and self._ready and not self._over:
+        if self._declared and self._ready and not self._over:
             self._consumer.consume()
 
     def _on_consuming(self) -> None:
         self._setup_timer.cancel()
         self._up = True
-        self._canary.start()
         known = self._consumer.connection.server_properties or {}
         product = " ".join(str(known.get(name, "")) for name in ("product", "version")).strip()
-        up = LinkUp(self._consumer.own_queue, self._consumer.request_servers, f"{product or 'AMQP'} at {self.address}")
-        self._owner.session_up(self, up)
+        broker = f"{product or 'AMQP'} at {self.address}"
+        self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.request_servers or 0, broker))
 
     # --- while up -------------------------------------------------------------------------------------
 
