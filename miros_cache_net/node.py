@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,7 @@ from miros_cache_net.host.messages import LEASE, READ, STATUSES, State
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
-from miros_cache_net.store.changes import AddressedChange, Merge, Restamp
+from miros_cache_net.store.changes import AddressedChange, Merge, Restamp, as_contents
 from miros_cache_net.store.file_store import cache_path
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class CacheNode(Chart):
     Publishes what its file chart publishes: ``CACHE`` whenever the document changed, or the host is in step with
     the fleet now or no longer (`CacheReadPayload.connected`), and ``CACHE_ERROR``.  `file_chart` is that chart.
 
-    Raises `SettingsError` where a setting is malformed or no key is configured, `StoreError` where the directory
-    takes no bridge lock.
+    Raises `SettingsError` where a setting is malformed or no key is configured, `PayloadError` for a malformed
+    `default_json`, `StoreError` where the directory takes no bridge lock.
     """
 
     def __init__(
@@ -78,28 +79,33 @@ class CacheNode(Chart):
         self._bridge: Bridge | None = None
         self._in_step = False
         self._version = ""
-        path = cache_path(file_path if file_path is not None else self.settings.file)
+        self._path = path = cache_path(file_path if file_path is not None else self.settings.file)
         self.place: Place = check_place(place_of(self.settings, path))
+        default = as_contents(default_json or {})
         self._host = HostSide(self, path, self._identity())
         super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
+        self._file_chart: Future[CacheFileChart] = Future()
+        self._build_states()
+        self.subscribe(event(CACHE))
+        # it takes the bridge lock and connects, while this thread has the file looked after
+        self.start_at(self.node_running)
         try:
-            self.file_chart = CacheFileChart(
+            made = CacheFileChart(
                 path,
                 live_trace=live_trace,
                 live_spy=live_spy,
-                default_json=default_json,
+                default_json=default,
                 watch=self._host.watch,
                 clock=clock,
                 take_over_after_s=self.settings.take_over_after_s,
                 node_name=self.settings.node_name,
                 connected=lambda: self.connected,
             )
-        except BaseException:
-            self._host.stop()
+        except BaseException as error:
+            self._file_chart.set_exception(error)
+            self._leave()
             raise
-        self._build_states()
-        self.subscribe(event(CACHE))
-        self.start_at(self.node_running)
+        self._file_chart.set_result(made)
 
     def _build_states(self) -> None:
         self.node_running = (
@@ -143,6 +149,11 @@ class CacheNode(Chart):
         self.nest(self.following, parent=self.node_running).nest(self.bridging, parent=self.node_running)
         for state in (self.unlinked, self.joining, self.in_sync):
             self.nest(state, parent=self.bridging)
+
+    @property
+    def file_chart(self) -> CacheFileChart:
+        """The chart that guards the cache file."""
+        return self._file_chart.result()
 
     # --- what users ask -----------------------------------------------------------------------------
 
@@ -205,12 +216,15 @@ class CacheNode(Chart):
 
     def stop(self) -> None:
         """Leave the fleet, end threads and connections; the cache file stays and is writable."""
+        self._leave()
+        self.file_chart.stop()
+
+    def _leave(self) -> None:
         super().stop()
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             bridge.stop()
         self._host.stop()
-        self.file_chart.stop()
 
     # --- states ---------------------------------------------------------------------------------------
 
@@ -246,23 +260,24 @@ class CacheNode(Chart):
     def bridging_ENTRY(self, e: Event) -> int:
         from miros_cache_net.fleet.bridge import Bridge
 
-        questions = self._host.lead()
         self._bridge = Bridge(
             self,
             self.settings,
             self.place,
-            file=self.file_chart.path,
-            node=self.file_chart.node,
+            file=self._path,
+            node=lambda: self.file_chart.node,
             rings=self._rings,
-            document=self._document(),
             clock=self.clock,
             rng=self._rng,
             link_factory=self._link_factory,
         )
+        # it connects while the file chart is still being made
         self._bridge.start()
-        for question in questions:
+        document = self._document()
+        self._bridge.local_changed(document)
+        for question in self._host.lead():
             self._bridge.ask(question)
-        self._tell(self._document().version)
+        self._tell(document.version)
         return HANDLED
 
     def bridging_INIT(self, e: Event) -> int:
@@ -369,7 +384,7 @@ class CacheNode(Chart):
         return list(self._key_ids)
 
     def _is_my_file(self, e: Event) -> bool:
-        return bool(getattr(e.payload, "file_path", "") == self.file_chart.file_path)
+        return bool(getattr(e.payload, "file_path", "") == str(self._path))
 
     def _document(self) -> Document:
         try:

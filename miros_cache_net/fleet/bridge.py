@@ -60,7 +60,8 @@ class Bridge:
 
     Those run on the link's thread and post ``link_up``, ``link_down`` and ``messages_waiting``;
     ``publication_done``, ``replica_timer``, ``lease_news`` and ``joined`` follow.  The owner answers each with the
-    method of that name.
+    method of that name.  The link may be started before the file has been read: `local_changed` tells of the
+    document, and `node` is asked for this host's name in stamps, not before `is_linked`.
     """
 
     def __init__(
@@ -70,9 +71,8 @@ class Bridge:
         place: Place,
         *,
         file: Path,
-        node: str,
+        node: Callable[[], str],
         rings: RingProvider,
-        document: Document,
         clock: Clock,
         rng: random.Random,
         link_factory: LinkFactory,
@@ -100,7 +100,7 @@ class Bridge:
         )
         self._replica = Replica(
             self,
-            document,
+            Document.unwritten({}),
             clock,
             answer_timeout_s=settings.answer_timeout_s,
             digest_interval_s=settings.digest_interval_s,

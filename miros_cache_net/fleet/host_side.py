@@ -57,7 +57,6 @@ class HostSide:
         self._admission = Admission.as_for(self._lock.status)
         self._guard = threading.Lock()
         self._stopped = False
-        self._leads = False
         self._connected = False
         self._changed: Callable[[], None] = lambda: None
         self._file_watch: FileWatch | None = None
@@ -67,10 +66,10 @@ class HostSide:
     # --- for both -----------------------------------------------------------------------------------
 
     def watch(self, path: Path, changed: Callable[[], None]) -> ChangeSource:
-        """The `watch` of the document's `CacheFileChart`."""
+        """The `watch` of the document's `CacheFileChart`; made before `lead` is called."""
         self._changed = changed
-        if self._leads:
-            self._watch_file_myself()
+        # a follower that was quicker than the chart may have heard of a change already
+        changed()
         return self
 
     def close(self) -> None:
@@ -147,7 +146,6 @@ class HostSide:
 
     def lead(self) -> list[Question]:
         """From now on this process watches the file for all; what it had asked its bridge is handed back."""
-        self._leads = True
         self._watch_file_myself()
         follower, self._follower = self._follower, None
         return [] if follower is None else follower.close()

@@ -37,7 +37,7 @@ class Gate:
     """Seals and opens the messages of one document of one scope, for one run of one node.
 
     rings       gives the ring as it is now (`keyring.open_ring`)
-    node, host  who we are in the messages that we seal
+    node, host  who we are in the messages that we seal; `node` may be what gives the name once it is known
     key_words   reads a routing key, so that it can be compared with the inside; without it none is compared
     say         tells of refusals, now and then one of each reason; without it the log does
 
@@ -50,7 +50,7 @@ class Gate:
         *,
         scope: str,
         document: str,
-        node: str,
+        node: str | Callable[[], str],
         host: str,
         key_words: KeyWords | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -58,7 +58,8 @@ class Gate:
     ) -> None:
         self._rings = rings
         self._scope, self._document = scope, document
-        self._node, self._host = node, host
+        self._node: Callable[[], str] = node if callable(node) else lambda: node
+        self._host = host
         self._key_words = key_words
         self._clock = clock
         self._sequence = itertools.count()
@@ -74,7 +75,7 @@ class Gate:
 
     def is_own(self, message: Message) -> bool:
         """Whether this very gate sealed the message."""
-        return message.origin.node == self._node and message.origin.boot == self.boot
+        return message.origin.boot == self.boot and message.origin.node == self._node()
 
     def seal(self, kind: str, body: Any = None) -> Sealed:
         """A new message of `kind` (one of `envelope.KINDS`) around a JSON value, encrypted.
@@ -87,7 +88,7 @@ class Gate:
             scope=self._scope,
             document=self._document,
             message_id=f"{self.boot}-{sequence}",
-            origin=Origin(self._node, self._host, self.boot, sequence),
+            origin=Origin(self._node(), self._host, self.boot, sequence),
             sent_ms=self._clock.wall_ms(),
             body=body,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,24 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import Publication
+from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.client import Cache
-from miros_cache_net.errors import BrokerUnreachable, DirectoryMissing, ExchangeConflict, PayloadError, SettingsError
+from miros_cache_net.errors import (
+    BrokerUnreachable,
+    DirectoryMissing,
+    ExchangeConflict,
+    PayloadError,
+    Reason,
+    SettingsError,
+)
 from miros_cache_net.fleet.fleet_client import FleetClient
+from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import wait_until
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
@@ -212,6 +223,44 @@ def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Hosts) -
         with pytest.raises(PayloadError):
             CacheNode(settings=settings, default_json="no JSON")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_node_connects_while_its_file_is_still_being_made(
+    hosts: Hosts, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting = threading.Event()
+
+    class Link(MemoryLink):
+        def start(self, listener: LinkListener) -> None:
+            super().start(listener)
+            connecting.set()
+
+    load, waits = FileStore.load, list[bool]()
+
+    def slow_load(store: FileStore) -> Snapshot:
+        waits.append(connecting.wait(10))
+        return load(store)
+
+    monkeypatch.setattr(FileStore, "load", slow_load)
+    settings = hosts.settings("alpha")
+    node = CacheNode(settings=settings, link_factory=lambda settings, place: Link(broker, place))
+    wait_until(lambda: node.connected, what="the join")
+    node.stop()
+    assert all(waits)
+
+
+def test_what_a_quick_follower_has_heard_of_before_its_chart_watches_is_looked_at(tmp_path: Path) -> None:
+    side = HostSide(Owner(), tmp_path / "cache.json", ["fleet"])
+    looks: list[None] = []
+    side.watch(tmp_path / "cache.json", lambda: looks.append(None))
+    assert looks
+    side.stop()
+
+
+class Owner:
+    def bridge_event(self, name: str, payload: Any = None) -> None: ...
+
+    def report(self, reason: Reason, message: str) -> None: ...
 
 
 def test_a_node_in_a_directory_that_is_not_there_says_so(hosts: Hosts) -> None:
