@@ -57,7 +57,7 @@ class HostSide:
         self._admission = Admission.as_for(self._lock.status)
         self._guard = threading.Lock()
         self._stopped = False
-        self._connected = False
+        self._state = State("", connected=False)
         self._changed: Callable[[], None] = lambda: None
         self._file_watch: FileWatch | None = None
         self._follower: Follower | None = None
@@ -111,7 +111,7 @@ class HostSide:
     def connected(self) -> bool:
         """This host is in step with the fleet."""
         if self._lock.held:
-            return self._connected
+            return self._state.connected
         if (state := self.told) is not None:
             return state.connected
         # a bridge that could not make a socket
@@ -152,11 +152,13 @@ class HostSide:
 
     def tell(self, state: State) -> None:
         """Have the followers know, and this process's own chart if `connected` is another now."""
-        self._lock.set_linked(state.connected)
+        before, self._state = self._state, state
+        if state == before:
+            return
         if self._server is not None:
             self._server.tell(state)
-        before, self._connected = self._connected, state.connected
-        if before != state.connected:
+        if state.connected != before.connected:
+            self._lock.set_linked(state.connected)
             self._changed()
 
     # --- HostListener: on the server's thread -------------------------------------------------------

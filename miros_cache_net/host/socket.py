@@ -69,6 +69,7 @@ class HostServer:
         self._questions = 0
         self._counts: Counter[str] = Counter()
         self._state: State | None = None
+        self._told: State | None = None
         self._looked_for = ""
         self._posted: deque[Callable[[], None]] = deque()
         self._guard = threading.Lock()
@@ -93,7 +94,10 @@ class HostServer:
 
     def tell(self, state: State) -> None:
         """Have all followers know; only the newest state is sent."""
-        self._post(lambda: self._tell(state))
+        self._state = state
+        # whoever comes after this is told the newest anyway: no need to wake the thread for nobody
+        if self._followers:
+            self._post(self._tell)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -267,17 +271,15 @@ class HostServer:
     def _waiting_bytes(self) -> int:
         return sum(each.channel.waiting for each in self._followers.values())
 
-    def _tell(self, state: State) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self._counts["notices_sent"] += self._tell_all()
+    def _tell(self) -> None:
+        if self._state != self._told:
+            self._counts["notices_sent"] += self._tell_all()
 
     def _tell_all(self) -> int:
         """Send the state to whoever reads; how many they were."""
-        told = 0
-        if self._state is not None:
-            data = encode(self._state)
+        told, self._told = 0, self._state
+        if self._told is not None and self._followers:
+            data = encode(self._told)
             for follower in list(self._followers.values()):
                 if follower.channel.waiting:
                     follower.behind = True
