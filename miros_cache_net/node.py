@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import queue
 import random
 import socket
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from miros.event import Event, return_status, signals
+from miros.event import Event, return_status
 
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import check_place, place_of
@@ -20,12 +18,12 @@ from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
-from miros_cache_net.errors import BrokerUnreachable, CacheNetError, DocumentError, SettingsError
+from miros_cache_net.errors import CacheNetError, SettingsError
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
+from miros_cache_net.fleet.asking import Asking
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.fleet.links import LinkFactory, rabbit_link
-from miros_cache_net.host.messages import LEASE, READ, STATUSES, State
-from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.host.messages import State
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import AddressedChange, Merge, Restamp, as_contents
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from miros_cache_net.fleet.bridge import Bridge
 
 HANDLED: Final = int(return_status.HANDLED)
-#: How long an answer may be under way within this host.
-_UNDER_WAY_S: Final = 0.5
 #: When a bridge without a usable key looks for one again.
 _KEY_AGAIN_S: Final = 5.0
 
@@ -79,6 +75,7 @@ class CacheNode(Chart):
         self._bridge: Bridge | None = None
         self._in_step = False
         self._version = ""
+        self._asking = Asking(lambda question: self.bridge_event("fleet_asked", question))
         self._path = path = cache_path(file_path if file_path is not None else self.settings.file)
         self.place: Place = check_place(place_of(self.settings, path))
         default = as_contents(default_json or {})
@@ -88,7 +85,7 @@ class CacheNode(Chart):
         self._build_states()
         self.subscribe(event(CACHE))
         # it takes the bridge lock and connects, while this thread has the file looked after
-        self.start_at(self.node_running)
+        self.start_at("node_running")
         try:
             made = CacheFileChart(
                 path,
@@ -108,47 +105,42 @@ class CacheNode(Chart):
         self._file_chart.set_result(made)
 
     def _build_states(self) -> None:
-        self.node_running = (
-            self.create(state="node_running")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.node_running_ENTRY)
-            .catch(signal=signals.INIT_SIGNAL, handler=self.node_running_INIT)
-            .to_method()
+        self.state("node_running", ENTRY_SIGNAL=self.node_running_ENTRY, INIT_SIGNAL=self.node_running_INIT)
+        self.state(
+            "following",
+            parent="node_running",
+            bridge_lock_taken=self.following_bridge_lock_taken,
+            CACHE=self.following_CACHE,
+            fleet_asked=self.following_fleet_asked,
         )
-        self.following = (
-            self.create(state="following")
-            .catch(signal=signals.bridge_lock_taken, handler=self.following_bridge_lock_taken)
-            .catch(signal=signals.CACHE, handler=self.following_CACHE)
-            .catch(signal=signals.fleet_asked, handler=self.following_fleet_asked)
-            .to_method()
+        self.state(
+            "bridging",
+            parent="node_running",
+            ENTRY_SIGNAL=self.bridging_ENTRY,
+            INIT_SIGNAL=self.bridging_INIT,
+            CACHE=self.bridging_CACHE,
+            link_up=self.bridging_link_up,
+            link_down=self.bridging_link_down,
+            messages_waiting=self._to_bridge(lambda bridge, _: bridge.take_messages()),
+            publication_done=self._to_bridge(lambda bridge, confirmed: bridge.publication_done(confirmed)),
+            replica_timer=self._to_bridge(lambda bridge, name: bridge.timer_due(name)),
+            lease_news=self._to_bridge(lambda bridge, news: bridge.lease_news(*news)),
+            fleet_asked=self._to_bridge(lambda bridge, question: bridge.ask(question)),
         )
-        self.bridging = (
-            self.create(state="bridging")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.bridging_ENTRY)
-            .catch(signal=signals.INIT_SIGNAL, handler=self.bridging_INIT)
-            .catch(signal=signals.CACHE, handler=self.bridging_CACHE)
-            .catch(signal=signals.link_up, handler=self.bridging_link_up)
-            .catch(signal=signals.link_down, handler=self.bridging_link_down)
-            .catch(signal=signals.messages_waiting, handler=self.bridging_messages_waiting)
-            .catch(signal=signals.publication_done, handler=self.bridging_publication_done)
-            .catch(signal=signals.replica_timer, handler=self.bridging_replica_timer)
-            .catch(signal=signals.lease_news, handler=self.bridging_lease_news)
-            .catch(signal=signals.fleet_asked, handler=self.bridging_fleet_asked)
-            .to_method()
-        )
-        self.unlinked = self.create(state="unlinked").to_method()
-        self.joining = (
-            self.create(state="joining").catch(signal=signals.joined, handler=self.joining_joined).to_method()
-        )
-        self.in_sync = (
-            self.create(state="in_sync")
-            .catch(signal=signals.ENTRY_SIGNAL, handler=self.in_sync_ENTRY)
-            .catch(signal=signals.EXIT_SIGNAL, handler=self.in_sync_EXIT)
-            .to_method()
-        )
-        self.nest(self.node_running, parent=None)
-        self.nest(self.following, parent=self.node_running).nest(self.bridging, parent=self.node_running)
-        for state in (self.unlinked, self.joining, self.in_sync):
-            self.nest(state, parent=self.bridging)
+        self.state("unlinked", parent="bridging")
+        self.state("joining", parent="bridging", joined=self.joining_joined)
+        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
+
+    @staticmethod
+    def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
+        """A handler that hands the event's payload to the bridge."""
+
+        def handle(node: CacheNode, e: Event) -> int:
+            if node._bridge:
+                act(node._bridge, e.payload)
+            return HANDLED
+
+        return handle
 
     @property
     def file_chart(self) -> CacheFileChart:
@@ -168,18 +160,11 @@ class CacheNode(Chart):
         Blocks the caller, who must not be a handler of this node.  Raises `BrokerUnreachable` where this host has
         no link to the fleet, or its bridge does not answer.
         """
-        body = self._ask_fleet(READ, timeout_s)
-        try:
-            document = None if body is None else Document.from_json(body)
-        except DocumentError:
-            return None
-        return document if document is not None and document.is_written else None
+        return self._asking.document(timeout_s)
 
     def fleet_status(self, timeout_s: float = 2.0) -> list[dict[str, Any]]:
         """`status` of every host's bridge, by name; blocks and raises as `read_fleet` does."""
-        body = self._ask_fleet(STATUSES, timeout_s)
-        found = [dict(each) for each in body if isinstance(each, Mapping)] if isinstance(body, list) else []
-        return sorted(found, key=lambda status: str(status.get("node")))
+        return self._asking.statuses(timeout_s)
 
     def ask_turn(self, done: Callable[[bool], None]) -> None:
         """May this host discover now?  `done(False)`: another host of the fleet does.
@@ -188,9 +173,7 @@ class CacheNode(Chart):
         does.  True also where there is no fleet to ask.  `done` is called on any thread; not at all where the
         bridge does not answer in time.
         """
-        deadline_s = time.monotonic() + self.settings.answer_timeout_s
-        question = Question(LEASE, deadline_s, lambda answer: done(answer.value is not False))
-        self.bridge_event("fleet_asked", question)
+        self._asking.turn(self.settings.answer_timeout_s, done)
 
     def status(self) -> dict[str, Any]:
         """What `status` shows of this node: a JSON object without secrets.  From any thread."""
@@ -233,7 +216,7 @@ class CacheNode(Chart):
         return HANDLED
 
     def node_running_INIT(self, e: Event) -> int:
-        return self.trans(self.following)
+        return self.trans("following")
 
     def following_bridge_lock_taken(self, e: Event) -> int:
         """From now on this process is its host's bridge, for life."""
@@ -246,7 +229,7 @@ class CacheNode(Chart):
             self.report(error.reason, f"this host has no link to the fleet: {error}")
             self.post_later(e, _KEY_AGAIN_S)
             return HANDLED
-        return self.trans(self.bridging)
+        return self.trans("bridging")
 
     def following_CACHE(self, e: Event) -> int:
         if self._is_my_file(e):
@@ -281,53 +264,28 @@ class CacheNode(Chart):
         return HANDLED
 
     def bridging_INIT(self, e: Event) -> int:
-        return self.trans(self.unlinked)
+        return self.trans("unlinked")
 
     def bridging_CACHE(self, e: Event) -> int:
         if self._bridge and self._is_my_file(e):
-            self._tell(e.payload.version)
             self._bridge.local_changed(self._document())
+            self._tell(e.payload.version)
         return HANDLED
 
     def bridging_link_up(self, e: Event) -> int:
         if self._bridge:
             self._bridge.is_linked(e.payload)
-        return self.trans(self.joining)
+        return self.trans("joining")
 
     def bridging_link_down(self, e: Event) -> int:
         if self._bridge:
             self._bridge.is_unlinked(e.payload)
         self._tell()
         self.report(e.payload.reason, str(e.payload))
-        return self.trans(self.unlinked)
-
-    def bridging_messages_waiting(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.take_messages()
-        return HANDLED
-
-    def bridging_publication_done(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.publication_done(bool(e.payload))
-        return HANDLED
-
-    def bridging_replica_timer(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.timer_due(e.payload)
-        return HANDLED
-
-    def bridging_fleet_asked(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.ask(e.payload)
-        return HANDLED
-
-    def bridging_lease_news(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.lease_news(*e.payload)
-        return HANDLED
+        return self.trans("unlinked")
 
     def joining_joined(self, e: Event) -> int:
-        return self.trans(self.in_sync)
+        return self.trans("in_sync")
 
     def in_sync_ENTRY(self, e: Event) -> int:
         """Subscribers, here and in the followers, learn that what they have is the fleet's."""
@@ -364,19 +322,6 @@ class CacheNode(Chart):
         # what the file chart has found in order: not what a stranger may be writing just now
         self._version = version or self._version
         self._host.tell(State(self._version, self._in_step, broker, trouble))
-
-    def _ask_fleet(self, what: str, timeout_s: float) -> Any:
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self.bridge_event("fleet_asked", Question(what, time.monotonic() + timeout_s, answers.put))
-        try:
-            answer = answers.get(timeout=timeout_s + _UNDER_WAY_S)
-        except queue.Empty:
-            raise BrokerUnreachable(
-                f"the bridge of this host has not answered within {timeout_s:g} s: is its process stopped?"
-            ) from None
-        if answer.error:
-            raise BrokerUnreachable(answer.error)
-        return answer.value
 
     def _keys_now(self) -> list[str]:
         with suppress(SettingsError):  # the bridge's ring reports it; what was read last still counts
