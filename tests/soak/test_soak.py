@@ -132,7 +132,7 @@ def test_after_all_faults_the_hosts_agree_lose_nothing_and_keep_nothing(
 ) -> None:
     rng, history, waits_s = random.Random(SEED), History(), list[float]()
     load, faults = Load(hosts, history, rng), Faults(rabbit, hosts, rng)
-    before = hosts[0].held()
+    before, memory_mb = hosts[0].held(), list[float]()
     faulthandler.cancel_dump_traceback_later()  # how long this takes is no sign of a deadlock
     end_s = time.monotonic() + MINUTES * 60
     while not waits_s or time.monotonic() < end_s:
@@ -145,6 +145,7 @@ def test_after_all_faults_the_hosts_agree_lose_nothing_and_keep_nothing(
         waits_s.append(agreed(hosts, history))
         wait_until(lambda: all(host.in_step() for host in hosts), timeout_s=60, what="all hosts to be in step")
         wait_until(lambda: rabbit.connection_count() == 2 * len(hosts), timeout_s=60, what="one link a host")
+        memory_mb.append(sum(each.memory_mb for each in hosts[0].held()))
     after = hosts[0].held()
     print(json.dumps({
         "seed": SEED,
@@ -156,6 +157,7 @@ def test_after_all_faults_the_hosts_agree_lose_nothing_and_keep_nothing(
         "agreement after each round, s": [round(seconds, 2) for seconds in waits_s],
         "held by the first host's processes before": [each._asdict() for each in before],
         "and after": [each._asdict() for each in after],
+        "their memory after each round, MB": [round(each, 1) for each in memory_mb],
     }))  # fmt: skip
     wait_until(lambda: no_more(before, hosts[0].held()), what=f"{hosts[0].held()} to be no more than {before}")
     assert load.slowest_s < 5
