@@ -200,12 +200,13 @@ class HostServer:
         if self._followers.get(number) is not follower:
             return
         del self._followers[number]
-        self._selector.unregister(follower.channel.connection)
-        follower.channel.close()
         self._questions -= follower.open_questions
         if count:
+            # first: the other end may look as soon as it is hung up on
             self._counts[count] += 1
             log.log(logging.WARNING if self._counts[count] == 1 else logging.DEBUG, "hung up on a follower: %s", why)
+        self._selector.unregister(follower.channel.connection)
+        follower.channel.close()
 
     # --- what they say ------------------------------------------------------------------------------
 
