@@ -68,8 +68,9 @@ class HostSide:
     def watch(self, path: Path, changed: Callable[[], None]) -> ChangeSource:
         """The `watch` of the document's `CacheFileChart`; made before `lead` is called."""
         self._changed = changed
-        # a follower that was quicker than the chart may have heard of a change already
-        changed()
+        if self._follower is not None:
+            # quicker than the chart, it may have heard of a change already
+            changed()
         return self
 
     def close(self) -> None:

@@ -250,11 +250,14 @@ def test_a_node_connects_while_its_file_is_still_being_made(
 
 
 def test_what_a_quick_follower_has_heard_of_before_its_chart_watches_is_looked_at(tmp_path: Path) -> None:
-    side = HostSide(Owner(), tmp_path / "cache.json", ["fleet"])
-    looks: list[None] = []
-    side.watch(tmp_path / "cache.json", lambda: looks.append(None))
+    file, looks = tmp_path / "cache.json", list[None]()
+    bridge, follower = (HostSide(Owner(), file, ["fleet"]) for _ in range(2))
+    bridge.start()
+    follower.start()
+    follower.watch(file, lambda: looks.append(None))
     assert looks
-    side.stop()
+    follower.stop()
+    bridge.stop()
 
 
 class Owner:
