@@ -78,18 +78,17 @@ def connection_url(settings: Settings, peer: str) -> str:
     """
     broker = peer_broker(settings, peer)
     verified_tls = broker.tls and settings.tls_verify
-    if broker in settings.amqp_urls or verified_tls or trusted(broker.host, trusted_networks(settings)):
-        return _url(broker)
-    return redacted_url(settings, peer)
+    told = verified_tls or broker in settings.amqp_urls or trusted(broker.host, trusted_networks(settings))
+    return _url(broker, broker.password if told else Secret())
 
 
 def redacted_url(settings: Settings, peer: str) -> str:
     """The URL of `peer` without password, for a file or a wire."""
-    return _url(replace(peer_broker(settings, peer), password=Secret()))
+    return _url(peer_broker(settings, peer), Secret())
 
 
-def _url(broker: BrokerAddress) -> str:
+def _url(broker: BrokerAddress, secret: Secret) -> str:
     host = f"[{broker.host}]" if ":" in broker.host else broker.host
-    password = f":{quote(broker.password.reveal(), safe='')}" if broker.password else ""
+    password = f":{quote(secret.reveal(), safe='')}" if secret else ""
     user = f"{quote(broker.user, safe='')}{password}@" if broker.user else ""
     return f"{'amqps' if broker.tls else 'amqp'}://{user}{host}:{broker.port}/{quote(broker.vhost, safe='')}"

@@ -163,6 +163,13 @@ def unsubscribe(queue: Any, signal_name: str, queue_type: str) -> None:
                 queues[index] = _VACANT
 
 
+def subscribers(signal_name: str) -> frozenset[int]:
+    """Who gets the events of that signal at this moment, as numbers to compare."""
+    fabric = ActiveFabric()
+    queues = [each for kind in _KINDS for each in _subscriptions(fabric, kind).get(signal_name, ())]
+    return frozenset(id(each) for each in queues if each is not _VACANT)
+
+
 def _subscriptions(fabric: Any, queue_type: str) -> dict[str, list[Any]]:
     subscriptions: dict[str, list[Any]] = getattr(fabric, f"{queue_type}_subscriptions")
     return subscriptions

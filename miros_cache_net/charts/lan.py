@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from miros.event import Event, return_status
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.chart import Chart
+from miros_cache_net.charts.connections import Connections, read_once
 from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.charts.peer_check import PeerChecks
 from miros_cache_net.charts.single_flight import AskFleet, SingleFlight
@@ -23,7 +24,6 @@ from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import (
     CACHE_FILE_READ,
     CACHE_FILE_WRITE,
-    CONNECTION_DISCOVERY,
     LAN_RECCE_COMPLETE,
     RECCE_LAN,
     event,
@@ -31,10 +31,10 @@ from miros_cache_net.events import (
 from miros_cache_net.lan import lan_document
 from miros_cache_net.layout import TIME_OUT_KEY
 from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
-from miros_cache_net.payloads import ConnectionDiscoveryPayload, RecceCompletePayload
-from miros_cache_net.peers import connection_url
+from miros_cache_net.payloads import RecceCompletePayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import AddressedChange, write_of
+from miros_cache_net.store.paths import cache_file
 
 HANDLED: Final = int(return_status.HANDLED)
 
@@ -60,8 +60,9 @@ def recce_backoff_s(failures: int, rng: random.Random) -> float:
 class LanChart(Chart):
     """Finds the LAN's brokers; starts itself.
 
-    Reads the cache.  Young: publishes ``CONNECTION_DISCOVERY`` with `ConnectionDiscoveryPayload` at once, and again
-    whenever its cache chart publishes a young document.  Expired, or no LAN document (`lan.lan_document`): has its
+    Reads the cache.  Young: publishes ``CONNECTION_DISCOVERY`` with `ConnectionDiscoveryPayload` at once (before
+    anything else is built: whoever wants to hear it subscribes first), and again whenever its cache chart publishes a
+    young document.  Expired, or no LAN document (`lan.lan_document`): has its
     `LanRecceChart` scout the candidates, writes the cache, then publishes it.  A recce that fails leaves the cache
     as it is; ``CACHE_ERROR`` says why, and the next read of the expired document tries again.
 
@@ -96,6 +97,11 @@ class LanChart(Chart):
         rng: random.Random | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        self._connections = Connections(self.settings, "lan_chart")
+        path = cache_file(cache_file_path or DEFAULT_FILE)
+        self._connections.tell_at_once(
+            cache_file_chart.store.read if cache_file_chart else lambda: read_once(path), clock
+        )
         super().__init__("lan_chart", live_trace=live_trace, live_spy=live_spy, clock=clock)
         self.routing_key, self.exchange_name = routing_key, exchange_name
         self.time_out_in_minutes = DEFAULT_TIME_OUT_IN_MINUTES if time_out_in_minutes is None else time_out_in_minutes
@@ -109,7 +115,7 @@ class LanChart(Chart):
         self._known_since_s = float("-inf")
         self._began: Stamp | None = None
         self.cache_file_chart = cache_file_chart or CacheFileChart(
-            cache_file_path or DEFAULT_FILE,
+            path,
             live_trace=live_trace,
             live_spy=live_spy,
             default_json=lan_document.DEFAULT,
@@ -214,11 +220,14 @@ class LanChart(Chart):
         if not self._is_mine(e):
             return HANDLED
         if (addresses := self._young(e)) is not None:
-            self._publish_connections(addresses)
+            if self._connections.told_at_once(e.payload):
+                self.scribble("CONNECTION_DISCOVERY was published at once")
+            else:
+                self._connections.tell(addresses, self.publish)
             self._plan_refresh(e.payload)
             return HANDLED
         if self.clock.monotonic_s() - self._discovered_at_s < DISCOVERED_JUST_NOW_S:
-            self._publish_connections(self._discovered)
+            self._connections.tell(self._discovered, self.publish)
             return HANDLED
         self._serve_stale(e.payload)
         self._known_since_s = e.payload.last_modified
@@ -349,8 +358,7 @@ class LanChart(Chart):
         return getattr(e.payload, "file_path", None) == self.cache_file_chart.file_path
 
     def _young(self, e: Event) -> list[str] | None:
-        document: Mapping[str, Any] = e.payload.dict
-        return None if e.payload.expired else lan_document.addresses_in(document)
+        return lan_document.young_addresses_in(e.payload)
 
     def _end_if_younger(self, e: Event) -> int:
         """Somebody else's discovery came first: its result will do."""
@@ -358,7 +366,7 @@ class LanChart(Chart):
             return HANDLED
         if e.payload.last_modified <= self._known_since_s:
             return HANDLED  # the one that is to be refreshed
-        self._publish_connections(addresses)
+        self._connections.tell(addresses, self.publish)
         self._plan_refresh(e.payload)
         return self.trans(self.read_or_discover_network_details)
 
@@ -377,7 +385,7 @@ class LanChart(Chart):
     def _serve_stale(self, cache: Any) -> None:
         addresses = lan_document.addresses_in(cache.dict)
         if cache.stale and addresses:
-            self._publish_connections(addresses)
+            self._connections.tell(addresses, self.publish)
 
     def _plan_refresh(self, cache: Any) -> None:
         minutes = cache.dict.get(TIME_OUT_KEY)
@@ -398,12 +406,4 @@ class LanChart(Chart):
         )
         write = AddressedChange(write_of(document, self._began), self.cache_file_chart.file_path)
         self.cache_file_chart.post_fifo(event(CACHE_FILE_WRITE, write))
-        self._publish_connections(result.other_addresses)
-
-    def _publish_connections(self, addresses: list[str]) -> None:
-        payload = ConnectionDiscoveryPayload(
-            hosts=list(addresses),
-            amqp_urls=[connection_url(self.settings, address) for address in addresses],
-            dispatcher=str(self.name),
-        )
-        self.publish(event(CONNECTION_DISCOVERY, payload))
+        self._connections.tell(result.other_addresses, self.publish)

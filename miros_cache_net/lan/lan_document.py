@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from miros_cache_net import limits
-from miros_cache_net.payloads import AMQPConsumerCheckPayload
+from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload
 from miros_cache_net.peers import redacted_url, split_peer
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ def addresses_in(document: Mapping[str, Any]) -> list[str] | None:
     except (ValueError, TypeError, AttributeError):
         return None
     return list(addresses)
+
+
+def young_addresses_in(cache: CacheReadPayload) -> list[str] | None:
+    """The peers of a cache that is young; None if it is expired or no LAN document."""
+    return None if cache.expired else addresses_in(cache.dict)
 
 
 def _listed(settings: Settings, addresses: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import LAN_PEERS
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, ConnectionDiscoveryPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.store.changes import write_of
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.lock import Outcome
 from miros_cache_net.testing import ManualClock, free_port, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, Visit, generous_rabbit
@@ -113,6 +118,111 @@ def test_a_warm_start_reuses_the_cache_and_dials_nobody(lan: Build, found: Recor
         found.wait_for(2)
         assert (candidates.asked, len(server.visits)) == (1, 1)
     assert found.payloads[0] == found.payloads[1]
+
+
+# --- a warm start -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_use(path: Path) -> Iterator[Callable[[Any], FileStore]]:
+    """Writes the text or the document, and has the file alone until the test is over or calls `leave`."""
+    stores: list[FileStore] = []
+
+    def use(contents: Any) -> FileStore:
+        if isinstance(contents, str):
+            path.write_text(contents)
+            os.utime(path, (time.time() - 60,) * 2)
+        elif contents is not None:
+            with Cache(path) as cache:
+                cache.write(contents)
+        store = FileStore(path)
+        stores.append(store)
+        assert store.access.try_enter() is Outcome.ENTERED
+        store.access.mark()
+        return store
+
+    yield use
+    for store in stores:
+        store.close()
+
+
+YOUNG = {"addresses": ["127.0.0.9"], "time_out_in_minutes": 30}
+
+
+def test_a_young_file_is_told_though_another_program_has_it_and_only_once(
+    lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
+) -> None:
+    store = in_use(YOUNG)
+    candidates = Candidates()
+    chart = lan(candidates)
+    found.wait_for(1)
+    assert found.payloads[0].hosts == ["127.0.0.9"]
+    assert "CACHE:read_or_discover_network_details:HOOK" not in chart.spy()
+    store.leave()
+    wait_until(lambda: "CONNECTION_DISCOVERY was published at once" in chart.spy())
+    # asked again it answers again, and that is all there is to hear
+    chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+    found.wait_for(2)
+    assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"]] * 2
+    assert candidates.asked == 0
+
+
+def test_who_subscribes_after_a_young_file_was_told_is_told_by_its_first_answer(
+    lan: Build, found: Recorder, recorder: Callable[..., Recorder], in_use: Callable[[Any], FileStore]
+) -> None:
+    store = in_use(YOUNG)
+    lan(Candidates())
+    found.wait_for(1)
+    late = recorder(CONNECTION_DISCOVERY)
+    store.leave()
+    late.wait_for(1)
+    assert late.payloads[0].hosts == ["127.0.0.9"]
+
+
+def test_what_is_written_while_a_young_file_is_told_is_told_too(
+    lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
+) -> None:
+    store = in_use(YOUNG)
+    lan(Candidates())
+    found.wait_for(1)
+    store.apply([write_of({**YOUNG, "addresses": ["127.0.0.8"]})], lambda _change, _error: None)
+    store.leave()
+    found.wait_for(2)
+    assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"], ["127.0.0.8"]]
+
+
+def test_the_chart_that_was_told_at_once_refreshes_ahead_of_expiry(
+    lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
+) -> None:
+    store = in_use({**YOUNG, "time_out_in_minutes": 0.05})
+    candidates = Candidates("127.0.0.1:1")
+    lan(candidates, time_out_in_minutes=30)
+    found.wait_for(1)
+    assert candidates.asked == 0
+    store.leave()
+    found.wait_for(2)
+    assert (found.payloads[1].hosts, candidates.asked) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [None, {**YOUNG, "time_out_in_minutes": 0}, {"something": "else"}, json.dumps(YOUNG), "{", ""],
+    ids=["absent", "expired", "of another kind", "of a stranger", "corrupt", "empty"],
+)
+def test_nothing_but_a_young_lan_document_of_ours_is_told_before_the_file_chart_has_seen_it(
+    lan: Build, found: Recorder, recorder: Callable[..., Recorder], in_use: Callable[[Any], FileStore], contents: Any
+) -> None:
+    store = in_use(contents)
+    lan(Candidates())
+    # publications keep their order: nothing was published before this
+    found.publish(event(CONNECTION_DISCOVERY, "mark"))
+    found.wait_for(1)
+    assert found.payloads == ["mark"]
+    store.leave()
+    found.wait_for(2)
+
+
+# --- other documents -----------------------------------------------------------------------------------
 
 
 def test_the_file_of_an_older_program_is_reused_without_its_passwords(lan: Build, found: Recorder, path: Path) -> None:
