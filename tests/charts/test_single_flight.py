@@ -11,7 +11,8 @@ import pytest
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts.lan import LanChart, recce_backoff_s
+from miros_cache_net.charts.lan import LanChart
+from miros_cache_net.charts.lan_refresh import recce_backoff_s
 from miros_cache_net.client import Cache
 from miros_cache_net.events import CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
 from miros_cache_net.host.discovery_lock import discovery_lock_path
