@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.memory import MemoryBroker
-from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.charts.lan import LanChart
+from miros_cache_net.charts.peer_check import PeerChecks
+from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, event
+from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import free_port, wait_until
+from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
 from tests.hosts import Host, Hosts, agree, fleet
 
@@ -59,23 +64,27 @@ def peers_of(host: Host) -> list[str]:
 
 
 def test_a_peer_that_is_gone_leaves_every_hosts_document_and_returns_when_it_is_back(
-    hosts: Hosts, lan_on: Callable[[Host], LanChart]
+    hosts: Hosts, lan_on: Callable[[Host], LanChart], recorder: Callable[..., Recorder]
 ) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
     alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
     port = free_port()
     gone = f"127.0.0.1:{port}"
     with FakeServer(generous_rabbit) as server:
         good = f"127.0.0.1:{server.port}"
-        alpha.cache.write(document(good, gone))
+        discovered_s = alpha.cache.write(document(good, gone)).last_modified
         agree(alpha, beta, on=lambda contents: gone in contents.get("addresses", ()))
         lan = lan_on(beta)
         lan.report_failure(gone)
         agree(alpha, beta, on=lambda contents: contents["addresses"] == [good])
         assert f"peer:{gone}" not in alpha.contents
-        assert alpha.contents["amqp_urls"] == [alpha.contents["amqp_urls"][0]]
+        assert alpha.contents["amqp_urls"] == [f"amqp://guest@{good}/%2F"]
+        found.wait_for(lambda events: events[-1].payload.hosts == [good])
         with FakeServer(generous_rabbit, port=port):
             agree(alpha, beta, on=lambda contents: contents["addresses"] == [good, gone], timeout_s=30)
         assert alpha.contents[f"peer:{gone}"]["by"] == "scout"
+        found.wait_for(lambda events: events[-1].payload.hosts == [good, gone])
+    assert alpha.cache.read().last_modified == discovered_s, "a repaired document is not a younger one"
 
 
 def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
@@ -85,8 +94,13 @@ def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
     with FakeServer(generous_rabbit) as server:
         good = f"127.0.0.1:{server.port}"
         version = alpha.cache.write(document(good)).version
-        lan_on(alpha).report_failure(good)
-        wait_until(lambda: server.visits, what="the scout")
+        lan = lan_on(alpha)
+        lan.report_failure(good)
+        wait_until(lambda: "peer_answered:read_or_discover_network_details:HOOK" in lan.spy(), what="the verdict")
+        # behind whatever the verdict has asked of the file
+        lan.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        wait_until(lambda: str(lan.spy()).count("CACHE:read_or_discover_network_details:HOOK") >= 2)
+        assert len(server.visits) == 1
     assert peers_of(alpha) == [good]
     assert alpha.cache.read().version == version
 
@@ -101,3 +115,55 @@ def test_an_address_that_is_no_peer_is_not_dialled(hosts: Hosts, lan_on: Callabl
         lan.report_failure(f"127.0.0.1:{good.port}")
         wait_until(lambda: good.visits, what="the scout")
         assert not stranger.visits
+
+
+# --- how often --------------------------------------------------------------------------------------
+
+
+class Scouts(Prober):
+    """Counts who is to be scouted, and dials nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def probe(self, target: ProbeTarget, done: Callable[[ProbeResult], object]) -> ProbeHandle:
+        self.asked.append(target.address.host)
+        return None  # type: ignore[return-value]
+
+
+def checks_with(scouts: Prober) -> PeerChecks:
+    return PeerChecks("mesh", Settings(), scouts, lambda _address, _result: None, random.Random(1))
+
+
+def answer(verdict: Verdict) -> ProbeResult:
+    return ProbeResult("127.0.0.9", 5672, verdict, "", round_trip_s=0.1)
+
+
+def test_a_peer_that_is_gone_is_looked_for_ever_more_rarely_until_it_is_back() -> None:
+    checks = checks_with(Scouts())
+    known, without = document("127.0.0.9"), document()
+
+    def waits(count: int) -> list[float]:
+        again = [checks.verdict("127.0.0.9", answer(Verdict.REFUSED), without, 7.0)[1] for _ in range(count)]
+        return [seconds for seconds in again if seconds is not None]
+
+    change, again_s = checks.verdict("127.0.0.9", answer(Verdict.REFUSED), known, 7.0)
+    assert change is not None and again_s is not None and again_s <= 2.0
+    later = waits(30)
+    assert len(later) == 30 and 4 <= later[1] <= 8 and 150 <= later[-1] <= 300
+    change, again_s = checks.verdict("127.0.0.9", answer(Verdict.OK), without, 7.0)
+    assert change is not None and change.changes["addresses"] == ["127.0.0.9"] and again_s is None
+    assert waits(1)[0] <= 2.0, "back and gone again is a new beginning"
+
+
+def test_one_is_scouted_once_at_a_time_and_no_more_than_a_bounded_number_at_once() -> None:
+    scouts = Scouts()
+    checks = checks_with(scouts)
+    many = [f"10.0.{number // 250}.{number % 250}" for number in range(SUSPECTS + 1)]
+    known = {"addresses": many}
+    assert checks.look_at(many[0], known) and not checks.look_at(many[0], known)
+    assert [checks.look_at(peer, known) for peer in many[1:]] == [True] * (SUSPECTS - 1) + [False]
+    assert len(scouts.asked) == SUSPECTS
+    checks.verdict(many[0], answer(Verdict.OK), known, 7.0)
+    assert checks.look_at(many[-1], known)
