@@ -75,7 +75,10 @@ class Settings(BaseSettings):
         Path(_DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[_DEFAULT_FILE]
     )
     scope: NeededWord = Field(
-        "fleet", description="Whose documents: hosts of one scope share them.", examples=["fleet"]
+        "fleet",
+        description="Whose documents: hosts of one scope share them. At a named site the default is this machine's "
+        "network, e.g. `192.168.1.0%2F24`.",
+        examples=["fleet"],
     )
     site: Word = Field(
         "", description="Name of this site; keeps apart private networks of equal addresses.", examples=["lab"]

@@ -1,4 +1,4 @@
-"""Names and arguments of everything declared at the broker: pure functions, no connection.
+"""Names and arguments of everything declared at the broker: functions, no connection.
 
 One durable topic exchange carries every place.  A message's routing key is
 ``cache.<scope>.<document>.<kind>``; each word is percent-encoded so far that it holds no dot, no ``*``, no
@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.errors import SettingsError, WrongPlace
+from miros_cache_net.lan.own_address import working_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +40,11 @@ class RoutedTo(NamedTuple):
 
 
 def place_of(settings: Settings, path: Path) -> Place:
-    """Where the messages of the cache file at `path` go."""
-    scope = f"{settings.site}/{settings.scope}" if settings.site else settings.scope
-    return Place(settings.exchange, scope, settings.document or path.name)
+    """Where the messages of the cache file at `path` go.
+
+    At a named site the scope is, unless the settings name one, the network that this machine is in at this moment.
+    """
+    return Place(settings.exchange, _scope(settings), settings.document or path.name)
 
 
 def encode_word(text: str) -> str:
@@ -155,6 +158,13 @@ def request_queue_arguments() -> dict[str, str | int]:
         "x-max-length-bytes": limits.REQUEST_QUEUE_BYTES,
         "x-overflow": "drop-head",
     }
+
+
+def _scope(settings: Settings) -> str:
+    if not settings.site:
+        return settings.scope
+    network = None if "scope" in settings.model_fields_set else working_network()
+    return f"{settings.site}/{settings.scope if network is None else quote(str(network), safe='')}"
 
 
 @lru_cache(maxsize=256)

@@ -23,7 +23,7 @@ LAYERS = [
     ("errors.py", 0, "errors"),
     ("limits.py", 0, "limits"),
     ("clock.py", 0, "clock"),
-    ("lan/interfaces.py", 0, "interfaces"),
+    *((name, 0, "interfaces") for name in ("lan/interfaces.py", "lan/own_address.py")),
     ("named_tuple.py", 0, "named tuple"),
     ("payloads.py", 1, "payloads"),
     *((name, 1, "document") for name in ("document.py", "layout.py", "frozen.py", "strict_json.py")),

@@ -351,6 +351,34 @@ def test_without_a_route_ones_address_is_that_of_an_interface(monkeypatch: pytes
     assert own_address.working_address() == "127.0.0.1"
 
 
+def test_the_working_network_is_that_of_the_working_address_else_the_first_that_is_swept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def network_of(*own: str, working: str = "10.255.0.1") -> str:
+        found = [inside(f"eth{number}", each) for number, each in enumerate(own)]
+        monkeypatch.setattr(own_address, "interface_addresses", lambda: found)
+        monkeypatch.setattr(own_address, "working_address", lambda: working)
+        return str(own_address.working_network())
+
+    two = ("10.1.2.3/24", "192.168.1.7/16")
+    assert network_of(*two, working="192.168.1.7") == "192.168.0.0/16"
+    assert network_of(*two) == "10.1.2.0/24"
+    # a tunnel's end is no network, nor is one that every machine gives itself
+    assert network_of("10.8.0.6/32", "10.66.0.1/0", "169.254.7.7/16", *two, working="10.8.0.6") == "10.1.2.0/24"
+    assert network_of("fe80::1/64", "fd00:9::1/64", "10.1.2.3/24") == "10.1.2.0/24"
+    assert network_of("fe80::1/64", "fd00:9::1/64", "10.8.0.6/32") == "fd00:9::/64"
+    assert network_of("10.8.0.6/32", working="10.8.0.6") == "None"
+    assert network_of(working="127.0.0.1") == "None"
+
+
+def test_without_a_look_at_the_interfaces_there_is_no_working_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[interfaces.InterfaceAddress]:
+        raise OSError("planted")
+
+    monkeypatch.setattr(own_address, "interface_addresses", refuse)
+    assert own_address.working_network() is None
+
+
 # --- the neighbour table ----------------------------------------------------------------------------
 
 

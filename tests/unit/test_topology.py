@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +14,7 @@ from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import SettingsError, WrongPlace
+from miros_cache_net.settings import Settings
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 
@@ -97,6 +102,56 @@ def test_every_accepted_place_has_room_for_every_kind() -> None:
     assert longest > 150
     with pytest.raises(SettingsError):
         topology.routing_key(place(), kind + "k")
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | None], None]]:
+    """Puts this machine into a network."""
+
+    def put(text: str | None) -> None:
+        monkeypatch.setattr(topology, "working_network", lambda: text and ip_network(text))
+
+    yield put
+
+
+@pytest.mark.parametrize(
+    ("given", "scope"),
+    [
+        ({}, "fleet"),
+        ({"scope": "ours"}, "ours"),
+        ({"site": "lab"}, "lab/192.168.1.0%2F24"),
+        ({"site": "lab", "scope": "ours"}, "lab/ours"),
+        ({"site": "lab", "scope": "fleet"}, "lab/fleet"),
+    ],
+)
+def test_the_scope_is_that_of_the_settings_or_at_a_site_the_network(
+    network: Callable[[str | None], None], given: dict[str, str], scope: str
+) -> None:
+    network("192.168.1.0/24")
+    assert topology.place_of(Settings(**given), Path("lan.json")).scope == scope
+
+
+def test_a_scope_from_the_environment_counts_as_given(
+    network: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network("192.168.1.0/24")
+    monkeypatch.setenv("MIROS_CACHE_SITE", "lab")
+    assert topology.place_of(Settings(), Path("lan.json")).scope == "lab/192.168.1.0%2F24"
+    monkeypatch.setenv("MIROS_CACHE_SCOPE", "fleet")
+    assert topology.place_of(Settings(), Path("lan.json")).scope == "lab/fleet"
+
+
+@pytest.mark.parametrize(
+    ("where", "scope"),
+    [("fd00:9::/64", "lab/fd00%3A9%3A%3A%2F64"), ("10.0.0.0/8", "lab/10.0.0.0%2F8"), (None, "lab/fleet")],
+)
+def test_any_network_makes_a_scope_that_amqp_can_name_and_none_leaves_the_default(
+    network: Callable[[str | None], None], where: str | None, scope: str
+) -> None:
+    network(where)
+    found = topology.check_place(topology.place_of(Settings(site="lab"), Path("lan.json")))
+    assert found.scope == scope
+    assert topology.parse_routing_key(topology.routing_key(found, "CACHE")).scope == scope
 
 
 def _accepted(where: Place) -> bool:
