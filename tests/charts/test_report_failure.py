@@ -13,6 +13,7 @@ from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.peer_check import PeerChecks
+from miros_cache_net.client import Cache
 from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, event
 from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings
@@ -103,6 +104,20 @@ def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
         assert len(server.visits) == 1
     assert peers_of(alpha) == [good]
     assert alpha.cache.read().version == version
+
+
+def test_a_program_without_a_fleet_is_told_of_what_its_report_has_changed(
+    stopping: Callable[[Any], Any], recorder: Callable[..., Recorder], prober: Prober, tmp_path: Path
+) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
+    gone = f"127.0.0.1:{free_port()}"
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write(document("127.0.0.9", gone))
+        settings = Settings(scout_timeout_s=20)
+        lan = stopping(LanChart("cache.#", "mesh", cache_file_path=cache.path, settings=settings, prober=prober))
+        found.wait_for(1)
+        lan.report_failure(gone)
+        found.wait_for(lambda events: events[-1].payload.hosts == ["127.0.0.9"])
 
 
 def test_an_address_that_is_no_peer_is_not_dialled(hosts: Hosts, lan_on: Callable[[Host], LanChart]) -> None:

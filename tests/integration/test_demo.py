@@ -55,7 +55,10 @@ def test_one_discovers_two_reuse_and_nothing_is_left(tmp_path: Path, rabbit_serv
     }
     assert set(facts["reuse_s"]) == {"beta", "gamma"}
     assert set(facts["spread_s"]) == {"alpha", "beta"}
-    assert facts["ciphertext"].startswith("gAAAAA")
+    assert facts["ciphertext"].startswith("gAAAAA") and facts["messages"] > 0
+    assert facts["discovery_s"] > max(facts["reuse_s"].values()) > 0
+    assert 0 < facts["restart_s"] < facts["discovery_s"]
+    assert min(facts["spread_s"].values()) > 0
     assert "by RabbitMQ, without discovering" in done.stderr
     wait_until(lambda: not leftovers(tmp_path), what="every process of the demo to be gone")
     assert list(tmp_path.iterdir()) == []
