@@ -14,7 +14,7 @@ from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, re
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
-from miros_cache_net.fleet.fleet_lease import FleetLease
+from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
@@ -180,6 +180,8 @@ class Bridge:
             return
         if name in (READ_TIMER, STATUS_TIMER):
             self._questions.timer(name)
+        elif name == LEASE_TIMER:
+            self._lease.timer()
         else:
             self._replica.timer(name)
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from miros_cache_net.errors import StoreError
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.store.kernel_lock import KernelLock
+
+#: How long the lease is kept after a discovery: its result is still under way to the hosts that wait for it, and one
+#: that got the lease sooner would discover once more.
+RESULT_UNDER_WAY_S: Final = 1.0
+LEASE_TIMER: Final = "lease"
 
 
 class LeasePort(Protocol):
@@ -22,6 +27,9 @@ class LeasePort(Protocol):
     def acquire_lease(self, done: Callable[[bool], None]) -> None: ...
 
     def release_lease(self) -> None: ...
+
+    def after(self, name: str, delay_s: float) -> None:
+        """Have `FleetLease.timer` called in so many seconds."""
 
     def lease_event(self, name: str, held: bool) -> None:
         """Have `FleetLease.answered` or `FleetLease.discovery_over` called soon; from any thread."""
@@ -43,6 +51,7 @@ class FleetLease:
         if not self._linked:
             question.done(Answer(None, "this host has no link to the fleet"))
         elif self._held:
+            self._watch()
             question.done(Answer(True))
         else:
             self._waiting.append(question)
@@ -53,12 +62,8 @@ class FleetLease:
         """The broker has said whether the lease is ours."""
         self._held = held and self._linked
         self._tell(Answer(self._held))
-        if self._held and not self._watching:
-            self._watching = True
-            try:
-                self._lock.await_grant(lambda: self._port.lease_event("discovery_over", False))
-            except (OSError, StoreError):
-                self.discovery_over()  # nobody could hold a lock that cannot be opened
+        if self._held:
+            self._watch()
 
     def discovery_over(self) -> None:
         """No process of this host has the discovery lock any more."""
@@ -67,6 +72,11 @@ class FleetLease:
             self._lock.try_lock()
             self._lock.unlock()
         if self._held:
+            self._port.after(LEASE_TIMER, RESULT_UNDER_WAY_S)
+
+    def timer(self) -> None:
+        """What the last discovery has found has had its time to reach the other hosts."""
+        if self._held and not self._watching:
             self._held = False
             self._port.release_lease()
 
@@ -80,6 +90,15 @@ class FleetLease:
 
     def close(self) -> None:
         self._lock.close()
+
+    def _watch(self) -> None:
+        if self._watching:
+            return
+        self._watching = True
+        try:
+            self._lock.await_grant(lambda: self._port.lease_event("discovery_over", False))
+        except (OSError, StoreError):
+            self.discovery_over()  # nobody could hold a lock that cannot be opened
 
     def _tell(self, answer: Answer) -> None:
         waiting, self._waiting = self._waiting, []
