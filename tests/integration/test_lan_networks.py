@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,20 @@ def test_few_descriptors_make_the_sweep_slower_not_wrong(network_namespaces: Net
         )
     found = json.loads(finished.stdout)
     assert (found["other_addresses"], found["swept"]) == (good, 29)
+
+
+def test_no_privilege_and_no_other_program_is_needed(network_namespaces: Networks) -> None:
+    here, there = network_namespaces(2)
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+    with LanPeers(there, open=others(there, 10)):
+        finished = here.run(
+            [*bare, "env", "PATH=/nonexistent", sys.executable, "-m", "tests.lan_program"],
+            env=clean_environment(Path("/nonexistent"), MIROS_CACHE_TRUSTED_NETWORKS="auto"),
+            cwd=SOURCES,
+        )
+        status = here.run([*bare, sys.executable, "-S", "-c", "print(open('/proc/self/status').read())"]).stdout
+    assert json.loads(finished.stdout)["other_addresses"] == others(there, 10)
+    assert re.search(r"^CapEff:\s*0+$", status, re.MULTILINE), "the test above had privileges"
 
 
 def test_a_machine_without_any_network_says_so(network_namespaces: Networks) -> None:
