@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from benchmarks.contenders import ALL, Bare, Contender, Ours
 from benchmarks.document import DOCUMENT
 from benchmarks.measure import Line, best_us, side_by_side_us
 from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.payloads import CacheWritePayload
 from miros_cache_net.store.reader import SnapshotReader
 
 
@@ -102,11 +104,7 @@ def answer_number(name: str) -> int:
 
 
 def charts(directory: Path) -> list[Line]:
-    """CACHE_FILE_READ to CACHE, and CACHE_FILE_WRITE to CACHE, beside a bare ping-pong."""
-    bare = Bare(directory / "bare")
-    bare.directory.mkdir()
-    bare.write(DOCUMENT)
-    (directory / "ours").mkdir()
+    """CACHE_FILE_READ to CACHE, and CACHE_FILE_WRITE to CACHE, beside a bare ping-pong: one file chart at a time."""
     pong = Factory("pong")
     state = pong.create(state="answering")
     state.catch(signal=answer_number("PING"), handler=_answer)
@@ -114,60 +112,50 @@ def charts(directory: Path) -> list[Line]:
     pong.subscribe(Event(signal="PING"))
     pong.start_at(state.to_method())
     pinging, asking = Asker("pinging", "PONG"), Asker("asking", "CACHE")
-    reader = CacheFileChart(directory / "ours" / "read.json", default_json=DOCUMENT)
-    writer = CacheFileChart(
-        directory / "ours" / "write.json", watch=lambda path, changed: _NoWatch(), system_read_signal_name="WRITTEN"
+    lines = [_chart_reads(directory / "reads", pinging, asking), _chart_writes(directory / "writes", pinging, asking)]
+    for chart in (pinging, asking, pong):
+        chart.stop()
+    return lines
+
+
+def _chart_reads(directory: Path, pinging: Asker, asking: Asker) -> Line:
+    bare = _bare(directory)
+    chart = CacheFileChart(directory / "ours.json", default_json=DOCUMENT)
+    ours_us, ping_us, bare_us = side_by_side_us(
+        [lambda: asking.ask("CACHE_FILE_READ", chart.file_path), lambda: pinging.ask("PING"), bare.read], 1_000
     )
-    written = Asker("written", "WRITTEN")
-    number = 0
+    chart.stop()
+    note = "against bare miros ping-pong + bare read"
+    return Line("CACHE_FILE_READ to CACHE", ours_us, ping_us + bare_us, "us", "<= 2", note)
+
+
+def _chart_writes(directory: Path, pinging: Asker, asking: Asker) -> Line:
+    bare = _bare(directory)
+    # a source of changes that never tells of any: CACHE is published by the write itself
+    chart = CacheFileChart(directory / "ours.json", watch=lambda path, changed: _NoWatch())
+    numbers = itertools.count()
 
     def write() -> None:
-        nonlocal number
-        number += 1
-        asking_payload = {**DOCUMENT, "n": number}
-        written.ask("CACHE_FILE_WRITE", _addressed(asking_payload, writer.file_path))
+        asking.ask("CACHE_FILE_WRITE", CacheWritePayload({**DOCUMENT, "n": next(numbers)}, chart.file_path))
 
-    ping_us, read_us, write_us, bare_read_us, bare_write_us = side_by_side_us(
-        [
-            lambda: pinging.ask("PING"),
-            lambda: asking.ask("CACHE_FILE_READ", reader.file_path),
-            write,
-            bare.read,
-            lambda: bare.write(DOCUMENT),
-        ],
-        400,
+    ours_us, ping_us, bare_us = side_by_side_us(
+        [write, lambda: pinging.ask("PING"), lambda: bare.write({**DOCUMENT, "n": next(numbers)})], 400
     )
-    for chart in (pinging, asking, written, reader, writer, pong):
-        chart.stop()
-    return [
-        Line(
-            "CACHE_FILE_READ to CACHE",
-            read_us,
-            ping_us + bare_read_us,
-            "us",
-            "<= 2",
-            "against bare miros ping-pong + bare read",
-        ),
-        Line(
-            "CACHE_FILE_WRITE to CACHE",
-            write_us,
-            ping_us + bare_write_us,
-            "us",
-            "<= 1.5",
-            "against bare miros ping-pong + bare write",
-        ),
-    ]
+    chart.stop()
+    note = "against bare miros ping-pong + bare write"
+    return Line("CACHE_FILE_WRITE to CACHE", ours_us, ping_us + bare_us, "us", "<= 1.5", note)
+
+
+def _bare(directory: Path) -> Bare:
+    directory.mkdir()
+    bare = Bare(directory)
+    bare.write(DOCUMENT)
+    return bare
 
 
 class _NoWatch:
     def close(self) -> None:
         pass
-
-
-def _addressed(contents: dict[str, Any], file_path: str) -> Any:
-    from miros_cache_net.payloads import CacheWritePayload
-
-    return CacheWritePayload(contents, file_path)
 
 
 def _answer(chart: Any, e: Event) -> Any:

@@ -46,4 +46,10 @@ for _name in PUBLIC_SIGNALS:
 
 def event(signal_name: str, payload: Any = None) -> Event:
     """An event of `signal_name` (one of the constants, or a private name of a chart)."""
-    return Event(signal=signal_name, payload=payload)
+    number = signals.get(signal_name)
+    if number is None:
+        return Event(signal=signal_name, payload=payload)
+    # What its constructor does, but that compares the name with the number of every signal there is first.
+    made: Event = Event.__new__(Event)
+    made.payload, made.signal, made.signal_name = payload, number, signal_name
+    return made

@@ -7,7 +7,7 @@ import threading
 from typing import Any, Final
 
 from miros.activeobject import FiberThreadEvent
-from miros.event import Event, signals
+from miros.event import Event
 from miros.hsm import HsmWithQueues
 
 from miros_cache_net import limits
@@ -15,15 +15,13 @@ from miros_cache_net.charts import fabric
 from miros_cache_net.charts.containment import describe
 from miros_cache_net.charts.live import LiveFactory
 from miros_cache_net.charts.queue import ChartQueue
+from miros_cache_net.charts.step import HIGHEST_INNER
 from miros_cache_net.errors import ChartError, ChartForked, Reason
 
 NEW: Final = "new"
 STARTING: Final = "starting"
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
-
-#: Signals of miros' own machinery: as events from outside they would be taken for its own calls.
-_INNER: Final = frozenset(range(signals.highest_inner_signal + 1))
 
 
 class LivingFactory(LiveFactory):
@@ -154,7 +152,8 @@ class LivingFactory(LiveFactory):
             self._handling = ""
 
     def dispatch(self, e: Event) -> None:
-        if e.signal in _INNER:
+        # miros would take it for a call of its own
+        if e.signal <= HIGHEST_INNER:
             self.log.warning("ignored %s: not a signal for charts", e.signal_name)
             return
         self._handling = e.signal_name

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from miros.activeobject import Factory
 from miros.hsm import Attribute
 
 from miros_cache_net.charts import fabric
 from miros_cache_net.charts.containment import Handler, contained
+from miros_cache_net.charts.step import QuickFactory
 from miros_cache_net.errors import ChartError
 
 
@@ -26,7 +26,7 @@ class _Declaration(Attribute):  # type: ignore[misc]
         return blueprint.to_method()
 
 
-class StatesFactory(Factory):  # type: ignore[misc]
+class StatesFactory(QuickFactory):
     """A `Factory` that takes states by name and contains what their handlers do wrong."""
 
     def __init__(self, name: str) -> None:
