@@ -26,13 +26,13 @@ def addressee(file_name: str | None, chart: registry.FileChart, posted: bool) ->
     if file_name is None:
         return Addressee(posted or chart is default)
     if posted:
-        fits = registry.fits_path(file_name, chart.path)
-        return Addressee(fits, "" if fits else f"{file_name!r} is not the file of this chart, {chart.path}")
+        fits = registry.fits(file_name, chart)
+        return Addressee(fits, "" if fits else f"{file_name!r} is not the file of this chart, {chart.file_path}")
     fitting = registry.fitting(file_name)
     if not fitting:
         return Addressee(False, f"no chart of this process guards {file_name!r}" if chart is default else "")
     if len(fitting) > 1:
-        paths = ", ".join(str(each.path) for each in fitting)
+        paths = ", ".join(each.file_path for each in fitting)
         error = f"the base name {file_name!r} fits {paths}; give the path" if fitting[0] is chart else ""
         return Addressee(False, error, ambiguous=True)
     return Addressee(fitting[0] is chart)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from miros.activeobject import ActiveFabric, FiberThreadEvent, InstrumentionWriter
+from miros.activeobject import ActiveFabric, FabricEvent, FiberThreadEvent, InstrumentionWriter
 from miros.event import Event, signals
 
 #: What `miros` publishes at when no priority is given; 1 is the most urgent.
@@ -135,7 +135,12 @@ def publish(event: Event, priority: float | None = None) -> None:
     base = float(DEFAULT_PRIORITY if priority is None else priority)
     if not math.isfinite(base):
         raise ValueError(f"a priority must be a finite number, not {priority!r}")
-    ensure_fabric().publish(event, base + next(_turns) * _TURN)
+    fabric, moment = ensure_fabric(), base + next(_turns) * _TURN
+    # As its own publish() does, but it wakes both threads each time: the other one would only be in the way.
+    if fabric.lifo_subscriptions.get(event.signal_name):
+        fabric.lifo_fabric_queue.put(FabricEvent(event, moment))
+    if fabric.fifo_subscriptions.get(event.signal_name):
+        fabric.fifo_fabric_queue.put(FabricEvent(event, moment))
 
 
 def subscribe(queue: Any, signal_name: str, queue_type: str) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from pathlib import Path
 from typing import Protocol
 
-from miros_cache_net.store.file_store import cache_path
+from miros_cache_net.store.paths import cache_file
 
 
 class FileChart(Protocol):
     """What the registry wants to know of a chart."""
 
-    path: Path
+    file_path: str
+    file_name: str
     read_only: bool
 
 
@@ -47,18 +47,26 @@ def default_chart() -> FileChart | None:
 
 def fitting(file_name: str) -> list[FileChart]:
     """The charts that a path or a base name fits, one for each file, in the order in which they were built."""
-    fits: dict[Path, FileChart] = {}
-    for chart in registered():
-        if fits_path(file_name, chart.path):
-            fits.setdefault(chart.path, chart)
+    charts = registered()
+    # mostly somebody names a chart's file just as the chart does, which takes no look at the file system
+    if not any(chart.file_path == file_name for chart in charts) and not _is_base_name(file_name):
+        file_name = cache_file(file_name)
+    fits: dict[str, FileChart] = {}
+    for chart in charts:
+        if file_name in (chart.file_path, chart.file_name):
+            fits.setdefault(chart.file_path, chart)
     return list(fits.values())
 
 
-def fits_path(file_name: str, path: Path) -> bool:
-    """`file_name` is `path`, or its base name."""
-    if os.path.basename(file_name) == file_name:
-        return file_name == path.name
-    return cache_path(file_name) == path
+def fits(file_name: str, chart: FileChart) -> bool:
+    """`file_name` is the path of the file of `chart`, or its base name."""
+    if file_name in (chart.file_path, chart.file_name):
+        return True
+    return not _is_base_name(file_name) and cache_file(file_name) == chart.file_path
+
+
+def _is_base_name(file_name: str) -> bool:
+    return os.path.basename(file_name) == file_name
 
 
 def _in_child() -> None:
