@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from miros.event import Event
 
@@ -13,7 +12,7 @@ from miros_cache_net import limits
 from miros_cache_net.charts import registry
 from miros_cache_net.charts.addressing import addressee, parse_write
 from miros_cache_net.charts.file_access import HANDLED, FileAccessChart
-from miros_cache_net.charts.requests import Request
+from miros_cache_net.charts.requests import Request, leaves_nothing_of_earlier
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, PayloadError, Reason
@@ -24,8 +23,10 @@ from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
+    from typing import Any
 
 
 class CacheFileChart(FileAccessChart):
@@ -137,7 +138,7 @@ class CacheFileChart(FileAccessChart):
         return HANDLED
 
     def file_access_waiting_CACHE_DESTROY(self, e: Event) -> int:
-        if self._is_mine(None if e.payload is None else str(e.payload), e):
+        if self._is_mine(_destroyed(e), e):
             self.ask(Request(Destroy()))
         return HANDLED
 
@@ -153,6 +154,17 @@ class CacheFileChart(FileAccessChart):
             else:
                 self._publish_if_changed(snapshot)
         return HANDLED
+
+    def replaces_all(self, e: Event) -> bool:
+        """Whether `e` is a whole write, or the destruction, of this chart's file."""
+        with contextlib.suppress(Exception):  # a wrong payload is no such thing
+            if e.signal_name == CACHE_DESTROY:
+                return addressee(_destroyed(e), self, _was_posted(e)).mine
+            if e.signal_name == CACHE_FILE_WRITE:
+                name, make_change = parse_write(e.payload)
+                mine = addressee(name, self, _was_posted(e)).mine
+                return mine and leaves_nothing_of_earlier(make_change())
+        return False
 
     def _is_mine(self, file_name: str | None, e: Event) -> bool:
         to = addressee(file_name, self, _was_posted(e))
@@ -228,6 +240,10 @@ def _posted(e: Event) -> Event:
     copy = event(e.signal_name, e.payload)
     copy.posted = True
     return copy
+
+
+def _destroyed(e: Event) -> str | None:
+    return None if e.payload is None else str(e.payload)
 
 
 def _was_posted(e: Event) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
 
 from miros.event import Event, return_status
 
@@ -19,8 +18,10 @@ from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.lock import Outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
+    from typing import Any, Final
 
 
 HANDLED: Final = int(return_status.HANDLED)
@@ -107,7 +108,8 @@ class FileAccessChart(Chart):
 
     def ask(self, request: Request) -> None:
         """Post the private event that asks for the file."""
-        self.post_fifo(event(request.signal_name, request))
+        # never refused: the event that asked for it was accepted, and has just left its place in the queue
+        self.post_always(event(request.signal_name, request))
 
     def file_access_waiting_file_request(self, e: Event) -> int:
         request: Request = e.payload
@@ -190,7 +192,7 @@ class FileAccessChart(Chart):
         # who waits for the file and has just been re-posted is counted among those who wait
         left = [
             each.signal_name
-            for each in list(self.queue.deque)
+            for each in self.queue.waiting()
             if not (isinstance(each.payload, Request) and each.payload in self._waiting.line_of(each.payload))
         ]
         return (
@@ -215,16 +217,19 @@ class FileAccessChart(Chart):
 
     def _wait_and_repost(self, e: Event) -> None:
         request: Request = e.payload
-        if not self._waiting.line_of(request).add(request):
+        given_up = self._waiting.line_of(request).add(request)
+        if given_up is not None:
+            which = "this" if given_up is request else "an older"
             message = (
-                f"{limits.WAITING_REQUESTS} requests wait for {self.path} already; this {e.signal_name} is given up"
+                f"{limits.WAITING_REQUESTS} requests wait for {self.path} already; {which} {e.signal_name} is given up"
             )
             self.report(Reason.OVERFLOW, message, self.file_name)
+        if given_up is request:
             return
         delay_s = backoff_s(request.failures, self._rng)
         request.failures += 1
         self.scribble(f"REPOST:{e.signal_name} in {delay_s:.3f} s, failure {request.failures}")
-        request.cancel_repost = self.post_later(e, delay_s).cancel
+        request.cancel_repost = self.post_later(e, delay_s, always=True).cancel
 
     def _repost_first(self) -> bool:
         request = self._waiting.first()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import threading
-from typing import Any, Final
 
 from miros.activeobject import FiberThreadEvent
 from miros.event import Event
@@ -17,6 +16,11 @@ from miros_cache_net.charts.live import LiveFactory
 from miros_cache_net.charts.queue import ChartQueue
 from miros_cache_net.charts.step import HIGHEST_INNER
 from miros_cache_net.errors import ChartError, ChartForked, Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from typing import Any, Final
 
 NEW: Final = "new"
 STARTING: Final = "starting"
@@ -31,8 +35,9 @@ class LivingFactory(LiveFactory):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.log = logging.getLogger(f"miros_cache_net.{name}")
-        self.queue = self.locking_deque = ChartQueue(limits.CHART_QUEUE_EVENTS, self.queue_flooded, self.log)
+        self.queue = self.locking_deque = ChartQueue(
+            limits.CHART_QUEUE_EVENTS, self.queue_flooded, self._came_late, self.replaces_all
+        )
         self._generation = fabric.generation()
         self._phase = NEW
         # Guards the phase and what must agree with it; never held while waiting for a thread.
@@ -42,6 +47,13 @@ class LivingFactory(LiveFactory):
         self._starter: int | None = None
         #: The signal at work.
         self._handling = ""
+
+    @functools.cached_property
+    def log(self) -> logging.Logger:
+        """Where the chart tells what went wrong."""
+        import logging  # a chart without trouble pays nothing for it
+
+        return logging.getLogger(f"miros_cache_net.{self.name}")
 
     @property
     def running(self) -> bool:
@@ -163,6 +175,16 @@ class LivingFactory(LiveFactory):
         """Called once per flood, by whoever posted what was refused first."""
         message = f"chart {self.name} is {len(self.queue)} events behind and refuses more"
         self.report(Reason.OVERFLOW, f"{message}; post less, or handle them faster")
+
+    def replaces_all(self, e: Event) -> bool:
+        """Whether `e` leaves nothing of what earlier events of its kind do; asked by posters, where the queue is full.
+
+        The newest of such events finds a place in a full queue, in exchange for an older one.  Must not raise.
+        """
+        return False
+
+    def _came_late(self, item: Any) -> None:
+        self.log.debug("stopped; ignored %s", getattr(item, "signal_name", type(item).__name__))
 
     def handler_failed(self, state_name: str, signal_name: str, what: str, exc: BaseException | None = None) -> None:
         """Report a handler's mistake; called while its event is handled."""

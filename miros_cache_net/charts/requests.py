@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 from miros_cache_net import limits
-from miros_cache_net.store.changes import Change
+from miros_cache_net.store.changes import Change, Destroy, Write
 
 _arrivals = itertools.count()
 
@@ -34,6 +34,22 @@ class Request:
         """The private event that carries it, and the state that serves it."""
         return "file_read" if self.change is None else "file_write"
 
+    def settle(self) -> None:
+        """It is served or given up: nothing of it is to come any more."""
+        self.settled = True
+        if self.cancel_repost is not None:
+            self.cancel_repost()
+
+    @property
+    def replaces_all(self) -> bool:
+        """It leaves nothing of what was written before it."""
+        return leaves_nothing_of_earlier(self.change)
+
+
+def leaves_nothing_of_earlier(change: Change | None) -> bool:
+    """A destruction, or a whole write; not one that counts from another moment."""
+    return isinstance(change, Destroy) or (isinstance(change, Write) and change.began is None)
+
 
 class WaitingLine:
     """The requests of one kind that found the file taken, in the order in which they came; bounded."""
@@ -47,17 +63,24 @@ class WaitingLine:
     def __contains__(self, request: object) -> bool:
         return request in self._requests
 
-    def add(self, request: Request) -> bool:
-        """Keep the request; False if the line is full."""
+    def add(self, request: Request) -> Request | None:
+        """Keep the request; what a full line gives up for it: the oldest that it leaves nothing of, or itself."""
+        given_up = None
         if request not in self._requests and len(self._requests) >= limits.WAITING_REQUESTS:
-            return False
+            given_up = self._made_meaningless_by(request)
+            if given_up is None:
+                return request
+            self.drop(given_up)
         self._requests[request] = None
-        return True
+        return given_up
 
     def drop(self, request: Request) -> None:
         """The request cannot be served; the others may."""
-        request.settled = True
+        request.settle()
         self._requests.pop(request, None)
+
+    def _made_meaningless_by(self, request: Request) -> Request | None:
+        return next((each for each in self._requests if each.replaces_all), None) if request.replaces_all else None
 
     def first(self) -> Request | None:
         """Who waits longest."""
@@ -67,9 +90,7 @@ class WaitingLine:
         """All that wait and `request` itself, oldest first; their re-posts are cancelled, the line is empty."""
         taken = sorted({**self._requests, request: None}, key=lambda each: each.arrival)
         for each in taken:
-            each.settled = True
-            if each.cancel_repost is not None:
-                each.cancel_repost()
+            each.settle()
         self._requests.clear()
         return taken
 

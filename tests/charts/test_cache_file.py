@@ -18,7 +18,7 @@ from miros_cache_net.client import read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.payloads import CacheReadPayload, CacheWritePayload
-from miros_cache_net.store.changes import AddressedChange, Modify
+from miros_cache_net.store.changes import AddressedChange, Modify, update_of
 from miros_cache_net.testing import ManualClock
 from tests.charts.file_charts import (
     Bench,
@@ -234,10 +234,58 @@ def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: p
     chart = bench.chart(rng=SoonRandom())
     make_unwritable(bench.path)
     for number in range(5):
-        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
+        chart.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(update_of({f"{number}": 0}), chart.file_path)))
     assert [error.reason for error in bench.errors(2)] == ["overflow", "overflow"]
     make_writable(bench.path)
-    until(lambda: on_disk(bench.path) == {"n": 2}, "the three that were kept")
+    until(lambda: on_disk(bench.path) == {"0": 0, "1": 0, "2": 0}, "the three that were kept")
+
+
+def test_too_many_that_wait_give_up_older_whole_writes_for_the_newest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WAITING_REQUESTS", 3)
+    never = NeverRandom()
+    chart = bench.chart(rng=never)
+    make_unwritable(bench.path)
+    for number in range(6):
+        chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
+    assert [error.reason for error in bench.errors(3)] == ["overflow"] * 3
+    until(lambda: len(never.bounds) == 6, "each to wait")
+    make_writable(bench.path)
+    chart.post_fifo(event(CACHE_FILE_READ))
+    chart.stop()
+    assert on_disk(bench.path) == {"n": 5}
+
+
+@pytest.mark.parametrize("last", [CACHE_FILE_WRITE, CACHE_DESTROY])
+def test_a_burst_of_writes_beyond_the_queue_ends_with_the_last_event(
+    last: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHART_QUEUE_EVENTS", 8)
+    entered, leave = threading.Event(), threading.Event()
+    chart, other = bench.chart(), bench.chart(bench.directory / "other.json")
+
+    def hold(contents: dict[str, Any]) -> dict[str, Any]:
+        entered.set()
+        assert leave.wait(20)
+        return contents
+
+    chart.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(Modify(hold), chart.file_path)))
+    assert entered.wait(20)
+    for number in range(100):
+        bench.write(CacheWritePayload({"n": number}, chart.file_path))
+    bench.heard.publish(event(last, {"last": True} if last == CACHE_FILE_WRITE else None))
+    bench.write(CacheWritePayload({"of": "the other"}, other.file_path))
+    bench.write(CacheWritePayload("no document", chart.file_path))
+    bench.heard.publish(event(CACHE_ERROR, "all was handed round"))
+    bench.heard.wait_for(lambda events: any(e.payload == "all was handed round" for e in events))
+    leave.set()
+
+    until(lambda: on_disk(bench.path) == ({"last": True} if last == CACHE_FILE_WRITE else {}), "the last one")
+    until(lambda: on_disk(other.path) == {"of": "the other"}, "that of the other")
+    assert "overflow" in [getattr(e.payload, "reason", "") for e in bench.heard.events]
+    # eight waited, and the last one in a place of its own; what was no document and what was the other's found none
+    assert chart.refused_events == 100 - 8 + 2
 
 
 def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:

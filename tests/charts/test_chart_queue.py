@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -113,7 +112,7 @@ def test_a_full_queue_refuses_the_newest_counts_each_and_reports_once_and_again_
 
 def test_a_flood_that_goes_on_while_the_queue_hovers_at_its_bound_is_reported_once() -> None:
     floods: list[int] = []
-    queue = ChartQueue(4, lambda: floods.append(1), logging.getLogger("test"))
+    queue = ChartQueue(4, lambda: floods.append(1), lambda item: None)
 
     for _ in range(50):
         queue.append(1)
@@ -123,6 +122,71 @@ def test_a_flood_that_goes_on_while_the_queue_hovers_at_its_bound_is_reported_on
 
     assert len(floods) == 1
     assert queue.refused > 10
+
+
+def whole_writes_win() -> ChartQueue:
+    """A queue for two, in which text in capitals replaces all that came before it."""
+    return ChartQueue(2, lambda: None, lambda item: None, str.isupper)
+
+
+def drained(queue: ChartQueue) -> str:
+    return "".join(queue.popleft() for _ in range(len(queue.waiting())))
+
+
+@pytest.mark.parametrize(
+    ("posted", "kept"),
+    [
+        ("ab", "ab"),
+        ("abc", "ab"),
+        ("abC", "abC"),
+        ("ABCDE", "ABE"),
+        ("abCdE", "abE"),
+        ("abCd", "abC"),
+    ],
+)
+def test_a_full_queue_keeps_the_newest_of_what_replaces_all_and_gives_up_an_older_one(posted: str, kept: str) -> None:
+    queue = whole_writes_win()
+    for item in posted:
+        queue.append(item)
+
+    assert "".join(queue.waiting()) == kept
+    assert queue.refused == len(posted) - len(kept)
+    assert drained(queue) == kept
+    with pytest.raises(IndexError):
+        queue.popleft()
+
+
+def test_what_was_kept_beyond_the_bound_goes_before_what_comes_once_there_is_room() -> None:
+    queue = whole_writes_win()
+    for item in "abCD":
+        queue.append(item)
+    assert queue.popleft() == "a"
+    queue.append("e")
+    assert queue.popleft() == "b"
+    queue.append("f")
+    queue.append("G")
+
+    assert drained(queue) == "DfG"
+    assert queue.refused == 2
+
+
+def test_what_was_kept_beyond_the_bound_wakes_the_chart_like_any_other() -> None:
+    queue, taken = whole_writes_win(), []
+    for item in "abC":
+        queue.append(item)
+    for _ in range(3):
+        queue.wait(timeout=TIMEOUT_S)
+        taken.append(queue.popleft())
+    assert taken == ["a", "b", "C"]
+
+
+def test_a_cleared_queue_has_forgotten_what_was_kept_beyond_the_bound() -> None:
+    queue = whole_writes_win()
+    for item in "abC":
+        queue.append(item)
+    queue.clear()
+    queue.append("d")
+    assert drained(queue) == "d"
 
 
 def test_published_events_beyond_the_bound_are_counted_and_delay_no_other_subscriber(

@@ -1,0 +1,52 @@
+"""The line of those who wait for the file: bounded, and what it gives up is what means least."""
+
+from __future__ import annotations
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.charts.requests import Request, WaitingLine
+from miros_cache_net.document import ZERO
+from miros_cache_net.store.changes import Change, Destroy, update_of, write_of
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> WaitingLine:
+    """A line for two."""
+    monkeypatch.setattr(limits, "WAITING_REQUESTS", 2)
+    return WaitingLine()
+
+
+@pytest.mark.parametrize("newest", [write_of({"n": 3}), Destroy()])
+def test_a_full_line_gives_up_the_oldest_whole_write_for_one_that_leaves_nothing_of_it(
+    line: WaitingLine, newest: Change
+) -> None:
+    cancelled: list[str] = []
+    update, write, last = Request(update_of({"a": 1})), Request(write_of({"n": 1})), Request(newest)
+    write.cancel_repost = lambda: cancelled.append("write")
+    assert line.add(update) is line.add(write) is None
+
+    assert line.add(last) is write
+    assert write.settled
+    assert cancelled == ["write"]
+    assert line.take_with(update) == [update, last]
+
+
+@pytest.mark.parametrize("newest", [update_of({"a": 1}), write_of({"n": 3}, began=ZERO), None])
+def test_a_full_line_gives_up_what_comes_if_that_leaves_anything_of_earlier_writes(
+    line: WaitingLine, newest: Change | None
+) -> None:
+    first, second, last = Request(write_of({"n": 1})), Request(write_of({"n": 2})), Request(newest)
+    line.add(first)
+    line.add(second)
+
+    assert line.add(last) is last
+    assert line.add(first) is None, "it has its place"
+    assert line.take_with(first) == [first, second]
+
+
+def test_a_full_line_of_updates_gives_up_none_of_them(line: WaitingLine) -> None:
+    line.add(Request(update_of({"a": 1})))
+    line.add(Request(update_of({"b": 1})))
+    write = Request(write_of({"n": 1}))
+    assert line.add(write) is write
