@@ -15,12 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
 
 from miros_cache_net import layout, limits, strict_json
 from miros_cache_net.errors import DocumentError, PayloadError
 from miros_cache_net.frozen import FrozenDict, freeze
 from miros_cache_net.layout import FORMAT, META_KEY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
 
 
 class Stamp(NamedTuple):

@@ -7,9 +7,11 @@ because its registry never forgets one and slows with each.
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from miros.event import Event, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 CACHE_FILE_READ: Final = "CACHE_FILE_READ"
 CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"

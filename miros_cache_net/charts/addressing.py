@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from miros_cache_net.charts import registry
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.store.changes import AddressedChange, Change, write_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
 
 
 class Addressee(NamedTuple):

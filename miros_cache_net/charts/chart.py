@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
-from typing import Any, Final
 
 from miros.event import Event
 from miros.hsm import spy_tuple
@@ -20,6 +18,10 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.payloads import CacheErrorPayload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _reporting: Final = threading.local()
 
@@ -203,8 +205,8 @@ class Chart(LivingFactory):
         try:
             message = " ".join(message.split())
             with contextlib.suppress(Exception):
-                level = logging.WARNING if exc is None else logging.ERROR
-                self.log.log(level, "%s: %s", reason.value, message, exc_info=exc)
+                write = self.log.warning if exc is None else self.log.error
+                write("%s: %s", reason.value, message, exc_info=exc)
             if self._handling == CACHE_ERROR and self._in_own_thread():
                 return
             with contextlib.suppress(Exception):

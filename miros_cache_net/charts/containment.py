@@ -8,9 +8,14 @@ import reprlib
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Final
 
 from miros.event import Event, return_status, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    Handler = Callable[..., Any]
 
 _HANDLED: Final = int(return_status.HANDLED)
 _SUPER: Final = int(return_status.SUPER)
@@ -19,8 +24,6 @@ _TRAN: Final = int(return_status.TRAN)
 _STATUSES: Final = frozenset(int(status) for status in return_status.values())
 #: What takes no transition: the processor is in the middle of one.
 _NO_TRANSITION: Final = frozenset((int(signals.ENTRY_SIGNAL), int(signals.EXIT_SIGNAL)))
-
-Handler = Callable[..., Any]
 
 
 def contained(handler: Handler, state_name: str) -> Handler:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from miros_cache_net.charts import fabric
 from miros_cache_net.charts.containment import describe
 from miros_cache_net.charts.states import StatesFactory
 from miros_cache_net.errors import Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class LiveFactory(StatesFactory):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
 
 from miros_cache_net.store.paths import cache_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 
 class FileChart(Protocol):

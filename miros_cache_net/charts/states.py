@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from miros.hsm import Attribute
 
 from miros_cache_net.charts import fabric
-from miros_cache_net.charts.containment import Handler, contained
+from miros_cache_net.charts.containment import contained
 from miros_cache_net.charts.step import QuickFactory
 from miros_cache_net.errors import ChartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from miros_cache_net.charts.containment import Handler
 
 
 class _Declaration(Attribute):  # type: ignore[misc]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
-from typing import Any, Final
 
 from miros.activeobject import Factory
 from miros.event import Event, return_status, signals
 from miros.hsm import HsmEventProcessor, SpyTuple, stdlib_datetime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _HANDLED: Final = int(return_status.HANDLED)
 _UNHANDLED: Final = int(return_status.UNHANDLED)

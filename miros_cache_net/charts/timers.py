@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 THREAD_NAME: Final = "miros_cache_net timers"
 
 #: What a fire function hands back: work to be done after the timers' lock is released.
 Afterwards = Callable[[], None] | None
 
-_log = logging.getLogger(__name__)
 #: Condition.wait takes no longer than threading.TIMEOUT_MAX; waking once an hour for nothing is free.
 _LONGEST_WAIT_S: Final = 3600.0
 #: Cancelled timers stay in the heap until due; beyond this many, and half of the heap, it is rebuilt.
@@ -123,7 +124,9 @@ class Timers:
                 if afterwards is not None:
                     afterwards()
             except BaseException:
-                _log.exception("a timer's call failed; the other timers go on")
+                import logging
+
+                logging.getLogger(__name__).exception("a timer's call failed; the other timers go on")
 
     def _next_due(self) -> Timer:
         while True:

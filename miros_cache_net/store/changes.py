@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
 
 from miros_cache_net import strict_json
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import PayloadError, Superseded
 from miros_cache_net.frozen import FrozenDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple, Protocol
+else:
+    from miros_cache_net.named_tuple import NamedTuple
+
+    Protocol = object
 
 
 class Change(Protocol):

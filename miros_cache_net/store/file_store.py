@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -27,8 +26,10 @@ from miros_cache_net.store.replace import new_file_mode, opened_directory, put_i
 from miros_cache_net.store.sidecar import new_node_name
 from miros_cache_net.store.snapshot import Snapshot
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
+    from typing import Any, Final
 
 #: A batch that is being stored at the moment a change is handed over misses it, and a dead leader's is for nobody:
 #: after so many of them a writer waits for its own turn, so that nobody starves.

@@ -12,11 +12,14 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from miros_cache_net import limits
 from miros_cache_net.document import Document
 from miros_cache_net.store.snapshot import Snapshot, identity_of, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class SnapshotReader:

@@ -11,11 +11,16 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
 
 NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 
