@@ -21,12 +21,13 @@ from miros_cache_net.store.changes import Change, Destroy, as_contents
 from miros_cache_net.store.file_store import FileStore, cache_path
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
-from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
     from typing import Any
+
+    from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory
 
 
 class CacheFileChart(FileAccessChart):
@@ -78,7 +79,7 @@ class CacheFileChart(FileAccessChart):
         self.system_read_signal_name = system_read_signal_name
         self.read_only = read_only
         self.connected = connected
-        self._watch_factory: ChangeSourceFactory | None = FileWatch if watch is True else watch or None
+        self._watch_factory: ChangeSourceFactory | None = _file_watch() if watch is True else watch or None
         self._watch: ChangeSource | None = None
         self._published = "", False
         for name in (CACHE_FILE_READ, CACHE_FILE_WRITE, CACHE_DESTROY):
@@ -240,6 +241,12 @@ def _posted(e: Event) -> Event:
     copy = event(e.signal_name, e.payload)
     copy.posted = True
     return copy
+
+
+def _file_watch() -> ChangeSourceFactory:
+    from miros_cache_net.store.watch import FileWatch  # a chart that is not told of changes pays nothing for it
+
+    return FileWatch
 
 
 def _destroyed(e: Event) -> str | None:
