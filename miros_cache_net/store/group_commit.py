@@ -17,12 +17,17 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from miros_cache_net import limits, strict_json
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.store.changes import Change, Update, Write, update_of, write_of
 from miros_cache_net.store.kernel_lock import KernelLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NamedTuple
+else:
+    from miros_cache_net.named_tuple import NamedTuple
 
 _WAITING: Final = b"-"
 _STORED: Final = b"+"
