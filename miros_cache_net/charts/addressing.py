@@ -1,20 +1,83 @@
-"""Which chart an event is for, and what it asks for."""
+"""The cache file charts of this process, which of them an event is for, and what it asks for."""
 
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from miros_cache_net.charts import registry
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.store.changes import AddressedChange, Change, write_of
+from miros_cache_net.store.paths import cache_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
+    from typing import Any, NamedTuple, Protocol
 else:
     from miros_cache_net.named_tuple import NamedTuple
+
+    Protocol = object
+
+
+class FileChart(Protocol):
+    """What the registry wants to know of a chart."""
+
+    file_path: str
+    file_name: str
+    read_only: bool
+
+
+_guard = threading.Lock()
+_charts: list[weakref.ref[FileChart]] = []
+
+
+def register(chart: FileChart) -> None:
+    """From now on events can be meant for `chart`; the first one that is not read-only is the default."""
+    with _guard:
+        _charts.append(weakref.ref(chart))
+
+
+def unregister(chart: FileChart) -> None:
+    """No event is meant for `chart` any more."""
+    with _guard:
+        _charts[:] = [each for each in _charts if each() not in (chart, None)]
+
+
+def registered() -> list[FileChart]:
+    """All charts, in the order in which they were built."""
+    with _guard:
+        return [chart for each in _charts if (chart := each()) is not None]
+
+
+def default_chart() -> FileChart | None:
+    """The chart that a bare dict goes to."""
+    return next((chart for chart in registered() if not chart.read_only), None)
+
+
+def _fitting(file_name: str) -> list[FileChart]:
+    """The charts that a path or a base name fits, one for each file, in the order in which they were built."""
+    charts = registered()
+    # mostly somebody names a chart's file just as the chart does, which takes no look at the file system
+    if not any(chart.file_path == file_name for chart in charts) and not _is_base_name(file_name):
+        file_name = cache_file(file_name)
+    fits: dict[str, FileChart] = {}
+    for chart in charts:
+        if file_name in (chart.file_path, chart.file_name):
+            fits.setdefault(chart.file_path, chart)
+    return list(fits.values())
+
+
+def _fits(file_name: str, chart: FileChart) -> bool:
+    """`file_name` is the path of the file of `chart`, or its base name."""
+    if file_name in (chart.file_path, chart.file_name):
+        return True
+    return not _is_base_name(file_name) and cache_file(file_name) == chart.file_path
+
+
+def _is_base_name(file_name: str) -> bool:
+    return os.path.basename(file_name) == file_name
 
 
 class Addressee(NamedTuple):
@@ -25,15 +88,15 @@ class Addressee(NamedTuple):
     ambiguous: bool = False
 
 
-def addressee(file_name: str | None, chart: registry.FileChart, posted: bool) -> Addressee:
+def addressee(file_name: str | None, chart: FileChart, posted: bool) -> Addressee:
     """Is an event that names `file_name` (None: no file) for `chart`?  `posted`: directly to it."""
-    default = registry.default_chart()
+    default = default_chart()
     if file_name is None:
         return Addressee(posted or chart is default)
     if posted:
-        fits = registry.fits(file_name, chart)
+        fits = _fits(file_name, chart)
         return Addressee(fits, "" if fits else f"{file_name!r} is not the file of this chart, {chart.file_path}")
-    fitting = registry.fitting(file_name)
+    fitting = _fitting(file_name)
     if not fitting:
         return Addressee(False, f"no chart of this process guards {file_name!r}" if chart is default else "")
     if len(fitting) > 1:
@@ -59,3 +122,12 @@ def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
             f"CACHE_FILE_WRITE wants a dict or CacheWritePayload(json, file_name), not {type(payload).__name__}"
         )
     return os.fspath(name), lambda: write_of(contents)
+
+
+def _in_child() -> None:
+    _charts.clear()
+    _guard.release()
+
+
+# the charts of the parent process have no threads in a forked child
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from miros.event import Event
 
 from miros_cache_net import limits
-from miros_cache_net.charts import registry
+from miros_cache_net.charts import addressing
 from miros_cache_net.charts.addressing import addressee, parse_write
 from miros_cache_net.charts.file_access import HANDLED, FileAccessChart
 from miros_cache_net.charts.requests import Request, leaves_nothing_of_earlier
@@ -95,12 +95,12 @@ class CacheFileChart(FileAccessChart):
     # --- life ---------------------------------------------------------------------------------------
 
     def start_at(self, initial_state: Any) -> None:
-        registry.register(self)
+        addressing.register(self)
         super().start_at(initial_state)
 
     def stop(self) -> None:
         """End thread, timers and watch, unsubscribe, leave the file writable; says if requests were still waiting."""
-        registry.unregister(self)
+        addressing.unregister(self)
         super().stop()
         watch, self._watch = self._watch, None
         if watch is not None and not self._forked:
@@ -134,7 +134,7 @@ class CacheFileChart(FileAccessChart):
             if self._is_mine(name, e):
                 self.ask(Request(make_change()))
         except PayloadError as error:
-            if registry.default_chart() is self or _was_posted(e):
+            if addressing.default_chart() is self or _was_posted(e):
                 self.report_error(error)
         return HANDLED
 

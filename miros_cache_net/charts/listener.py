@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
 
 from miros.event import Event, return_status
 
 from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 HANDLED: Final = int(return_status.HANDLED)
 

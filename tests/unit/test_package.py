@@ -37,10 +37,10 @@ def run(*command: str | Path, cwd: Path | None = None, timeout_s: float = 300.0)
     return finished.stdout
 
 
-def loaded_by(statement: str) -> set[str]:
+def loaded_by(statement: str, libraries: set[str] = HEAVY) -> set[str]:
     """Which of the heavy libraries a fresh interpreter has loaded after `statement`."""
     program = f"{statement}\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
-    return HEAVY & set(json.loads(run(sys.executable, "-c", program, cwd=ROOT)))
+    return libraries & set(json.loads(run(sys.executable, "-c", program, cwd=ROOT)))
 
 
 # --- importing --------------------------------------------------------------------------------------
@@ -62,6 +62,21 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_importing_loads_no_more_than_is_used(statement: str, never: set[str]) -> None:
     assert loaded_by(statement) & never == set()
+
+
+def test_a_file_chart_that_answers_loads_beside_miros_no_library_that_is_slow_to_load(tmp_path: Path) -> None:
+    answer = f"""
+from miros_cache_net.charts.listener import Listener
+from miros_cache_net import CacheFileChart
+import threading
+came = threading.Event()
+listener = Listener({{"CACHE": lambda payload: came.set()}})
+chart = CacheFileChart({str(tmp_path / "cache.json")!r}, default_json={{"a": 1}})
+listener.publish(__import__("miros_cache_net.events", fromlist=["event"]).event("CACHE_FILE_READ"))
+assert came.wait(30)
+"""
+    slow = {"typing", "logging", "random", "asyncio", "tempfile", "subprocess"}
+    assert loaded_by(answer, slow) - loaded_by("import miros.activeobject", slow) == set()
 
 
 def test_every_public_name_can_be_had() -> None:
