@@ -13,7 +13,6 @@ name as tie-break.  Two entries of one stamp (a copied disk image) are ordered b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from miros_cache_net import layout, limits, strict_json
@@ -94,12 +93,13 @@ class Entry(NamedTuple):
         return self.stamp, self.deleted, strict_json.dumps(self.value)
 
 
-@dataclass(frozen=True)
-class Document:
-    """An immutable document.  Build one with `unwritten`, `parse` or `from_json`, change it with the methods."""
-
+class _Parts(NamedTuple):
     floor: Floor
     entries: Mapping[str, Entry]
+
+
+class Document(_Parts):
+    """An immutable document.  Build one with `unwritten`, `parse` or `from_json`, change it with the methods."""
 
     # --- what users see ---------------------------------------------------------------------------
 
