@@ -167,6 +167,7 @@ def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
         agree(*members, on=lambda contents: set(load.acknowledged) <= set(contents), timeout_s=90)
         # a write is a matter of the local disk, whatever the broker does
         assert load.slowest_s < 5
+        wait_until(lambda: all(host.node.connected for host in members), timeout_s=60, what="the links")
         newcomer = hosts.joined("newcomer")
         assert newcomer.cache.read().version == members[0].cache.read().version
         assert newcomer.node.status()["counters"].get("received_answer"), "nobody serves requests any more"
