@@ -130,11 +130,14 @@ def test_a_node_says_when_it_loses_the_broker_and_when_it_has_it_again(
         return dict(json.loads(run(directory, "status", "--json", **place).stdout)["nodes"][0]["counters"])
 
     wait_until(lambda: counters().get("refused_not_authentic") == 100, what="the garbage to be counted")
-    assert {"links_made": 2, "links_failed": 1}.items() <= counters().items()
-    assert "counted: links failed 1, refused not authentic 100" in run(directory, "status", **place).stdout
+    failed = counters()["links_failed"]
+    assert counters()["links_made"] == 2
+    assert f"counted: links failed {failed}, refused not authentic 100" in run(directory, "status", **place).stdout
     assert end_by(node, signal.SIGTERM) == 0
-    lost, refused = read(directory, "err").splitlines()
-    assert f"RabbitMQ at amqp://guest@{rabbit_server.address}:{rabbit_server.port}" in lost
+    *lost, refused = read(directory, "err").splitlines()
+    # a broker that goes down may be found half down before it is gone
+    assert 1 <= len(lost) == failed <= 2
+    assert all(f"RabbitMQ at amqp://guest@{rabbit_server.address}:{rabbit_server.port}" in line for line in lost)
     assert "not encrypted as ours are: some other program sends to this exchange" in refused
 
 
