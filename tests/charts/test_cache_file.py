@@ -288,6 +288,52 @@ def test_a_burst_of_writes_beyond_the_queue_ends_with_the_last_event(
     assert chart.refused_events == 100 - 8 + 2
 
 
+def test_a_write_that_waits_is_posted_again_into_a_full_queue_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHART_QUEUE_EVENTS", 4)
+    monkeypatch.setattr(limits, "BACKOFF_LEAST_S", 0.3)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def keep_busy(_chart: Any, e: Event) -> int:
+        busy.set()
+        assert go_on.wait(20)
+        return int(return_status.HANDLED)
+
+    chart = bench.chart(rng=SoonRandom())
+    chart.states["file_access_waiting"].catch(signal="KEEP_BUSY", handler=keep_busy)
+    make_unwritable(bench.path)
+    chart.post_fifo(event(CACHE_FILE_WRITE, {"a": 1}))
+    until(lambda: "REPOST:file_write" in "".join(chart.spy()), "the write to wait")
+    before = chart.spy().count("POST_FIFO:file_write")
+    chart.post_fifo(event("KEEP_BUSY"))
+    assert busy.wait(20)
+    for _ in range(10):
+        chart.post_fifo(event("NOBODY_KNOWS_IT"))
+    until(lambda: chart.spy().count("POST_FIFO:file_write") > before, "the write to be posted again")
+    make_writable(bench.path)
+    go_on.set()
+    until(lambda: on_disk(bench.path) == {"a": 1}, "the write")
+
+
+def test_a_file_may_be_named_by_any_way_to_it(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = bench.chart()
+    bench.chart(tmp_path / "other.json")
+    (tmp_path / "linked").symlink_to(bench.directory, target_is_directory=True)
+    monkeypatch.chdir(bench.directory)
+    ways = (
+        chart.file_path,
+        "cache.json",
+        "./cache.json",
+        f"{bench.directory}/nowhere/../cache.json",
+        tmp_path / "linked" / "cache.json",
+    )
+    for number, way in enumerate(ways):
+        bench.write(CacheWritePayload({"n": number}, way))
+        until(lambda number=number: on_disk(bench.path) == {"n": number}, f"the write to {way}")
+        assert bench.read(payload=way).dict == {"n": number}
+
+
 def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:
     never = NeverRandom()
     chart, other = bench.chart(rng=never), bench.chart()
