@@ -170,7 +170,8 @@ class Document(_Parts):
         entries = {key: Entry(stamp, value) for key, value in frozen.items()}
         document = Document(Floor(stamp, discovered_at_ms), entries)
         if text is not None and frozen is contents:
-            document.__dict__["contents_text"] = text  # where cached_property keeps it
+            # where cached_property keeps them
+            document.__dict__.update(contents=frozen, contents_text=text)
         return document
 
     def updated(self, changes: Mapping[str, Any], delete: Iterable[str], stamp: Stamp, now_ms: int) -> Document:

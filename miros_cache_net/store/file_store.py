@@ -159,14 +159,17 @@ class FileStore:
 
     def _stored_by_other(self, change: Change, batch: Batch) -> bool:
         """Whoever leads a batch has stored it; if not, this process is inside."""
+        if self.access.try_enter() is Outcome.ENTERED:
+            batch.clear()
+            return False
         for _ in range(_BATCHES_TRIED):
-            if self.access.try_enter() is Outcome.ENTERED:
-                return False
             if not batch.join(change):
                 break
             if batch.wait():
                 return True
             batch.close()
+            if self.access.try_enter() is Outcome.ENTERED:
+                return False
         self._enter()
         return False
 

@@ -90,6 +90,13 @@ class Batch:
                 for place in each.places:
                     os.pwrite(self._lock.fd, _STORED, place)
 
+    def clear(self) -> None:
+        """For who did not have to wait: remove a batch that a dead leader left."""
+        with contextlib.suppress(OSError, CacheNetError):
+            if os.path.lexists(self._lock.path) and self._lock.try_lock():
+                os.unlink(self._lock.path)
+                self._lock.close()
+
     def close(self) -> None:
         """Leave the batch; if this process leads, all who wait for it wake."""
         self._lock.close()

@@ -6,7 +6,6 @@ Its text is one padded line of JSON, written in place by one system call while t
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -49,15 +48,17 @@ class Sidecar(NamedTuple):
     clock: Stamp = ZERO
 
     def marked(self, mode: int) -> Sidecar:
-        return self._replace(holder=f"{os.uname().nodename}:{os.getpid()}", mode=mode)
+        holder = f"{os.uname().nodename}:{os.getpid()}"
+        return Sidecar(self.node, self.made_on, holder, mode, self.digest, self.clock)
 
     def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
         """After a replacement; None keeps what is there, the clock never falls."""
-        return self._replace(digest=digest or self.digest, clock=max(clock or ZERO, self.clock))
+        clock = max(clock or ZERO, self.clock)
+        return Sidecar(self.node, self.made_on, self.holder, self.mode, digest or self.digest, clock)
 
     def cleared(self) -> Sidecar:
         """What a holder leaves behind."""
-        return self._replace(holder="", mode=0)
+        return Sidecar(self.node, self.made_on, "", 0, self.digest, self.clock)
 
 
 def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
@@ -82,7 +83,9 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
             "clock": str(record.clock),
         }
     )
-    os.pwrite(fd, text.encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n", 0)
+    line = text.encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n"
+    os.pwrite(fd, line, 0)
+    _remember(line, record)
 
 
 def new_node_name(name: str | None = None) -> str:
@@ -92,8 +95,22 @@ def new_node_name(name: str | None = None) -> str:
     return f"{slug or 'node'}-{os.urandom(4).hex()}"
 
 
-@functools.lru_cache(maxsize=16)  # reading leaves the record as it was
+#: Mostly this process wrote last what it reads next.
+_known: dict[bytes, Sidecar] = {}
+_RECORDS_KNOWN = 16
+
+
+def _remember(text: bytes, record: Sidecar) -> Sidecar:
+    if len(_known) >= _RECORDS_KNOWN:
+        _known.clear()
+    _known[text] = record
+    return record
+
+
 def _parse(text: bytes) -> Sidecar:
+    known = _known.get(text)
+    if known is not None:
+        return known
     value: Any = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no object")
@@ -103,4 +120,5 @@ def _parse(text: bytes) -> Sidecar:
         raise ValueError("no record")
     if not is_node_name(str(texts["node"])):
         raise ValueError("no node name")
-    return Sidecar(mode=mode & 0o777, clock=Stamp.parse(value.get("clock")), **texts)  # type: ignore[arg-type]
+    record = Sidecar(mode=mode & 0o777, clock=Stamp.parse(value.get("clock")), **texts)  # type: ignore[arg-type]
+    return _remember(text, record)

@@ -170,6 +170,22 @@ def test_a_batch_that_the_dead_left_is_not_stored(crowd: Crowd, path: Path, batc
     assert read_cache(path).dict == {"first": True, "a": 1, "b": 1}
 
 
+def test_a_batch_that_the_dead_left_is_removed_by_the_next_writer(path: Path, batch_path: Path) -> None:
+    batch_path.write_bytes(b'-{"write":{"old":true}}\n')
+    with Cache(path) as cache:
+        assert cache.update({"a": 1}).dict == {"first": True, "a": 1}
+    assert sorted(os.listdir(path.parent)) == [f".{path.name}.lock", path.name]
+
+
+def test_a_living_leader_s_batch_is_not_removed(path: Path, batch_path: Path) -> None:
+    leader = Batch(batch_path)
+    assert not leader.join(_any_change())
+    with Cache(path) as cache:
+        cache.update({"a": 1})
+    assert batch_path.exists()
+    leader.close()
+
+
 def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch_path: Path) -> None:
     leader, late, next_one = (Batch(batch_path) for _ in range(3))
     assert not leader.join(_any_change())
