@@ -159,18 +159,24 @@ def test_all_processes_of_five_hosts_make_one_sweep(crowd: Callable[[int], tuple
     assert join_all(children) == [0] * len(children)
 
 
-def test_the_sweeper_is_killed_and_another_takes_over(crowd: Callable[[int], tuple[Stage, list[Child]]]) -> None:
+@pytest.mark.parametrize("all_of_its_host", [False, True])
+def test_the_sweeper_is_killed_and_another_takes_over(
+    crowd: Callable[[int], tuple[Stage, list[Child]]], all_of_its_host: bool
+) -> None:
     stage, children = crowd(3)
     stage.go.open()
     all_noted(stage, "served", len(children))
     all_noted(stage, "sweeps", 1)
-    os.kill(stage.noted("sweeps")[0], signal.SIGKILL)
+    (sweeper,) = (number for number, child in enumerate(children) if child.pid in stage.noted("sweeps"))
+    killed = children[sweeper % len(HOSTS) :: len(HOSTS)] if all_of_its_host else [children[sweeper]]
+    for child in killed:
+        child.kill()
     wait_until(lambda: len(stage.noted("sweeps")) == 2, timeout_s=TAKE_OVER_S, what="another sweep")
     stage.answer.open()
-    all_noted(stage, "found", len(children) - 1)
+    all_noted(stage, "found", len(children) - len(killed))
     assert len(stage.noted("sweeps")) == 2
     stage.end.open()
-    assert sorted(join_all(children)) == [-signal.SIGKILL] + [0] * (len(children) - 1)
+    assert sorted(join_all(children)) == [-signal.SIGKILL] * len(killed) + [0] * (len(children) - len(killed))
 
 
 def test_a_sweeper_that_was_paused_cannot_overwrite_a_younger_result(
