@@ -22,8 +22,9 @@ HANDLED: Final = int(return_status.HANDLED)
 
 #: When the fleet is asked again while another host discovers: a sweep takes about a second.
 TURN_AGAIN_S: Final = (1.0, 2.0)
-#: How long the fleet's answer is waited for.
-TURN_PATIENCE_S: Final = 3.0
+#: How long the fleet's answer is waited for, and when a bridge too busy to answer is asked once more.
+TURN_PATIENCE_S: Final = 10.0
+TURN_ONCE_MORE_S: Final = 1.5
 _BACKOFF_BASE_S: Final = 2.0
 _BACKOFF_TOP_S: Final = 300.0
 
@@ -68,6 +69,7 @@ class LanRefreshChart(Chart):
             host_turn=self.await_turn_host_turn,
             turn=self.await_turn_turn,
             no_turn=self.await_turn_no_turn,
+            no_answer=self.await_turn_no_answer,
             ask_again=self.await_turn_ask_again,
         )
         self.discover_network = self.state(
@@ -98,8 +100,8 @@ class LanRefreshChart(Chart):
         return HANDLED
 
     def await_turn_EXIT(self, e: Event) -> int:
-        self.cancel_events("turn")
-        self.cancel_events("ask_again")
+        for waiting in ("turn", "no_answer", "ask_again"):
+            self.cancel_events(waiting)
         return HANDLED
 
     def await_turn_ask_again(self, e: Event) -> int:
@@ -112,6 +114,10 @@ class LanRefreshChart(Chart):
             return self._read_again()
         # an answer that never comes, from a bridge that hangs, must not keep everybody from discovering
         self.post_later(event("turn"), TURN_PATIENCE_S)
+        return self.await_turn_no_answer(e)
+
+    def await_turn_no_answer(self, e: Event) -> int:
+        self.post_later(event("no_answer"), TURN_ONCE_MORE_S)
         self._turn.go_on()
         return HANDLED
 
@@ -121,6 +127,7 @@ class LanRefreshChart(Chart):
     def await_turn_no_turn(self, e: Event) -> int:
         """Another host discovers: its result comes as ``CACHE``; if it dies, somebody else begins."""
         self.cancel_events("turn")
+        self.cancel_events("no_answer")
         self._turn.end()
         self.post_later(event("ask_again"), self._rng.uniform(*TURN_AGAIN_S))
         return HANDLED
