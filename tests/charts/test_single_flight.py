@@ -154,6 +154,17 @@ def test_without_a_fleet_everybody_may(hosts: Hosts) -> None:
     assert turn_of(alone)
 
 
+def test_a_bridge_too_busy_to_answer_is_asked_once_more_before_anybody_goes_on(
+    build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path
+) -> None:
+    asked: list[Callable[[bool], None]] = []
+    build(cache_file_path=tmp_path / "lan.json", ask_turn=asked.append)
+    wait_until(lambda: len(asked) >= 2, what="the second question")
+    assert around.discoveries == 0
+    asked[-1](True)
+    wait_until(lambda: around.discoveries == 1, what="the turn")
+
+
 def test_a_discovery_that_slept_cannot_overwrite_a_younger_result_and_is_told(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
