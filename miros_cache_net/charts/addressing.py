@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.store.changes import AddressedChange, Change, write_of
@@ -117,7 +116,7 @@ def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
     if isinstance(payload, dict):
         return None, lambda: write_of(payload)
     contents, name = getattr(payload, "json", None), getattr(payload, "file_name", None)
-    if contents is None or not isinstance(name, (str, Path)):
+    if contents is None or not isinstance(name, (str, os.PathLike)):
         raise PayloadError(
             f"CACHE_FILE_WRITE wants a dict or CacheWritePayload(json, file_name), not {type(payload).__name__}"
         )

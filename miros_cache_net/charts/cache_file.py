@@ -18,12 +18,14 @@ from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.store.changes import Change, Destroy, as_contents
-from miros_cache_net.store.file_store import FileStore, cache_path
+from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome
+from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
     from typing import Any
 
@@ -68,7 +70,7 @@ class CacheFileChart(FileAccessChart):
         connected: Callable[[], bool] = lambda: False,
     ) -> None:
         store = FileStore(
-            cache_path(file_path),
+            cache_file(file_path),
             default=as_contents(default_json or {}),
             clock=clock,
             node_name=node_name,
@@ -105,6 +107,13 @@ class CacheFileChart(FileAccessChart):
         watch, self._watch = self._watch, None
         if watch is not None and not self._forked:
             watch.close()
+
+    @property
+    def path(self) -> Path:
+        """The cache file."""
+        from pathlib import Path  # a chart does without, and starts sooner
+
+        return Path(self.file_path)
 
     def document(self) -> Document:
         """The present replicated document, read without a lock.  Raises `StoreError` or `DocumentError`."""
@@ -172,7 +181,7 @@ class CacheFileChart(FileAccessChart):
         if to.error:
             self.report(Reason.AMBIGUOUS if to.ambiguous else Reason.PAYLOAD, to.error, self.file_name)
         if to.mine and self.read_only:
-            self.report(Reason.PAYLOAD, f"{self.path}: this chart was built read-only", self.file_name)
+            self.report(Reason.PAYLOAD, f"{self.file_path}: this chart was built read-only", self.file_name)
         return to.mine and not self.read_only
 
     # --- what is done with the file -----------------------------------------------------------------
@@ -224,7 +233,7 @@ class CacheFileChart(FileAccessChart):
         self._publish_if_changed(snapshot)
 
     def _change_failed(self, change: Change, error: Exception) -> None:
-        self.report_error(error, f"{self.path}: {type(change).__name__.lower()} refused: ")
+        self.report_error(error, f"{self.file_path}: {type(change).__name__.lower()} refused: ")
 
     def _publish_if_changed(self, snapshot: Snapshot) -> None:
         if self._watch_factory is not None and (snapshot.face.version, self.connected()) != self._published:
@@ -232,7 +241,7 @@ class CacheFileChart(FileAccessChart):
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._published = snapshot.face.version, self.connected()
-        payload = snapshot.payload(self.path, self.clock.wall_ms(), connected=self._published[1])
+        payload = snapshot.payload(self.file_path, self.clock.wall_ms(), connected=self._published[1])
         self.publish(event(self.system_read_signal_name, payload))
 
 

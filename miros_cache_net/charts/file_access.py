@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,9 +46,9 @@ class FileAccessChart(Chart):
         clock: Clock,
         rng: Random | None = None,
     ) -> None:
-        super().__init__(store.path.name, live_trace=live_trace, live_spy=live_spy, clock=clock)
+        super().__init__(os.path.basename(store.path), live_trace=live_trace, live_spy=live_spy, clock=clock)
         self.store = store
-        self.path, self.file_path, self.file_name = store.path, str(store.path), store.path.name
+        self.file_path, self.file_name = store.path, os.path.basename(store.path)
         self._rng = rng
         self._waiting = WaitingRoom()
         self._served: Sequence[Request] = ()
@@ -221,7 +222,8 @@ class FileAccessChart(Chart):
         if given_up is not None:
             which = "this" if given_up is request else "an older"
             message = (
-                f"{limits.WAITING_REQUESTS} requests wait for {self.path} already; {which} {e.signal_name} is given up"
+                f"{limits.WAITING_REQUESTS} requests wait for {self.file_path} already; "
+                f"{which} {e.signal_name} is given up"
             )
             self.report(Reason.OVERFLOW, message, self.file_name)
         if given_up is request:
@@ -243,7 +245,7 @@ class FileAccessChart(Chart):
     def report_error(self, error: Exception, what: str = "") -> None:
         """Report what went wrong with the file, or with what a caller handed over."""
         reason = error.reason if isinstance(error, CacheNetError) else Reason.HANDLER
-        message = str(error) if isinstance(error, CacheNetError) else f"{self.path}: {describe(error)}"
+        message = str(error) if isinstance(error, CacheNetError) else f"{self.file_path}: {describe(error)}"
         self.report(reason, f"{what}{message}", self.file_name)
 
     def stop(self) -> None:
@@ -260,5 +262,5 @@ class FileAccessChart(Chart):
         reads, writes = self._waiting.clear()
         reads, writes = reads + lost_reads, writes + lost_writes
         if reads or writes:
-            message = f"{self.path}: stopped while {writes} writes and {reads} reads waited for the file"
+            message = f"{self.file_path}: stopped while {writes} writes and {reads} reads waited for the file"
             self.report(Reason.STOPPED, message, self.file_name)

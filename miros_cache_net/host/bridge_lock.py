@@ -33,11 +33,11 @@ class BridgeLock:
     `open_file` opens the lock file at a path, for reading and writing; what it raises passes through.
     """
 
-    def __init__(self, path: Path, taken: Callable[[], None], open_file: Callable[[Path], int]) -> None:
+    def __init__(self, path: Path, taken: Callable[[], None], open_file: Callable[[str], int]) -> None:
         self.path = path
         self._taken = taken
         with forks.opening:
-            self._fd = open_file(path)
+            self._fd = open_file(os.fspath(path))
             forks.remember(self)
         self.status = os.fstat(self._fd)
         """Of the lock file: whom it admits."""

@@ -10,7 +10,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -20,7 +19,7 @@ from miros_cache_net.store.changes import Change
 from miros_cache_net.store.group_commit import Batch
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.paths import cache_file
+from miros_cache_net.store.paths import beside, cache_file
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
 from miros_cache_net.store.sidecar import new_node_name
@@ -28,6 +27,7 @@ from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
     from typing import Any, Final
 
@@ -38,6 +38,8 @@ _BATCHES_TRIED: Final = 3
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
     """The absolute path of a cache file; None: ``$MIROS_CACHE_FILE``, else the older library's default name."""
+    from pathlib import Path  # a chart does without, and starts sooner
+
     return Path(cache_file(file_path))
 
 
@@ -60,7 +62,7 @@ class FileStore:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         *,
         default: Mapping[str, Any] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -68,7 +70,7 @@ class FileStore:
         take_over_after_s: float = limits.TAKE_OVER_AFTER_S,
         notice: Notice = lambda _reason, _message: None,
     ) -> None:
-        self.path = path
+        self.path = os.fspath(path)
         self.clock = clock
         self.access = ExclusiveAccess(
             path, clock=clock, node_name=node_name, take_over_after_s=take_over_after_s, notice=notice
@@ -78,7 +80,7 @@ class FileStore:
         self._failed = False
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
-        self._batch_path = path.with_name(f".{path.name}.batch")
+        self._batch_path = beside(self.path, f".{os.path.basename(path)}.batch")
 
     def read(self) -> Snapshot:
         """The present state, without a lock; `DocumentError` where the file holds no document."""
@@ -243,7 +245,7 @@ class FileStore:
     def _started_again(self, error: DocumentError) -> Snapshot:
         aside = set_aside(self.path)
         self.access.let_go()
-        message = f"{self.path}: {error}; set aside as {aside.name}, starting again from the default"
+        message = f"{self.path}: {error}; set aside as {os.path.basename(aside)}, starting again from the default"
         self._notice(Reason.MALFORMED, message)
         return self._store(self._reader.default)
 
@@ -278,7 +280,7 @@ class FileStore:
         self._failed = True
         with opened_directory(self.path) as directory:
             fd, mode = put_in_place(
-                directory, self.path.name, text, mtime_ms=discovered_at_ms, mode=mode, group=group
+                directory, os.path.basename(self.path), text, mtime_ms=discovered_at_ms, mode=mode, group=group
             )  # fmt: skip
             access.replaced_by(fd, mode)
             self._written = document.version, max(document.last_stamp, document.floor.stamp)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from miros_cache_net import limits, strict_json
 from miros_cache_net.errors import CacheNetError
@@ -47,7 +46,7 @@ class Batch:
     Only `close` has to be called, and nothing here raises: who finds no place in a batch waits for its own turn.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._lock = KernelLock(path)
         self._place = -1
 

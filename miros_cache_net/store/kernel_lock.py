@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 from miros_cache_net.errors import UnsupportedPlatform
 from miros_cache_net.store.network_fs import warn_if_network
@@ -29,8 +28,8 @@ class KernelLock:
     Raises `OSError` and, for what is no lock file, `FileRefused`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
         self.fd = -1
         self.held = False
         self._waiter: _Waiter | None = None
@@ -77,7 +76,7 @@ class KernelLock:
         """Have a helper thread wait for the lock and then call `granted`; `try_lock` takes it over from there."""
         if self._waiter is None and not self.held:
             self._open()
-            self._waiter = _Waiter(self.fd, self.path.name, granted)
+            self._waiter = _Waiter(self.fd, os.path.basename(self.path), granted)
 
     @property
     def granted(self) -> bool:

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from enum import Enum
-from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -48,14 +47,14 @@ class ExclusiveAccess:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         *,
         clock: Clock = SYSTEM_CLOCK,
         node_name: str | None = None,
         take_over_after_s: float = limits.TAKE_OVER_AFTER_S,
         notice: Notice = lambda _reason, _message: None,
     ) -> None:
-        self.path = path
+        self.path = os.fspath(path)
         self.record = Sidecar("none", "")
         self.document_fd = -1
         # who closes the last descriptor waits until the inode is freed (0.15 ms): not while others wait for the lock
@@ -67,7 +66,7 @@ class ExclusiveAccess:
         self._node_name = node_name
         self._take_over_after_s = take_over_after_s
         self._notice = notice
-        self._lock = KernelLock(sidecar_path(path))
+        self._lock = KernelLock(sidecar_path(self.path))
         self._held_first = self._held_last = -1.0
 
     def try_enter(self) -> Outcome:

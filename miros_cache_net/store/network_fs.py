@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-MOUNTS = Path("/proc/self/mountinfo")
+MOUNTS = "/proc/self/mountinfo"
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     (
         *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "drvfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs"),
         *("gfs", "gfs2", "glusterfs", "lustre", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs"),
     )
 )
-_warned: set[Path] = set()
+_warned: set[str] = set()
 
 
-def warn_if_network(path: Path) -> None:
+def warn_if_network(path: str) -> None:
     """Log one warning in this process for each directory that lies on a network file system.  Never raises."""
-    directory = path.parent
+    directory = os.path.dirname(path)
     if directory in _warned:
         return
     _warned.add(directory)
     kind = ""
-    with contextlib.suppress(OSError, ValueError):
-        kind = file_system_of(os.stat(directory).st_dev, MOUNTS.read_text(errors="replace"))
+    with contextlib.suppress(OSError, ValueError), open(MOUNTS, errors="replace") as mounts:
+        kind = file_system_of(os.stat(directory).st_dev, mounts.read())
     if kind in NETWORK_FILE_SYSTEMS:
         import logging  # a program without trouble pays nothing for it
 

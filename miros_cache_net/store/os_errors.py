@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+import os
 
 from miros_cache_net.errors import (
     DirectoryMissing,
@@ -40,7 +40,7 @@ _KINDS: dict[int, tuple[type[StoreError], str]] = {
 }
 
 
-def store_error(error: OSError, path: Path | str) -> StoreError:
+def store_error(error: OSError, path: str | os.PathLike[str]) -> StoreError:
     """The `StoreError` that says what `error` means for the file at `path`."""
     kind, mend = _KINDS.get(error.errno or 0, (FileIOError, error.strerror or str(error)))
     return kind(f"{path}: {mend}")

@@ -19,3 +19,8 @@ def cache_file(file_path: str | os.PathLike[str] | None) -> str:
     # the file itself may be a link, which is refused later; its directory may be reached through one
     directory, name = os.path.split(path.rstrip("/"))
     return os.path.join(os.path.realpath(directory or "."), name)
+
+
+def beside(path: str, name: str) -> str:
+    """The path of `name` in the directory of `path`."""
+    return os.path.join(os.path.dirname(path), name)

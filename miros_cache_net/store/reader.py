@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.document import Document
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 class SnapshotReader:
     """Reads one file; thread-safe.  `default` is what a missing file shows."""
 
-    def __init__(self, path: Path, default: Mapping[str, Any] | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], default: Mapping[str, Any] | None = None) -> None:
         self.default = Document.unwritten(default or {})
         self._name = os.fspath(path)
         self._guard = threading.Lock()

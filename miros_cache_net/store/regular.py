@@ -9,10 +9,6 @@ import time
 from miros_cache_net import limits
 from miros_cache_net.errors import FileRefused, HardLinkRefused, NotRegularRefused
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pathlib import Path
-
 #: Never through a link, never into a child program, never waiting for the other end of a FIFO.
 SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -30,16 +26,17 @@ def open_document(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
         raise
 
 
-def open_lock_file(path: Path) -> int:
+def open_lock_file(path: str) -> int:
     """A descriptor of the lock file, which is made if it is not there.
 
     Who can open a lock file can hold it for ever, so only those may who can replace the document anyway: its
     owner, and the group where the directory lets the group write.  Raises as `open_document`, and `FileRefused`
     for a sticky directory.
     """
-    directory = os.stat(path.parent)
+    name = os.path.dirname(path)
+    directory = os.stat(name)
     if directory.st_mode & stat.S_ISVTX:
-        raise FileRefused(f"{path.parent}: a sticky directory is everybody's; put the cache in one of its own")
+        raise FileRefused(f"{name}: a sticky directory is everybody's; put the cache in one of its own")
     fd = _opened_or_made(path, directory)
     try:
         _checked(fd, path)
@@ -49,7 +46,7 @@ def open_lock_file(path: Path) -> int:
     return fd
 
 
-def _opened_or_made(path: Path, directory: os.stat_result) -> int:
+def _opened_or_made(path: str, directory: os.stat_result) -> int:
     deadline_s = time.monotonic() + limits.SETTLE_S
     while True:
         try:
@@ -66,7 +63,7 @@ def _opened_or_made(path: Path, directory: os.stat_result) -> int:
             time.sleep(limits.SETTLE_S / 50)
 
 
-def _made_lock_file(path: Path, directory: os.stat_result) -> int:
+def _made_lock_file(path: str, directory: os.stat_result) -> int:
     mode = 0o660 if directory.st_mode & stat.S_IWGRP else 0o600
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, mode)
     try:

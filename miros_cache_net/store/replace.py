@@ -13,7 +13,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.errors import NoSpace
@@ -22,15 +21,15 @@ from miros_cache_net.store.regular import SAFELY
 #: Mode of a document that did not exist before, less the umask, as `open` would make it.
 NEW_FILE_MODE = 0o666
 #: Where the kernel tells a process its umask (Linux).
-PROCESS_STATUS = Path("/proc/self/status")
+PROCESS_STATUS = "/proc/self/status"
 _WRITE_BITS = 0o222
 _GROUP_BITS = 0o070
 
 
 @contextlib.contextmanager
-def opened_directory(path: Path) -> Iterator[int]:
+def opened_directory(path: str) -> Iterator[int]:
     """A descriptor of the directory that `path` lies in."""
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
     finally:
@@ -63,8 +62,8 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
 
 def new_file_mode() -> int:
     """The mode that this process's umask gives to a new file."""
-    with contextlib.suppress(OSError):
-        umask = re.search(rb"^Umask:\s*([0-7]+)$", PROCESS_STATUS.read_bytes(), re.MULTILINE)
+    with contextlib.suppress(OSError), open(PROCESS_STATUS, "rb") as process_status:
+        umask = re.search(rb"^Umask:\s*([0-7]+)$", process_status.read(), re.MULTILINE)
         if umask:
             return NEW_FILE_MODE & ~int(umask[1], 8)
     # elsewhere it can only be read by setting it, for all threads
@@ -73,28 +72,28 @@ def new_file_mode() -> int:
     return NEW_FILE_MODE & ~mask
 
 
-def sweep(path: Path) -> None:
+def sweep(path: str) -> None:
     """Remove temporary files that killed writers of this document left; no live one can exist now."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.tmp-[0-9]+-[0-9a-f]{{16}}")
-    with os.scandir(path.parent) as entries:
+    pattern = re.compile(rf"\.{re.escape(os.path.basename(path))}\.tmp-[0-9]+-[0-9a-f]{{16}}")
+    with os.scandir(os.path.dirname(path)) as entries:
         left_over = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
     for name in left_over:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
-def set_aside(path: Path) -> Path:
+def set_aside(path: str) -> str:
     """Move what stands at `path` to a name that says what it is, and return that name.
 
     Beyond `limits.SET_ASIDE_FILES` such files nothing is moved and `NoSpace` asks a person to look.
     """
-    pattern = re.compile(rf"{re.escape(path.name)}\.corrupt-.*")
-    with os.scandir(path.parent) as entries:
+    pattern = re.compile(rf"{re.escape(os.path.basename(path))}\.corrupt-.*")
+    with os.scandir(os.path.dirname(path)) as entries:
         number = sum(1 for entry in entries if pattern.fullmatch(entry.name))
     if number >= limits.SET_ASIDE_FILES:
         raise NoSpace(f"{path}: {number} broken files were set aside already; look at them and remove them")
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.corrupt-{when}-{os.urandom(3).hex()}")
+    aside = f"{path}.corrupt-{when}-{os.urandom(3).hex()}"
     os.rename(path, aside)
     return aside
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 
 from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
+from miros_cache_net.store.paths import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ else:
 NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 
 
-def sidecar_path(document: Path) -> Path:
+def sidecar_path(document: str) -> str:
     """The lock file of a document: hidden, in the same directory, no other document's."""
-    return document.with_name(f".{document.name}.lock")
+    return beside(document, f".{os.path.basename(document)}.lock")
 
 
 class Sidecar(NamedTuple):

@@ -269,7 +269,7 @@ def others_directory() -> Iterator[Path]:
 def test_a_file_that_is_closed_to_us_says_who_owns_it_and_who_we_are(
     arguments: tuple[str, ...], others_directory: Path
 ) -> None:
-    sidecar_path(others_directory / DEFAULT).chmod(0)
+    Path(sidecar_path(others_directory / DEFAULT)).chmod(0)
     finished = run(others_directory, *arguments, before=(sys.executable, "-c", STRANGER))
     assert finished.returncode == 3
     line = error_line(finished)

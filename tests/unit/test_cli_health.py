@@ -91,10 +91,10 @@ def test_what_a_killed_writer_left_behind_is_left_to_the_next_writer(path: Path)
         if pid == 0:
             Cache(path).modify(lambda _contents: os._exit(0))  # type: ignore[func-returns-value]
         os.waitpid(pid, 0)
-        marked = sidecar_path(path).read_bytes()
+        marked = Path(sidecar_path(path)).read_bytes()
         assert outcomes(check_file(path))["lock"] == OK
         assert b'"holder": ""' not in marked
-        assert b'"holder": ""' not in sidecar_path(path).read_bytes()
+        assert b'"holder": ""' not in Path(sidecar_path(path)).read_bytes()
         assert cache.update({"b": 2}).dict == {"a": 1, "b": 2}
 
 

@@ -38,9 +38,13 @@ def run(*command: str | Path, cwd: Path | None = None, timeout_s: float = 300.0)
 
 
 def loaded_by(statement: str, libraries: set[str] = HEAVY) -> set[str]:
-    """Which of the heavy libraries a fresh interpreter has loaded after `statement`."""
-    program = f"{statement}\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
-    return libraries & set(json.loads(run(sys.executable, "-c", program, cwd=ROOT)))
+    """Which of the heavy libraries a fresh interpreter has loaded after `statement`.
+
+    Without `site`, which an editable installation has load some of them itself.
+    """
+    tell = "import json; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    program = f"import sys; sys.path += {sys.path[1:]!r}\n{statement}\n{tell}"
+    return libraries & set(json.loads(run(sys.executable, "-S", "-c", program, cwd=ROOT)))
 
 
 # --- importing --------------------------------------------------------------------------------------
@@ -75,7 +79,7 @@ chart = CacheFileChart({str(tmp_path / "cache.json")!r}, default_json={{"a": 1}}
 listener.publish(__import__("miros_cache_net.events", fromlist=["event"]).event("CACHE_FILE_READ"))
 assert came.wait(30)
 """
-    slow = {"typing", "logging", "random", "asyncio", "tempfile", "subprocess"}
+    slow = {"typing", "logging", "pathlib", "random", "asyncio", "tempfile", "subprocess"}
     assert loaded_by(answer, slow) - loaded_by("import miros.activeobject", slow) == set()
 
 

@@ -54,7 +54,7 @@ def mode(path: Path) -> int:
 
 
 def holder(path: Path) -> str:
-    fd = os.open(sidecar_path(path), os.O_RDONLY)
+    fd = os.open(Path(sidecar_path(path)), os.O_RDONLY)
     try:
         return read_sidecar(fd).holder
     finally:
@@ -133,7 +133,7 @@ def test_a_lock_file_that_was_replaced_is_not_trusted(
 ) -> None:
     access.enter()
     access.leave()
-    sidecar_path(path).unlink()
+    Path(sidecar_path(path)).unlink()
     assert other.try_enter() is Outcome.ENTERED
     assert access.try_enter() is Outcome.LOCKED
 
@@ -229,7 +229,7 @@ def _directory(at: Path) -> None:
 def test_what_is_planted_is_refused_with_a_reason_of_its_own_and_left_alone(
     access: ExclusiveAccess, path: Path, plant: object, error: type[StoreError], where: str
 ) -> None:
-    at = path if where == "document" else sidecar_path(path)
+    at = path if where == "document" else Path(sidecar_path(path))
     plant(at)  # type: ignore[operator]
     before = os.lstat(at)
     with pytest.raises(error) as raised:
@@ -266,19 +266,19 @@ def test_only_those_who_could_replace_the_document_can_hold_its_lock(
         access.enter()
     finally:
         os.umask(before)
-    assert mode(sidecar_path(path)) == lock_mode
+    assert mode(Path(sidecar_path(path))) == lock_mode
 
 
 def test_a_lock_file_that_another_user_is_just_making_is_waited_for(
     access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its making and its being given to the group nobody else may open it."""
-    lock = sidecar_path(path)
+    lock = Path(sidecar_path(path))
     lock.touch()
     real, refused = os.open, []
 
     def refuse_twice(name: object, *arguments: int, **options: int) -> int:
-        if name == lock and len(refused) < 2:
+        if name == str(lock) and len(refused) < 2:
             refused.append(name)
             raise PermissionError(13, "not yet")
         return real(name, *arguments, **options)  # type: ignore[arg-type]
@@ -291,7 +291,7 @@ def test_a_lock_file_that_another_user_is_just_making_is_waited_for(
 def test_a_lock_file_that_is_in_use_and_not_ours_to_open_is_an_error_at_once(
     access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = sidecar_path(path)
+    lock = Path(sidecar_path(path))
     lock.write_text("a record")
     calls: list[object] = []
 
@@ -303,7 +303,7 @@ def test_a_lock_file_that_is_in_use_and_not_ours_to_open_is_an_error_at_once(
     with pytest.raises(PermissionRefused, match="check the owner"):
         access.try_enter()
     monkeypatch.undo()
-    assert calls == [lock]
+    assert calls == [str(lock)]
 
 
 def test_documents_whose_names_differ_by_a_dot_do_not_share_a_lock(tmp_path: Path) -> None:

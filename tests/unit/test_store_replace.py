@@ -125,7 +125,7 @@ def test_what_is_set_aside_keeps_its_bytes_under_names_that_differ(path: Path) -
     asides = []
     for number in range(3):
         path.write_bytes(b"%d" % number)
-        asides.append(set_aside(path))
+        asides.append(Path(set_aside(path)))
     assert [each.read_bytes() for each in asides] == [b"0", b"1", b"2"]
     assert not path.exists()
 

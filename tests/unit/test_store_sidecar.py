@@ -68,6 +68,6 @@ def test_any_host_name_makes_a_node_name(name: str) -> None:
 
 
 def test_each_document_has_a_hidden_lock_file_of_its_own() -> None:
-    names = [sidecar_path(Path("/d") / name).name for name in ("x.json", ".x.json", "x", "..x.json")]
+    names = [Path(sidecar_path(Path("/d") / name)).name for name in ("x.json", ".x.json", "x", "..x.json")]
     assert len(set(names)) == len(names)
     assert all(name.startswith(".") for name in names)

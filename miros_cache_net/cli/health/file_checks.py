@@ -58,7 +58,7 @@ def _describe(snapshot: Snapshot, path: Path) -> Finding:
 def _check_lock(store: FileStore) -> Finding:
     access = store.access
     try:
-        with file_errors(store.path):
+        with file_errors(Path(store.path)):
             outcome = access.try_enter()
     except StoreError as error:
         return Finding("lock", FAILED, str(error))
