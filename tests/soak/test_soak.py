@@ -1,6 +1,6 @@
 """Hosts that write for a long time while RabbitMQ and their own processes are killed, stopped and restarted.
 
-Some seconds long in an ordinary run.  ``MIROS_CACHE_SOAK_MINUTES=10 pytest -s tests/soak`` makes it as long as that;
+Half a minute long in an ordinary run.  ``MIROS_CACHE_SOAK_MINUTES=10 pytest -s tests/soak`` makes it as long as that;
 what came of it is printed at the end, and of the last long one in docs/explanation/what-was-tried.md.
 ``MIROS_CACHE_SOAK_SEED`` repeats the choice of faults.
 """
