@@ -16,6 +16,7 @@ from miros_cache_net.errors import Reason
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
+from miros_cache_net.store.group_commit import commit
 from miros_cache_net.store.plain_read import read_cache
 
 __all__ = ["Cache", "read_cache"]
@@ -148,7 +149,7 @@ class Cache:
 
     def _change(self, change: Change) -> CacheReadPayload:
         with self._one_thread:
-            snapshot = self._store.commit(change)
+            snapshot = commit(self._store, change)
         return snapshot.payload(self.path, self._clock.wall_ms())
 
 

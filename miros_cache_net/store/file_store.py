@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
-from miros_cache_net.errors import CacheNetError, DocumentError, PayloadError, Reason
+from miros_cache_net.errors import DocumentError, PayloadError, Reason
 from miros_cache_net.store.changes import Change
-from miros_cache_net.store.group_commit import Batch
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.paths import beside, cache_file
+from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
 from miros_cache_net.store.sidecar import new_node_name
@@ -29,11 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
-    from typing import Any, Final
-
-#: A batch that is being stored at the moment a change is handed over misses it, and a dead leader's is for nobody:
-#: after so many of them a writer waits for its own turn, so that nobody starves.
-_BATCHES_TRIED: Final = 3
+    from typing import Any
 
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
@@ -80,7 +75,6 @@ class FileStore:
         self._failed = False
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
-        self._batch_path = beside(self.path, f".{os.path.basename(path)}.batch")
 
     def read(self) -> Snapshot:
         """The present state, without a lock; `DocumentError` where the file holds no document."""
@@ -95,32 +89,22 @@ class FileStore:
         node = self.access.record.node if self.access.record.made_on else new_node_name()
         return next_stamp(max(document.last_stamp, document.floor.stamp), now_ms, node)
 
+    def enter(self) -> None:
+        """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
+        failures = 0
+        while self.access.enter() is not Outcome.ENTERED:
+            time.sleep(backoff_s(failures))
+            failures += 1
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
-        self._enter()
+        """The same for a block, marked."""
+        self.enter()
         try:
             self.access.mark()
             yield
         finally:
             self.leave()
-
-    def commit(self, change: Change) -> Snapshot:
-        """One durable change, for a caller that may block, with those of other processes that wait (`group_commit`).
-
-        When this returns it is on the disk.  Raises what the change raises; then nothing is changed.  What is
-        returned is the document as this change left it; if it waited, perhaps with later ones in it.
-        """
-        with contextlib.closing(Batch(self._batch_path)) as batch:
-            if self._stored_by_other(change, batch):
-                return self.read()
-            try:
-                self.access.mark()
-                return self._committed(change, batch)
-            except OSError as error:
-                raise store_error(error, self.path) from error
-            finally:
-                self.leave()
 
     def load(self) -> Snapshot:
         """Inside the access: the document, made, repaired or adopted first where that is needed."""
@@ -140,64 +124,15 @@ class FileStore:
             document = before.document
             for change in changes:
                 try:
-                    document = self._changed(document, change)
+                    document = self.changed(document, change)
                 except Exception as error:
                     failed(change, error)
-            return before if document is before.document else self._store(document)
+            return before if document is before.document else self.replace(document)
         except OSError as error:
             raise store_error(error, self.path) from error
 
-    def leave(self) -> None:
-        """End the access: the file is writable again, the lock free.  Never raises."""
-        written, failed = self._written, self._failed
-        self._written, self._failed = (None, None), False
-        self.access.leave(*written, failed=failed)
-
-    def close(self) -> None:
-        """Give up everything; a held access is left."""
-        self.leave()
-        self.access.close()
-        self._reader.close()
-
-    def _stored_by_other(self, change: Change, batch: Batch) -> bool:
-        """Whoever leads a batch has stored it; if not, this process is inside."""
-        if self.access.try_enter() is Outcome.ENTERED:
-            batch.clear()
-            return False
-        for _ in range(_BATCHES_TRIED):
-            if not batch.join(change):
-                break
-            if batch.wait():
-                return True
-            batch.close()
-            if self.access.try_enter() is Outcome.ENTERED:
-                return False
-        self._enter()
-        return False
-
-    def _enter(self) -> None:
-        failures = 0
-        while self.access.enter() is not Outcome.ENTERED:
-            time.sleep(backoff_s(failures))
-            failures += 1
-
-    # --- inside the access ------------------------------------------------------------------------
-
-    def _committed(self, change: Change, batch: Batch) -> Snapshot:
-        before = self._load()
-        document = self._changed(before.document, change)
-        if document is before.document:
-            return before
-        together, accepted = document, []
-        for each in batch.take():
-            with contextlib.suppress(CacheNetError):  # its owner will make it himself, and hear why not
-                together = self._changed(together, each.change)
-                accepted.append(each)
-        snapshot = self._store(together)
-        batch.stored(accepted)
-        return snapshot if together is document else Snapshot(document, False, snapshot.status)
-
-    def _changed(self, document: Document, change: Change) -> Document:
+    def changed(self, document: Document, change: Change) -> Document:
+        """Inside the access: `document` with one change made, which may raise."""
         now_ms = self.clock.wall_ms()
         last = max(document.last_stamp, document.floor.stamp, self._record_clock(now_ms))
         changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
@@ -210,64 +145,8 @@ class FileStore:
             self._text = changed, changed.to_text()
         return changed
 
-    def _load(self) -> Snapshot:
-        if self.access.recovered or not self.access.record.digest:
-            sweep(self.path)
-        try:
-            snapshot = self._reader.read()
-            if self._is_known(snapshot):
-                return snapshot
-            document = snapshot.document
-        except DocumentError as error:
-            return self._started_again(error)
-        if snapshot.status is None or self.access.stranded:
-            return self._store(document)
-        if snapshot.foreign or self._was_restored(document):
-            return self._store(self._adopted(snapshot))
-        document = document.restamped(self.clock.wall_ms(), self.access.record.node)
-        return snapshot if document is snapshot.document else self._store(document)
-
-    def _is_known(self, snapshot: Snapshot) -> bool:
-        """The lock file says that we wrote just this, and that none of its stamps lies too far ahead."""
-        record, latest_ms = self.access.record, self.clock.wall_ms() + limits.CLOCK_AHEAD_MS
-        return (
-            snapshot.face.version == record.digest
-            and snapshot.status is not None
-            and not self.access.stranded
-            and max(record.clock.wall_ms, snapshot.face.discovered_at_ms) <= latest_ms
-        )
-
-    def _record_clock(self, now_ms: int) -> Stamp:
-        """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""
-        clock = self.access.record.clock
-        return clock if clock.wall_ms - now_ms <= limits.CLOCK_AHEAD_MS else ZERO
-
-    def _started_again(self, error: DocumentError) -> Snapshot:
-        aside = set_aside(self.path)
-        self.access.let_go()
-        message = f"{self.path}: {error}; set aside as {os.path.basename(aside)}, starting again from the default"
-        self._notice(Reason.MALFORMED, message)
-        return self._store(self._reader.default)
-
-    def _was_restored(self, document: Document) -> bool:
-        """Somebody put an old copy here: its inside alone cannot tell.
-
-        A document that is newer than the lock file's record is no old copy: the record was lost in a crash.
-        """
-        record = self.access.record
-        if self.access.recovered or record.digest in ("", document.version):
-            return False
-        return max(document.last_stamp, document.floor.stamp) <= record.clock
-
-    def _adopted(self, snapshot: Snapshot) -> Document:
-        """What a stranger wrote, as a local write of that moment."""
-        document, now_ms = snapshot.document, self.clock.wall_ms()
-        discovered_at_ms = min(document.floor.discovered_at_ms, now_ms)
-        moment_ms = discovered_at_ms if snapshot.foreign else now_ms
-        stamp = next_stamp(self._record_clock(now_ms), moment_ms, self.access.record.node)
-        return document.written(document.contents, stamp, discovered_at_ms)
-
-    def _store(self, document: Document) -> Snapshot:
+    def replace(self, document: Document) -> Snapshot:
+        """Inside the access: `document` in the file's place, and on the disk when this returns.  Raises `OSError`."""
         access = self.access
         made_for, text = self._text
         self._text = None, b""
@@ -289,3 +168,74 @@ class FileStore:
         snapshot = Snapshot(document, False, os.fstat(fd))
         self._reader.adopt(snapshot, fd)
         return snapshot
+
+    def leave(self) -> None:
+        """End the access: the file is writable again, the lock free.  Never raises."""
+        written, failed = self._written, self._failed
+        self._written, self._failed = (None, None), False
+        self.access.leave(*written, failed=failed)
+
+    def close(self) -> None:
+        """Give up everything; a held access is left."""
+        self.leave()
+        self.access.close()
+        self._reader.close()
+
+    # --- inside the access ------------------------------------------------------------------------
+
+    def _load(self) -> Snapshot:
+        if self.access.recovered or not self.access.record.digest:
+            sweep(self.path)
+        try:
+            snapshot = self._reader.read()
+            if self._is_known(snapshot):
+                return snapshot
+            document = snapshot.document
+        except DocumentError as error:
+            return self._started_again(error)
+        if snapshot.status is None or self.access.stranded:
+            return self.replace(document)
+        if snapshot.foreign or self._was_restored(document):
+            return self.replace(self._adopted(snapshot))
+        document = document.restamped(self.clock.wall_ms(), self.access.record.node)
+        return snapshot if document is snapshot.document else self.replace(document)
+
+    def _is_known(self, snapshot: Snapshot) -> bool:
+        """The lock file says that we wrote just this, and that none of its stamps lies too far ahead."""
+        record, latest_ms = self.access.record, self.clock.wall_ms() + limits.CLOCK_AHEAD_MS
+        return (
+            snapshot.face.version == record.digest
+            and snapshot.status is not None
+            and not self.access.stranded
+            and max(record.clock.wall_ms, snapshot.face.discovered_at_ms) <= latest_ms
+        )
+
+    def _record_clock(self, now_ms: int) -> Stamp:
+        """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""
+        clock = self.access.record.clock
+        return clock if clock.wall_ms - now_ms <= limits.CLOCK_AHEAD_MS else ZERO
+
+    def _started_again(self, error: DocumentError) -> Snapshot:
+        aside = set_aside(self.path)
+        self.access.let_go()
+        message = f"{self.path}: {error}; set aside as {os.path.basename(aside)}, starting again from the default"
+        self._notice(Reason.MALFORMED, message)
+        return self.replace(self._reader.default)
+
+    def _was_restored(self, document: Document) -> bool:
+        """Somebody put an old copy here: its inside alone cannot tell.
+
+        A document that is newer than the lock file's record is no old copy: the record was lost in a crash.
+        """
+        record = self.access.record
+        if self.access.recovered or record.digest in ("", document.version):
+            return False
+        return max(document.last_stamp, document.floor.stamp) <= record.clock
+
+    def _adopted(self, snapshot: Snapshot) -> Document:
+        """What a stranger wrote, as a local write of that moment."""
+        document, now_ms = snapshot.document, self.clock.wall_ms()
+        discovered_at_ms = min(document.floor.discovered_at_ms, now_ms)
+        moment_ms = discovered_at_ms if snapshot.foreign else now_ms
+        stamp = next_stamp(self._record_clock(now_ms), moment_ms, self.access.record.node)
+        return document.written(document.contents, stamp, discovered_at_ms)

@@ -21,13 +21,22 @@ from miros_cache_net import limits, strict_json
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.store.changes import Change, Update, Write, update_of, write_of
 from miros_cache_net.store.kernel_lock import KernelLock
+from miros_cache_net.store.lock import Outcome
+from miros_cache_net.store.os_errors import store_error
+from miros_cache_net.store.paths import beside
+from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, NamedTuple
+
+    from miros_cache_net.store.file_store import FileStore
 else:
     from miros_cache_net.named_tuple import NamedTuple
 
+#: A batch that is being stored at the moment a change is handed over misses it, and a dead leader's is for nobody:
+#: after so many of them a writer waits for its own turn, so that nobody starves.
+_BATCHES_TRIED: Final = 3
 _WAITING: Final = b"-"
 _STORED: Final = b"+"
 _WHOLE: Final = _WAITING + b'{"write":'
@@ -107,6 +116,56 @@ class Batch:
             os.unlink(self._lock.path)  # its leader is dead
             self._lock.close()
         return False
+
+
+def commit(store: FileStore, change: Change) -> Snapshot:
+    """One durable change, for a caller that may block, with those of other processes that wait at this moment.
+
+    When this returns it is on the disk.  Raises what the change raises, and `StoreError`; then nothing is changed.
+    What is returned is the document as this change left it; if it waited, perhaps with later ones in it.
+    """
+    with contextlib.closing(Batch(beside(store.path, f".{os.path.basename(store.path)}.batch"))) as batch:
+        if _stored_by_other(store, change, batch):
+            return store.read()
+        try:
+            store.access.mark()
+            return _stored_together(store, change, batch)
+        except OSError as error:
+            raise store_error(error, store.path) from error
+        finally:
+            store.leave()
+
+
+def _stored_by_other(store: FileStore, change: Change, batch: Batch) -> bool:
+    """Whoever leads a batch has stored it; if not, this process is inside."""
+    if store.access.try_enter() is Outcome.ENTERED:
+        batch.clear()
+        return False
+    for _ in range(_BATCHES_TRIED):
+        if not batch.join(change):
+            break
+        if batch.wait():
+            return True
+        batch.close()
+        if store.access.try_enter() is Outcome.ENTERED:
+            return False
+    store.enter()
+    return False
+
+
+def _stored_together(store: FileStore, change: Change, batch: Batch) -> Snapshot:
+    before = store.load()
+    document = store.changed(before.document, change)
+    if document is before.document:
+        return before
+    together, accepted = document, []
+    for each in batch.take():
+        with contextlib.suppress(CacheNetError):  # its owner will make it himself, and hear why not
+            together = store.changed(together, each.change)
+            accepted.append(each)
+    snapshot = store.replace(together)
+    batch.stored(accepted)
+    return snapshot if together is document else Snapshot(document, False, snapshot.status)
 
 
 def _line_of(change: Change) -> bytes | None:
