@@ -53,7 +53,10 @@ class Cache:
         self._one_thread = threading.Lock()
 
     def read(self) -> CacheReadPayload:
-        """The present document; a missing file reads as the default, expired."""
+        """The present document; a missing file reads as the default, expired.
+
+        Raises `DocumentError` where the file holds no document; nothing is changed on the disk.
+        """
         return self._store.read().payload(self.path, self._clock.wall_ms())
 
     def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:

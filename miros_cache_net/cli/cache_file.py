@@ -65,9 +65,7 @@ def file_errors(path: Path) -> Iterator[None]:
     except PermissionRefused as error:
         raise PermissionRefused(f"{error} ({_who_may(path)})") from error
     except DocumentError as error:
-        raise StoreError(
-            f"{path}: no document in it: {error}; the next write sets it aside under a new name"
-        ) from error
+        raise StoreError(str(error)) from error
 
 
 def payload_json(payload: CacheReadPayload) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from miros_cache_net.store.changes import Change
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.paths import cache_file
+from miros_cache_net.store.plain_read import no_document
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
 from miros_cache_net.store.sidecar import new_node_name
@@ -80,6 +81,8 @@ class FileStore:
         """The present state, without a lock; `DocumentError` where the file holds no document."""
         try:
             return self._reader.read()
+        except DocumentError as error:
+            raise no_document(error, self.path) from None
         except OSError as error:
             raise store_error(error, self.path) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from miros_cache_net.errors import DocumentError
 from miros_cache_net.frozen import FrozenDict
 from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.snapshot import Snapshot, read_file
@@ -26,11 +27,19 @@ def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayl
         os.close(fd)
     except FileNotFoundError:
         snapshot = _absent()
+    except DocumentError as error:
+        raise no_document(error, path) from None
     except OSError as error:
         from miros_cache_net.store.os_errors import store_error
 
         raise store_error(error, path) from error
     return snapshot.payload(path, time.time_ns() // 1_000_000)
+
+
+def no_document(error: DocumentError, path: str | os.PathLike[str]) -> DocumentError:
+    """The same error, with the file's name and how it is mended."""
+    mend = "the next write sets it aside under a new name"
+    return DocumentError(f"{os.fspath(path)}: no document in it: {error}; {mend}")
 
 
 def _absent() -> Snapshot:

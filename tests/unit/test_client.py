@@ -83,8 +83,10 @@ def test_reading_changes_nothing_on_the_disk_not_even_a_broken_file(cache: Cache
     path.write_bytes(b"broken")
     os.utime(path, (1, 1))
     for read in (cache.read, lambda: read_cache(path)):
-        with pytest.raises(DocumentError, match="not JSON"):
+        with pytest.raises(DocumentError, match="not JSON") as raised:
             read()
+        assert str(raised.value).startswith(f"{path}: ")
+        assert "the next write sets it aside" in str(raised.value)
     assert [each.name for each in path.parent.iterdir()] == ["cache.json"]
     assert path.read_bytes() == b"broken"
 
