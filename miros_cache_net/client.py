@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -12,7 +13,7 @@ from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Stamp
-from miros_cache_net.errors import Reason
+from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
@@ -58,6 +59,13 @@ class Cache:
         Raises `DocumentError` where the file holds no document; nothing is changed on the disk.
         """
         return self._store.read().payload(self.path, self._clock.wall_ms())
+
+    def read_or_repair(self) -> CacheReadPayload:
+        """As `read`, but a file that holds no document is set aside, and started again from the default, expired."""
+        with contextlib.suppress(DocumentError):
+            return self.read()
+        with self._one_thread, self._store.entered():
+            return self._store.load().payload(self.path, self._clock.wall_ms())
 
     def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:
         """Replace the whole document, discovered now."""
@@ -123,7 +131,8 @@ class Cache:
         the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it raises
         reaches its caller, and the next in line tries.  A result that a younger write has overtaken is dropped with
         a line in the log, "superseded", and the younger one returned.  `DiscoveryTimeout` after `timeout_s` of
-        waiting; a discovery that runs is not interrupted.
+        waiting; a discovery that runs is not interrupted.  A file that holds no document is set aside, and counts as
+        expired.
         """
         from miros_cache_net.discover_once import get_or_discover
 

@@ -17,6 +17,7 @@ from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.host.messages import LEASE
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.kernel_lock import KernelLock
+from miros_cache_net.store.os_errors import store_error
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class DiscoverableCache(Protocol):
 
     def read(self) -> CacheReadPayload: ...
 
+    def read_or_repair(self) -> CacheReadPayload: ...
+
     def wait(
         self, predicate: Callable[[CacheReadPayload], bool] | None = None, timeout_s: float | None = None
     ) -> CacheReadPayload | None: ...
@@ -48,13 +51,13 @@ def get_or_discover(cache: DiscoverableCache, discovery: Discovery, timeout_s: f
     """See `Cache.get_or_discover`."""
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        payload = cache.read()
+        payload = cache.read_or_repair()
         if not payload.expired:
             return payload
         lock = KernelLock(discovery_lock_path(cache.path))
         try:
             _wait_for(lock, cache.path, deadline_s)
-            payload = cache.read()
+            payload = cache.read_or_repair()
             if not payload.expired:
                 return payload
             if False not in ask_bridges(cache.path, LEASE, _ANSWER_S):
@@ -78,11 +81,18 @@ def _discover(cache: DiscoverableCache, discovery: Discovery) -> CacheReadPayloa
 def _wait_for(lock: KernelLock, path: Path, deadline_s: float | None) -> None:
     """The kernel tells when whoever discovers on this host is done, or has died."""
     granted = threading.Event()
-    while not lock.try_lock():
+    while not _try(lock, path):
         granted.clear()
         lock.await_grant(granted.set)
         while not granted.wait(_at_most(None, path, deadline_s)):
             pass  # the time is up, which the next look at it says
+
+
+def _try(lock: KernelLock, path: Path) -> bool:
+    try:
+        return lock.try_lock()
+    except OSError as error:
+        raise store_error(error, path) from error
 
 
 def _at_most(pause_s: float | None, path: Path, deadline_s: float | None) -> float | None:

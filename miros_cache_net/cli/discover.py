@@ -57,7 +57,7 @@ def command(hosts: tuple[str, ...], force: bool, file_path: str | None, as_json:
         return _document(settings, results[0])
 
     with file_errors(settings.file), Cache(settings.file) as cache:
-        _refuse_another_kind(cache.read())
+        _refuse_another_kind(cache.read_or_repair())
         payload = _discover_again(cache, discovery) if force else cache.get_or_discover(discovery)
     return _show_found(payload, results[0], as_json) if results else _show_known(payload, as_json)
 

@@ -15,7 +15,7 @@ import pytest
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.client import Cache
-from miros_cache_net.errors import DiscoveryTimeout
+from miros_cache_net.errors import DirectoryMissing, DiscoveryTimeout
 from miros_cache_net.testing import wait_until
 from tests.hosts import Hosts, fleet
 
@@ -81,13 +81,34 @@ def test_a_young_document_is_returned_and_nothing_runs(cache: Cache) -> None:
     assert cache.get_or_discover(lambda: pytest.fail("it ran")).dict == {"found": 1}
 
 
-def test_what_the_discovery_raises_reaches_its_caller_and_the_next_one_tries(cache: Cache) -> None:
-    def fails() -> dict[str, Any]:
-        raise ConnectionError("planted")
+def fails() -> dict[str, Any]:
+    raise ConnectionError("planted")
 
+
+def test_what_the_discovery_raises_reaches_its_caller_and_the_next_one_tries(cache: Cache) -> None:
     with pytest.raises(ConnectionError, match="planted"):
         cache.get_or_discover(fails)
     assert cache.get_or_discover(lambda: {"found": 2}).dict == {"found": 2}
+
+
+@pytest.mark.parametrize("broken", ["{broken", "[1]", ""])
+def test_a_file_that_holds_no_document_is_set_aside_and_discovered_again(cache: Cache, broken: str) -> None:
+    cache.path.write_text(broken)
+    assert cache.get_or_discover(lambda: {"found": 3}).dict == {"found": 3}
+    (aside,) = cache.path.parent.glob("cache.json.corrupt-*")
+    assert aside.read_text() == broken
+
+
+def test_a_discovery_that_fails_leaves_a_file_that_held_no_document_expired(cache: Cache) -> None:
+    cache.path.write_text("{broken")
+    with pytest.raises(ConnectionError, match="planted"):
+        cache.get_or_discover(fails)
+    assert (cache.read().dict, cache.read().expired) == ({}, True)
+
+
+def test_a_directory_that_is_missing_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with Cache(tmp_path / "absent" / "cache.json") as cache, pytest.raises(DirectoryMissing, match="create it"):
+        cache.get_or_discover(lambda: pytest.fail("it ran"))
 
 
 def test_who_will_not_wait_for_ever_is_told_who_it_waited_for(tmp_path: Path, cache: Cache) -> None:
