@@ -32,7 +32,8 @@ def silence_line(client: FleetClient) -> str:
     if client.up is not None and client.up.request_servers:
         hosts = count_text(client.up.request_servers, "host")
         return f"{hosts} connected, but no answer: do they have this key? compare `miros-cache-net key list`"
-    return "nobody there: is `miros-cache-net node`, or a program with a CacheNode, running on any host?"
+    place = f"with scope {client.place.scope!r} and document {client.place.document!r}"
+    return f"nobody there: is `miros-cache-net node`, or a program with a CacheNode, running on any host {place}?"
 
 
 def log_to_stderr(level: str, line: str = f"{PROGRAM}: %(levelname)s: %(message)s") -> None:

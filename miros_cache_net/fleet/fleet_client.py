@@ -33,7 +33,8 @@ class FleetClient:
         self, settings: Settings, file_path: Path | None = None, *, link_factory: LinkFactory = rabbit_link
     ) -> None:  # fmt: skip
         self._settings = settings
-        place = place_of(settings, file_path or settings.file)
+        #: Whose nodes are asked.
+        self.place = place = place_of(settings, file_path or settings.file)
         self._gate = Gate(
             open_ring(settings),
             scope=place.scope,

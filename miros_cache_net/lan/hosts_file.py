@@ -39,7 +39,7 @@ def read_hosts(path: str | os.PathLike[str]) -> HostsFile:
 def _hosts_of(document: Any, name: str) -> HostsFile:
     entries = document.get("hosts") if isinstance(document, Mapping) else None
     if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise DocumentError(f'{name} must hold {{"hosts": [...]}}, a list of names or addresses')
+        raise DocumentError('it must hold {"hosts": [...]}, a list of names or addresses')
     hosts: dict[str, None] = {}
     complaints = []
     for number, entry in enumerate(entries, 1):

@@ -146,6 +146,8 @@ def test_nobody_there_is_a_no_that_says_what_to_start(place: dict[str, str], tmp
         finished = run(tmp_path, *arguments, **place)
         assert finished.returncode == 1
         assert "nobody there: is `miros-cache-net node`" in error_line(finished)
+        assert f"scope {place['MIROS_CACHE_SCOPE']!r}" in error_line(finished)
+        assert "document '.miros_rabbitmq_cache.json'" in error_line(finished)
 
 
 def test_a_key_that_the_fleet_does_not_have_is_hinted_at(

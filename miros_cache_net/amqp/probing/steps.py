@@ -104,7 +104,9 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
     try:
         await _ask(
             handshake.find_exchange(target.exchange),
-            refused=Concluded(Verdict.NO_EXCHANGE, f"{server} has no exchange {target.exchange!r}"),
+            refused=Concluded(
+                Verdict.NO_EXCHANGE, f"{server} has no exchange {target.exchange!r}; the first node makes it"
+            ),
             hung_up=Concluded(Verdict.SILENT, f"{server} hangs up"),
         )
         if target.challenge is not None:
@@ -121,7 +123,10 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
 async def _challenge(progress: Progress, handshake: Handshake, challenge: Challenge) -> None:
     """Nothing here reaches an old program's queue: only nodes of ours are bound to this key."""
     server = progress.server
-    nobody = Concluded(Verdict.NOBODY_ANSWERED, f"{server}, but no node of this fleet is there")
+    nobody = Concluded(
+        Verdict.NOBODY_ANSWERED,
+        f"{server}, but no node of this fleet is there: start one, or compare site, scope and document",
+    )
     hung_up = Concluded(Verdict.SILENT, f"{server} hangs up")
     queue = await _ask(handshake.listen(), refused=nobody, hung_up=hung_up)
     properties = spec.BasicProperties(reply_to=queue, headers={"key-id": challenge.key_id})
