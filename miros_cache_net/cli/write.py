@@ -18,7 +18,8 @@ def command(source: str, file_path: str | None, as_json: bool) -> int:
 
     The object is read from FILE, or from standard input.  It counts as discovered now.  When this returns
     it is on the disk, and every program on this machine that reads the cache file has it.
-    A key "time_out_in_minutes" says how long it is good; without one it never expires.
+    A key "time_out_in_minutes" says how long it is good; without one it never expires,
+    and with one that is no number it has expired at once.
 
     \b
     Examples:
