@@ -196,7 +196,7 @@ class ManNetChart(Chart):
         try:
             file = read_hosts(self.hosts_file_path)
         except DocumentError as error:
-            self.report(Reason.MALFORMED, f"{self.hosts_file_path}: {error}", self.hosts_file_path.name)
+            self.report(Reason.MALFORMED, str(error), self.hosts_file_path.name)
             return False
         except OSError as error:
             words = f"{self.hosts_file_path} cannot be read: {error.strerror or error}"

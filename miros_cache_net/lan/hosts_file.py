@@ -33,7 +33,10 @@ def read_hosts(path: str | os.PathLike[str]) -> HostsFile:
             data = file.read(limits.HOSTS_FILE_BYTES + 1)
     except FileNotFoundError:
         return HostsFile()
-    return _hosts_of(loads(data, max_bytes=limits.HOSTS_FILE_BYTES), Path(path).name)
+    try:
+        return _hosts_of(loads(data, max_bytes=limits.HOSTS_FILE_BYTES), Path(path).name)
+    except DocumentError as error:
+        raise DocumentError(f"{os.fspath(path)}: {error}") from None
 
 
 def _hosts_of(document: Any, name: str) -> HostsFile:

@@ -268,7 +268,8 @@ def test_what_is_no_hosts_file_is_reported_and_the_hosts_of_before_stay(
         found.wait_for(before + 1)
     assert found.payloads[-1].hosts == [f"127.0.0.1:{server.port}"]
     assert errors.payloads[0].reason is Reason.MALFORMED
-    assert str(path) in errors.payloads[0].message
+    assert errors.payloads[0].message.startswith(f"{path}: ")
+    assert errors.payloads[0].message.count(path.name) == 1
 
 
 def test_entries_that_are_no_hosts_are_named_without_their_passwords_and_the_others_are_tried(
