@@ -45,6 +45,9 @@ SIDECAR_BYTES: Final = 1024
 BATCH_BYTES: Final = 4 * 1024 * 1024
 #: One such change: what is larger would make the others wait for its parsing, and waits for its own turn.
 BATCHED_CHANGE_BYTES: Final = 64 * 1024
+#: Who leads them may be stopped (a debugger, a paused container) while others get in. A replacement takes milliseconds,
+#: on a slow disk behind a long queue a second.
+BATCH_WAIT_S: Final = 2.0
 #: A truncating writer looks empty between its open() and its write(): how long to wait before such a
 #: file is believed to be broken.
 SETTLE_S: Final = 0.05

@@ -39,6 +39,7 @@ else:
 _BATCHES_TRIED: Final = 3
 _WAITING: Final = b"-"
 _STORED: Final = b"+"
+_WITHDRAWN: Final = b"x"
 _WHOLE: Final = _WAITING + b'{"write":'
 
 
@@ -77,11 +78,20 @@ class Batch:
         return False
 
     def wait(self) -> bool:
-        """Sleep until the leader is done; True if the change that was handed to it is on the disk."""
-        with contextlib.suppress(OSError):
-            self._lock.share()
-            return os.pread(self._lock.fd, 1, self._place) == _STORED
-        return False
+        """Sleep until the leader is done; True if the change that was handed to it is on the disk.
+
+        If not, or if the wait is broken off, it is withdrawn: nobody may store it after what its owner does next.
+        """
+        stored = False
+        try:
+            with contextlib.suppress(OSError, RuntimeError):
+                if self._lock.await_free(limits.BATCH_WAIT_S):
+                    stored = os.pread(self._lock.fd, 1, self._place) == _STORED
+        finally:
+            if not stored:
+                with contextlib.suppress(OSError):
+                    os.pwrite(self._lock.fd, _WITHDRAWN, self._place)
+        return stored
 
     def take(self) -> list[Taken]:
         """For the leader, inside: what has come together, oldest first, and no more of it from now on."""

@@ -58,25 +58,33 @@ class KernelLock:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             self.held = self._is_current()
 
-    def share(self) -> None:
-        """Wait in the kernel until nobody holds the lock of the file that is open here, then share it until `close`."""
-        fcntl.flock(self.fd, fcntl.LOCK_SH)
+    def await_free(self, timeout_s: float) -> bool:
+        """Wait until nobody holds the lock of the file that is open here; then only `close` may follow.
+
+        False if somebody still holds it after `timeout_s`.  Raises `RuntimeError` where no helper thread can be had.
+        """
+        free = threading.Lock()
+        free.acquire()
+        self._waiter = _Waiter(self.fd, os.path.basename(self.path), free.release, fcntl.LOCK_SH, fcntl.LOCK_UN)
+        return free.acquire(timeout=timeout_s)
 
     def append(self, text: bytes) -> int:
         """Write `text` at the end of the open file, whole among what others append; where it begins.
 
-        Raises `OSError`; -1 where the disk had no room for all of it.  From here on all writes go to the end.
+        Raises `OSError`; -1 where the disk had no room for all of it.
         """
-        fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) | os.O_APPEND)
-        if os.write(self.fd, text) != len(text):
-            return -1
-        return os.lseek(self.fd, 0, os.SEEK_CUR) - len(text)
+        flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, flags | os.O_APPEND)
+        written = os.write(self.fd, text)
+        # else all writes would go to the end
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, flags)
+        return os.lseek(self.fd, 0, os.SEEK_CUR) - written if written == len(text) else -1
 
     def await_grant(self, granted: Callable[[], None]) -> None:
         """Have a helper thread wait for the lock and then call `granted`; `try_lock` takes it over from there."""
         if self._waiter is None and not self.held:
             self._open()
-            self._waiter = _Waiter(self.fd, os.path.basename(self.path), granted)
+            self._waiter = _Waiter(self.fd, os.path.basename(self.path), granted, fcntl.LOCK_EX)
 
     @property
     def granted(self) -> bool:
@@ -134,10 +142,11 @@ class KernelLock:
 
 
 class _Waiter:
-    """A thread that blocks in flock until it has the lock, or nobody wants it any more."""
+    """A thread that blocks in flock, step by step, until all is done, or nobody wants it any more."""
 
-    def __init__(self, fd: int, name: str, granted: Callable[[], None]) -> None:
+    def __init__(self, fd: int, name: str, granted: Callable[[], None], *steps: int) -> None:
         self._fd = fd
+        self._steps = steps
         self._granted = granted
         self._guard = threading.Lock()
         self._abandoned = False
@@ -147,7 +156,8 @@ class _Waiter:
     def _wait(self) -> None:
         # where the kernel refuses, whoever is told tries for himself and hears why
         with contextlib.suppress(OSError):
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            for step in self._steps:
+                fcntl.flock(self._fd, step)
         with self._guard:
             self.done = True
             if self._abandoned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import tempfile
 import threading
 import time
@@ -76,6 +77,28 @@ def test_a_killed_leader_costs_the_others_nothing(path: Path) -> None:
         wait_until(lambda: lines() == len(others), what="another leader")
     store.close()
     assert join_all(others) == [0] * len(others)
+
+
+def test_a_stopped_process_that_only_waits_keeps_nobody_from_a_free_file(path: Path) -> None:
+    with Cache(path) as cache:
+        cache.write({"first": True})
+    batch_path = path.with_name(f".{path.name}.batch")
+    store = FileStore(path)
+    with store.entered():
+        leader = Child(own_key, path, 0, 0.0)
+        wait_until(batch_path.exists)
+        os.kill(leader.pid, signal.SIGSTOP)
+        follower = Child(own_key, path, 1, 0.0)
+        wait_until(lambda: b"\n" in batch_path.read_bytes(), what="one who waits for the leader")
+    store.close()
+    try:
+        assert follower.join(time.monotonic() + 30) == 0
+        with Cache(path) as cache:
+            cache.update({"key1": "younger"})
+    finally:
+        os.kill(leader.pid, signal.SIGCONT)
+    assert leader.join() == 0
+    assert read_cache(path).dict == {"first": True, "key0": 1, "key1": "younger"}
 
 
 def test_a_forked_child_does_not_keep_the_others_waiting_for_a_dead_leader(path: Path) -> None:

@@ -15,9 +15,10 @@ from miros_cache_net import limits
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.payloads import CacheReadPayload
-from miros_cache_net.store.changes import Modify, update_of
+from miros_cache_net.store.changes import Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.group_commit import Batch
+from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.testing import wait_until
 
 Commit = Callable[[Cache], CacheReadPayload]
@@ -267,6 +268,40 @@ def test_where_no_batch_can_be_each_writes_for_itself(
         assert [future.exception() for future in futures] == [None] * 8
     store.close()
     assert len(read_cache(path).dict) == 9
+
+
+def test_a_change_whose_owner_waits_no_longer_is_withdrawn(
+    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its leader would store it after what its owner has written next, and been told of."""
+    leader, patient, impatient = (Batch(batch_path) for _ in range(3))
+    assert not leader.join(_any_change())
+    assert patient.join(_any_change("stays"))
+    assert impatient.join(write_of({"withdrawn": True}))
+
+    def interrupted(*_arguments: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KernelLock, "await_free", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            impatient.wait()
+    assert [each.change for each in leader.take()] == [_any_change("stays")]
+    for each in (leader, patient, impatient):
+        each.close()
+
+
+def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
+    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_WAIT_S", 0.01)
+    leader, follower = Batch(batch_path), Batch(batch_path)
+    assert not leader.join(_any_change())
+    assert follower.join(_any_change())
+    assert not follower.wait()
+    assert leader.take() == []
+    for each in (follower, leader):
+        each.close()
 
 
 def test_functions_and_large_changes_wait_for_their_turn(path: Path, batch_path: Path) -> None:
