@@ -21,6 +21,8 @@ KEY_BYTES: Final = 1024
 NUMBER_DIGITS: Final = 4300
 #: The same in bits (x log2 10), rounded down, so that what is written can be read.
 NUMBER_BITS: Final = 14_000
+#: No number of so many characters has more bits (14,000 / log2 10 = 4214.4); of longer ones the bits are counted.
+NUMBER_DIGITS_WRITTEN: Final = 4214
 #: A stamp's logical counter: 16 bits.  Past it the physical part is moved on by one millisecond.
 STAMP_COUNTER: Final = 0xFFFF
 #: Physical part of a stamp: 48 bits of milliseconds reach the year 10889.

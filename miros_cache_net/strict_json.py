@@ -63,7 +63,7 @@ def frozen_copy(value: Any) -> tuple[Any, bytes]:
     try:
         text = _ENCODER.encode(value)
         data = text.encode("utf-8")
-        copy = loads_canonical(text)
+        copy = loads_canonical(text, _scan if len(text) <= limits.NUMBER_DIGITS_WRITTEN else _scan_numbers)
         _check_nesting(text, copy, limits.DOCUMENT_DEPTH)
         if copy == value:
             return copy, data
@@ -73,9 +73,9 @@ def frozen_copy(value: Any) -> tuple[Any, bytes]:
     return copy, dumps(copy)
 
 
-def loads_canonical(text: str) -> Any:
+def loads_canonical(text: str, scan: Any = None) -> Any:
     """Parse what `dumps` gave: no second look at duplicate keys, depth, numbers and surrogates."""
-    value = _scan(text, 0)[0]
+    value = (scan or _scan)(text, 0)[0]
     if type(value) is FrozenDict:
         _freeze_lists(value, text.count("["))
     return value
@@ -146,6 +146,13 @@ def _float(text: str) -> float:
     return value
 
 
+def _written_int(text: str) -> int:
+    # a program may have lifted CPython's own bound, and others could not read what it writes
+    if len(text) > limits.NUMBER_DIGITS_WRITTEN:
+        raise ValueError("too long a number")
+    return int(text)
+
+
 def _constant(text: str) -> NoReturn:
     raise DocumentError(f"{text} is not JSON")
 
@@ -170,6 +177,7 @@ _NESTED = frozenset((list, FrozenDict))
 # whole numbers need no hook: CPython itself refuses more than limits.NUMBER_DIGITS digits
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 _scan = json.JSONDecoder(object_hook=FrozenDict).scan_once  # type: ignore[attr-defined]
+_scan_numbers = json.JSONDecoder(object_hook=FrozenDict, parse_int=_written_int).scan_once  # type: ignore[attr-defined]
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
 )
