@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from miros_cache_net import limits, strict_json
@@ -51,19 +52,20 @@ class Taken(NamedTuple):
 
 
 class Batch:
-    """One process's part in the batch at `path`: it leads, or waits for the leader, or neither.
+    """One process's part in the batch of the document at `path`: it leads, or waits for the leader, or neither.
 
     Only `close` has to be called, and nothing here raises: who finds no place in a batch waits for its own turn.
     """
 
     def __init__(self, path: str) -> None:
-        self._lock = KernelLock(path)
+        self._path = path
+        self._lock = KernelLock(beside(path, f".{os.path.basename(path)}.batch"))
         self._place = -1
 
     def join(self, change: Change) -> bool:
         """Hand `change` to the leader, who is to be waited for; False: this process leads, or waits for its own turn.
 
-        Functions, discoveries and large changes take no part.
+        Functions, discoveries, large changes, and those of a document that fewer may read than the batch, take no part.
         """
         line = _line_of(change)
         if line is not None:
@@ -71,7 +73,7 @@ class Batch:
                 while not self._leads():
                     status = os.fstat(self._lock.fd)
                     if status.st_nlink:
-                        fits = status.st_size + len(line) <= limits.BATCH_BYTES
+                        fits = status.st_size + len(line) <= limits.BATCH_BYTES and self._is_private_enough(status)
                         self._place = self._lock.append(line) if fits else -1
                         return self._place >= 0
                     self._lock.close()  # it is being stored already; the next one
@@ -119,6 +121,18 @@ class Batch:
         """Leave the batch; if this process leads, all who wait for it wake."""
         self._lock.close()
 
+    def _is_private_enough(self, batch: os.stat_result) -> bool:
+        """Nobody can read the batch who may not read the document; of one that is still to be made, nobody else."""
+        try:
+            document = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return not batch.st_mode & stat.S_IRGRP
+        if document.st_mode & stat.S_IROTH:
+            return True
+        if document.st_mode & stat.S_IRGRP:
+            return document.st_gid == batch.st_gid
+        return document.st_uid == batch.st_uid and not batch.st_mode & stat.S_IRGRP
+
     def _leads(self) -> bool:
         while self._lock.try_lock():
             if os.fstat(self._lock.fd).st_size == 0:
@@ -134,7 +148,7 @@ def commit(store: FileStore, change: Change) -> Snapshot:
     When this returns it is on the disk.  Raises what the change raises, and `StoreError`; then nothing is changed.
     What is returned is the document as this change left it; if it waited, perhaps with later ones in it.
     """
-    with contextlib.closing(Batch(beside(store.path, f".{os.path.basename(store.path)}.batch"))) as batch:
+    with contextlib.closing(Batch(store.path)) as batch:
         if _stored_by_other(store, change, batch):
             return store.read()
         try:

@@ -152,7 +152,7 @@ def test_a_change_that_cannot_be_made_fails_its_owner_alone(
 
 
 def test_what_a_leader_did_not_store_its_owner_stores(crowd: Crowd, path: Path, batch_path: Path) -> None:
-    leader = Batch(batch_path)
+    leader = Batch(str(path))
     assert not leader.join(_any_change())
     futures = crowd.waits(update(a=1), update(b=1))
     leader.close()  # as the kernel does for one that was killed
@@ -179,7 +179,7 @@ def test_a_batch_that_the_dead_left_is_removed_by_the_next_writer(path: Path, ba
 
 
 def test_a_living_leader_s_batch_is_not_removed(path: Path, batch_path: Path) -> None:
-    leader = Batch(batch_path)
+    leader = Batch(str(path))
     assert not leader.join(_any_change())
     with Cache(path) as cache:
         cache.update({"a": 1})
@@ -188,7 +188,7 @@ def test_a_living_leader_s_batch_is_not_removed(path: Path, batch_path: Path) ->
 
 
 def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch_path: Path) -> None:
-    leader, late, next_one = (Batch(batch_path) for _ in range(3))
+    leader, late, next_one = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert late.join(_any_change())
     taken = leader.take()
@@ -204,7 +204,7 @@ def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch
 def test_who_finds_a_batch_in_the_moment_it_is_taken_begins_the_next_one(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leader, late = Batch(batch_path), Batch(batch_path)
+    leader, late = Batch(str(path)), Batch(str(path))
     assert not leader.join(_any_change())
     real = Batch._leads
 
@@ -220,7 +220,7 @@ def test_who_finds_a_batch_in_the_moment_it_is_taken_begins_the_next_one(
 
 
 def test_a_change_appended_too_late_is_not_taken_for_stored(path: Path, batch_path: Path) -> None:
-    leader, early, late = (Batch(batch_path) for _ in range(3))
+    leader, early, late = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert early.join(_any_change())
     assert late.join(_any_change())
@@ -274,7 +274,7 @@ def test_a_change_whose_owner_waits_no_longer_is_withdrawn(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its leader would store it after what its owner has written next, and been told of."""
-    leader, patient, impatient = (Batch(batch_path) for _ in range(3))
+    leader, patient, impatient = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert patient.join(_any_change("stays"))
     assert impatient.join(write_of({"withdrawn": True}))
@@ -295,7 +295,7 @@ def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BATCH_WAIT_S", 0.01)
-    leader, follower = Batch(batch_path), Batch(batch_path)
+    leader, follower = Batch(str(path)), Batch(str(path))
     assert not leader.join(_any_change())
     assert follower.join(_any_change())
     assert not follower.wait()
@@ -304,8 +304,25 @@ def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
         each.close()
 
 
+@pytest.mark.parametrize(
+    ("document", "batch", "takes_part"),
+    [(0o600, 0o600, True), (0o600, 0o660, False), (0o640, 0o660, True), (0o644, 0o660, True), (0o400, 0o660, False)],
+)
+def test_what_few_may_read_is_put_where_no_more_can(
+    path: Path, batch_path: Path, document: int, batch: int, takes_part: bool
+) -> None:
+    """A directory that lets its group write has lock files and batches for the group, but maybe a document for one."""
+    path.chmod(document)
+    leader, other = Batch(str(path)), Batch(str(path))
+    assert not leader.join(_any_change())
+    batch_path.chmod(batch)
+    assert other.join(_any_change()) is takes_part
+    for each in (leader, other):
+        each.close()
+
+
 def test_functions_and_large_changes_wait_for_their_turn(path: Path, batch_path: Path) -> None:
-    leader, other = Batch(batch_path), Batch(batch_path)
+    leader, other = Batch(str(path)), Batch(str(path))
     assert not leader.join(_any_change())
     assert not other.join(Modify(dict))
     assert not other.join(update_of({"large": "x" * limits.BATCHED_CHANGE_BYTES}))
@@ -316,7 +333,7 @@ def test_functions_and_large_changes_wait_for_their_turn(path: Path, batch_path:
 
 def test_a_full_batch_takes_no_more(path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_BYTES", 100)
-    leader, fits, full = (Batch(batch_path) for _ in range(3))
+    leader, fits, full = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert fits.join(_any_change())
     assert not full.join(_any_change("x" * 100))
