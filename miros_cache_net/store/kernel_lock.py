@@ -120,8 +120,7 @@ class KernelLock:
     def _close_fd(self) -> None:
         fd, self.fd, self.held = self.fd, -1, False
         if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            _close_quietly(fd)
 
     def _is_current(self) -> bool:
         """The locked inode is still the one that others would lock; if not, it is given up."""
@@ -161,7 +160,7 @@ class _Waiter:
         with self._guard:
             self.done = True
             if self._abandoned:
-                os.close(self._fd)
+                _close_quietly(self._fd)
                 return
         self._granted()
 
@@ -170,7 +169,13 @@ class _Waiter:
         with self._guard:
             self._abandoned = True
             if self.done:
-                os.close(self._fd)
+                _close_quietly(self._fd)
+
+
+def _close_quietly(fd: int) -> None:
+    # the kernel frees it, whatever it reports
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 _alive: weakref.WeakSet[KernelLock] = weakref.WeakSet()
