@@ -208,7 +208,8 @@ def test_disturbed_while_several_write_at_once(directory: Path, leads: bool, how
             wrong[inject] = f"an error that is none of ours: {child.said.decode()}"
         elif contents not in (OLD, NEW) or (child.said == b"done\n" and contents != NEW):
             wrong[inject] = f"not what was acknowledged: {contents}"
-        elif company.written and leads and not others:
+        elif company.written and leads and not others and child.said != b"done\n":
+            # a child that could not lead after all waited for its own turn, and its whole write came last
             wrong[inject] = "what was acknowledged to another one is lost"
     assert wrong == {}
 
