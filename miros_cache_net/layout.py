@@ -75,7 +75,7 @@ def face_of(text: bytes) -> tuple[Face, dict[str, Any]] | None:
     if at < 1 or version_of(contents, meta_text) != version:
         return None
     try:
-        value = strict_json.loads_canonical(text.decode())
+        value = strict_json.loads_canonical(text)
         meta = dict.pop(value, META_KEY)
         floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):

@@ -63,7 +63,7 @@ def frozen_copy(value: Any) -> tuple[Any, bytes]:
     try:
         text = _ENCODER.encode(value)
         data = text.encode("utf-8")
-        copy = loads_canonical(text, _scan if len(text) <= limits.NUMBER_DIGITS_WRITTEN else _scan_numbers)
+        copy = loads_canonical(data, _scan if len(text) <= limits.NUMBER_DIGITS_WRITTEN else _scan_numbers)
         _check_nesting(text, copy, limits.DOCUMENT_DEPTH)
         if copy == value:
             return copy, data
@@ -73,11 +73,11 @@ def frozen_copy(value: Any) -> tuple[Any, bytes]:
     return copy, dumps(copy)
 
 
-def loads_canonical(text: str, scan: Any = None) -> Any:
+def loads_canonical(data: bytes, scan: Any = None) -> Any:
     """Parse what `dumps` gave: no second look at duplicate keys, depth, numbers and surrogates."""
-    value = (scan or _scan)(text, 0)[0]
+    value = (scan or _scan)(data.decode(), 0)[0]
     if type(value) is FrozenDict:
-        _freeze_lists(value, text.count("["))
+        _freeze_lists(value, data.count(b"["))
     return value
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from miros_cache_net.errors import UnsupportedPlatform
 from miros_cache_net.store.network_fs import warn_if_network
-from miros_cache_net.store.regular import open_lock_file
+from miros_cache_net.store.regular import close_quietly, open_lock_file
 
 try:
     import fcntl
@@ -119,8 +119,7 @@ class KernelLock:
 
     def _close_fd(self) -> None:
         fd, self.fd, self.held = self.fd, -1, False
-        if fd >= 0:
-            _close_quietly(fd)
+        close_quietly(fd)
 
     def _is_current(self) -> bool:
         """The locked inode is still the one that others would lock; if not, it is given up."""
@@ -160,7 +159,7 @@ class _Waiter:
         with self._guard:
             self.done = True
             if self._abandoned:
-                _close_quietly(self._fd)
+                close_quietly(self._fd)
                 return
         self._granted()
 
@@ -169,13 +168,7 @@ class _Waiter:
         with self._guard:
             self._abandoned = True
             if self.done:
-                _close_quietly(self._fd)
-
-
-def _close_quietly(fd: int) -> None:
-    # the kernel frees it, whatever it reports
-    with contextlib.suppress(OSError):
-        os.close(fd)
+                close_quietly(self._fd)
 
 
 _alive: weakref.WeakSet[KernelLock] = weakref.WeakSet()

@@ -18,7 +18,7 @@ from miros_cache_net.document import Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.regular import open_document
+from miros_cache_net.store.regular import close_quietly, open_document
 from miros_cache_net.store.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 WRITE_BITS = 0o222
@@ -121,7 +121,7 @@ class ExclusiveAccess:
 
     def replaced_by(self, fd: int, mode: int | None = None) -> None:
         """The document has a new inode, open as `fd` (-1: it has gone), to be left with `mode` (None: as before)."""
-        _close(self._replaced_fd)
+        close_quietly(self._replaced_fd)
         self._replaced_fd, self.document_fd = self.document_fd, fd
         if mode is not None:
             self.record = self.record._replace(mode=mode)
@@ -193,11 +193,5 @@ class ExclusiveAccess:
     def _close_document(self) -> None:
         old, self._replaced_fd = self._replaced_fd, -1
         fd, self.document_fd = self.document_fd, -1
-        _close(fd)
-        _close(old)
-
-
-def _close(fd: int) -> None:
-    if fd >= 0:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+        close_quietly(fd)
+        close_quietly(old)

@@ -6,7 +6,6 @@ open here.  The descriptor matters: inode numbers, times and sizes alone repeat,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 
 from miros_cache_net import limits
 from miros_cache_net.document import Document
+from miros_cache_net.store.regular import close_quietly
 from miros_cache_net.store.snapshot import Snapshot, identity_of, read_file
 
 TYPE_CHECKING = False
@@ -36,8 +36,7 @@ class SnapshotReader:
         """The present state; raises as `read_file` does, but for a missing file."""
         with self._guard:
             try:
-                status = os.lstat(self._name)
-                if self._last is not None and identity_of(status) == self._identity:
+                if self._last is not None and identity_of(os.lstat(self._name)) == self._identity:
                     return self._last
                 return self._read()
             except FileNotFoundError:
@@ -71,9 +70,7 @@ class SnapshotReader:
     def _forget(self) -> None:
         self._last = None
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        close_quietly(fd)
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:

@@ -13,6 +13,15 @@ from miros_cache_net.errors import FileRefused, HardLinkRefused, NotRegularRefus
 SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+def close_quietly(fd: int) -> None:
+    """Close a descriptor, -1 for none; the kernel frees it, whatever it reports."""
+    if fd >= 0:
+        try:  # noqa: SIM105 - a reader's every look at a changed file comes through here
+            os.close(fd)
+        except OSError:
+            pass
+
+
 def open_document(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
     """A descriptor for reading, and the status of what is open.
 
