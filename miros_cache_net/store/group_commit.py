@@ -149,9 +149,9 @@ def commit(store: FileStore, change: Change) -> Snapshot:
     What is returned is the document as this change left it; if it waited, perhaps with later ones in it.
     """
     with contextlib.closing(Batch(store.path)) as batch:
-        if _stored_by_other(store, change, batch):
-            return store.read()
         try:
+            if _stored_by_other(store, change, batch):
+                return store.read()
             store.access.mark()
             return _stored_together(store, change, batch)
         except OSError as error:

@@ -19,6 +19,7 @@ from miros_cache_net.store.changes import Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.group_commit import Batch
 from miros_cache_net.store.kernel_lock import KernelLock
+from miros_cache_net.store.lock import Outcome
 from miros_cache_net.testing import wait_until
 
 Commit = Callable[[Cache], CacheReadPayload]
@@ -176,6 +177,22 @@ def test_a_batch_that_the_dead_left_is_removed_by_the_next_writer(path: Path, ba
     with Cache(path) as cache:
         assert cache.update({"a": 1}).dict == {"first": True, "a": 1}
     assert sorted(os.listdir(path.parent)) == [f".{path.name}.lock", path.name]
+
+
+def test_an_interruption_right_after_entering_leaves_the_file_to_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_batch: Batch) -> None:
+        raise KeyboardInterrupt
+
+    with Cache(path) as cache:
+        monkeypatch.setattr(Batch, "clear", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.update({"a": 1})
+        monkeypatch.undo()
+        other = FileStore(path)
+        assert other.access.try_enter() is Outcome.ENTERED
+        other.close()
 
 
 def test_a_living_leader_s_batch_is_not_removed(path: Path, batch_path: Path) -> None:
