@@ -151,9 +151,9 @@ class LanRecceChart(Chart):
         return HANDLED
 
     def identify_all_ip_addresses_sweep_progress(self, e: Event) -> int:
-        recce_round, done, total, found = e.payload
+        recce_round, *counts = e.payload
         if recce_round == self._rounds:
-            self.publish(event(LAN_RECCE_PROGRESS, RecceProgressPayload("sweep", done, total, found, self._request)))
+            self._tell("sweep", *counts)
         return HANDLED
 
     def identify_all_ip_addresses_sweep_complete(self, e: Event) -> int:
@@ -165,6 +165,7 @@ class LanRecceChart(Chart):
             self.report(Reason.SETTINGS, surveyed.failed)
             self.post_lifo(event("no_ip_addresses", surveyed.failed))
         else:
+            self._tell("sweep", surveyed.swept, surveyed.swept, len(surveyed.open))
             usual = self.settings.amqp_urls[0].port
             peers = [peer_text(each.address, each.port, usual) for each in surveyed.open]
             self.post_lifo(event("ip_addresses_found", peers))
@@ -203,8 +204,10 @@ class LanRecceChart(Chart):
         now_s = self.clock.monotonic_s()
         if party.complete or now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
             self._told_at_s = now_s
-            counts = len(party.checks), len(party.peers), len(party.found)
-            self.publish(event(LAN_RECCE_PROGRESS, RecceProgressPayload("scout", *counts, self._request)))
+            self._tell("scout", len(party.checks), len(party.peers), len(party.found))
+
+    def _tell(self, step: str, done: int, total: int, found: int) -> None:
+        self.publish(event(LAN_RECCE_PROGRESS, RecceProgressPayload(step, done, total, found, self._request)))
 
     def _go_on(self) -> None:
         if self._party is not None:
@@ -225,7 +228,7 @@ class LanRecceChart(Chart):
             request=self._request,
             failed=failed,
             declined=self._surveyed.declined,
-            swept=len(self._surveyed.open) + self._surveyed.refused + self._surveyed.silent,
+            swept=self._surveyed.swept,
         )
         self.publish(event(LAN_RECCE_COMPLETE, payload))
 

@@ -37,6 +37,11 @@ class Surveyed:
     declined: tuple[str, ...] = ()
     failed: str = ""
 
+    @property
+    def swept(self) -> int:
+        """How many answered or were waited for in vain; a machine under its second name is not counted again."""
+        return len(self.open) + self.refused + self.silent
+
 
 def plan_of(
     interfaces: Iterable[InterfaceAddress], table: Sequence[Neighbour], own: Iterable[str], largest_prefix: int
@@ -72,7 +77,7 @@ class Survey:
 
     ports           asked at each address
     largest_prefix  as for `plan_of`
-    progress        called on that thread, at most every `limits.SWEEP_PROGRESS_S`, and at the end
+    progress        called on that thread, at most every `limits.SWEEP_PROGRESS_S`; the end is `done`'s to tell
     done            called on that thread, once, last; not after `cancel`
     """
 
@@ -146,7 +151,7 @@ class Survey:
     def _take(self, result: SweepResult) -> None:
         self._results.append(result)
         now_s = time.monotonic()
-        if len(self._results) == self._total or now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
+        if now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
             self._told_at_s = now_s
             self.progress(len(self._results), self._total, sum(each.answer is Answer.OPEN for each in self._results))
 

@@ -262,6 +262,7 @@ def test_what_the_sweep_finds_open_is_scouted_and_progress_is_told(
         survey.done(Surveyed(opened(("127.0.0.6", two.port), ("127.0.0.5", one.port)), 3, 249, ("too large",)))
         told.wait_for(lambda events: events and events[-1].signal_name == LAN_RECCE_COMPLETE)
     result = told.payloads[-1]
+    assert told.payloads[1] == RecceProgressPayload("sweep", 254, 254, 2, "who asks"), "whatever the sweep itself told"
     assert result.other_addresses == [f"127.0.0.6:{two.port}", "127.0.0.5"]
     assert (result.swept, result.declined, result.request, result.failed) == (254, ("too large",), "who asks", "")
     assert told.payloads[-2] == RecceProgressPayload("scout", 2, 2, 2, "who asks")

@@ -496,12 +496,17 @@ def surveyed(ports: list[int], prefix: int = 22) -> tuple[survey.Surveyed, list[
     return result, told
 
 
-def test_a_survey_asks_every_port_of_every_address_and_tells_how_far_it_is(listening: int, loopback_lan: None) -> None:
+def test_a_survey_asks_every_port_of_every_address_and_tells_how_far_it_is(
+    listening: int, loopback_lan: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SWEEP_PROGRESS_S", 0.0)
     closed = free_port("127.0.9.2")
     result, told = surveyed([listening, closed])
     assert [each[:2] for each in result.open] == [(f"127.0.9.{n}", listening) for n in range(2, 15)]
     assert (result.refused, result.silent, result.declined, result.failed) == (13, 0, (), "")
+    assert [each[:2] for each in told] == [(n, 26) for n in range(1, 27)]
     assert told[-1] == (26, 26, 13)
+    assert result.swept == 26
 
 
 def test_a_survey_that_fails_says_so_instead_of_nothing(monkeypatch: pytest.MonkeyPatch, loopback_lan: None) -> None:
