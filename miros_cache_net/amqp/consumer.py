@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pika
+
 from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.acks import Acks
@@ -21,8 +23,7 @@ class Consumer(Half):
     for each other is shared out to both channels, and what needs no answer asks for none.
 
     token      this link's random mark: its own broadcasts come back to it and are dropped, its canaries are known
-    declared   called once there is a queue of its own; `consume` is to follow
-    consuming  called once deliveries may come
+    consuming  called once all is declared and the broker has been told to deliver, before anything is delivered
     watched    called once its canaries find the way back
     delivered  called with each message that is for the listener
     heard      called with each message that came through the exchange
@@ -33,14 +34,13 @@ class Consumer(Half):
         *args: Any,
         place: Place,
         token: str,
-        declared: Callable[[], None],
         consuming: Callable[[], None],
         watched: Callable[[], None],
         delivered: Callable[[Delivery], None],
         heard: Callable[[], None],
     ) -> None:
         self._place, self._token = place, token
-        self._declared, self._consuming, self._watched = declared, consuming, watched
+        self._consuming, self._watched = consuming, watched
         self._delivered, self._heard = delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
@@ -50,29 +50,30 @@ class Consumer(Half):
         self._requests_tag = ""
         self._serve = False
         self._serve_count = 0
-        self._takes_messages = False
+        self._consumes = False
         self.own_queue = ""
         self.request_servers: int | None = None
         super().__init__(*args)
         self.lease = Lease(self.connection, topology.lease_queue_name(place), self.guard)
 
-    def consume(self) -> None:
-        """Begin to take messages."""
-        exchange, canary = self._place.exchange, topology.canary_key(self._token)
-        self._channel.queue_bind(self.own_queue, exchange, topology.binding_key(self._place))
-        self._channel.basic_consume(self.own_queue, self.guard(self._on_message), callback=self.guard(self._takes))
-        self._channel.queue_bind(self.own_queue, exchange, canary, callback=self.guard(lambda _frame: self._watched()))
+    def ask(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+        """Publish to a queue, unconfirmed: a question whose answer is its confirm.
+
+        On the channel that binds and consumes: the broker has done that before it passes the question on, so nothing
+        that follows the answer is missed.
+        """
+        self._channel.basic_publish("", queue, body, properties)
 
     def serve_requests(self, serve: bool) -> None:
         """Take requests, or stop to; before everything stands it is remembered."""
         self._serve = serve
-        if self.request_servers is None or self.over or serve == bool(self._requests_tag):
+        if not self._consumes or self.over or serve == bool(self._requests_tag):
             return
         if serve:
             self._serve_count += 1
             self._requests_tag = f"requests-{self._serve_count}"
             # Unused, the queue may have expired since it was declared.
-            self._declare_requests(lambda _frame: None)
+            self._declare_requests(self._requests, lambda _frame: None)
             self._requests.basic_consume(
                 self._request_queue, self.guard(self._on_request), consumer_tag=self._requests_tag
             )
@@ -93,16 +94,13 @@ class Consumer(Half):
         self.open_channel(self._own_channel_opened)
 
     def _request_channel_opened(self, channel: Any) -> None:
-        """All is declared here: nothing else has to be known to begin with that."""
         self._requests = channel
         self._request_acks = Acks(self._services, channel, 1)
         channel.add_on_cancel_callback(self.guard(self._cancelled))
-        # Without a callback pika asks for no reply: a refusal closes the channel, the rest needs no round trip.
-        channel.exchange_declare(self._place.exchange, topology.EXCHANGE_TYPE, durable=True)
+        # What takes the broker longest; the other channel does the rest meanwhile.
         channel.queue_declare(
             "", exclusive=True, arguments=topology.own_queue_arguments(), callback=self.guard(self._own_declared)
         )
-        self._declare_requests(self._requests_declared)
         channel.basic_qos(prefetch_count=limits.REQUEST_PREFETCH)
 
     def _own_channel_opened(self, channel: Any) -> None:
@@ -110,18 +108,16 @@ class Consumer(Half):
         self._acks = Acks(self._services, channel, limits.PREFETCH // 2)
         channel.add_on_cancel_callback(self.guard(self._cancelled))
         channel.basic_qos(prefetch_count=limits.PREFETCH)
-        self._declared_if_all()
+        # Without a callback pika asks for no reply: a refusal closes the channel, the rest needs no round trip.
+        channel.exchange_declare(self._place.exchange, topology.EXCHANGE_TYPE, durable=True)
+        self._declare_requests(channel, self._requests_declared)
 
     def _own_declared(self, frame: Any) -> None:
         self.own_queue = frame.method.queue
-        self._declared_if_all()
+        self._consume_if_declared()
 
-    def _declared_if_all(self) -> None:
-        if self.own_queue and self._channel is not None:
-            self._declared()
-
-    def _declare_requests(self, declared: Callable[[Any], None]) -> None:
-        self._requests.queue_declare(
+    def _declare_requests(self, channel: Any, declared: Callable[[Any], None]) -> None:
+        channel.queue_declare(
             self._request_queue,
             durable=True,
             arguments=topology.request_queue_arguments(),
@@ -130,16 +126,18 @@ class Consumer(Half):
 
     def _requests_declared(self, frame: Any) -> None:
         self.request_servers = frame.method.consumer_count
-        self._begun_if_all()
+        self._consume_if_declared()
 
-    def _takes(self, _frame: Any) -> None:
-        self._takes_messages = True
-        self._begun_if_all()
-
-    def _begun_if_all(self) -> None:
-        if self._takes_messages and self.request_servers is not None:
-            self._consuming()
-            self.serve_requests(self._serve)
+    def _consume_if_declared(self) -> None:
+        if not self.own_queue or self.request_servers is None:
+            return
+        exchange, canary = self._place.exchange, topology.canary_key(self._token)
+        self._channel.queue_bind(self.own_queue, exchange, topology.binding_key(self._place))
+        self._channel.basic_consume(self.own_queue, self.guard(self._on_message))
+        self._channel.queue_bind(self.own_queue, exchange, canary, callback=self.guard(lambda _frame: self._watched()))
+        self._consumes = True
+        self._consuming()
+        self.serve_requests(self._serve)
 
     def _cancelled(self, _frame: Any) -> None:
         self.lost(TopologyLost("somebody deleted a queue of this link at the broker: it is declared again"))

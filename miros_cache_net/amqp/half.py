@@ -27,7 +27,7 @@ class Half:
         parameters: pika.ConnectionParameters,
         containment: Containment,
         lost: Callable[[BaseException], None],
-        gone: Callable[[], None],
+        gone: Callable[[Half], None],
     ) -> None:
         self._services = services
         self._containment = containment
@@ -96,4 +96,4 @@ class Half:
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         self._containment.call(self.lost, error)
-        self._containment.call(self._tell_gone)
+        self._containment.call(self._tell_gone, self)

@@ -64,7 +64,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class LinkUp:
-    """The link stands: bound, consuming, ready to publish.
+    """The link stands: bound and consuming.  What is published waits until it can be sent.
 
     own_queue        server-given name of this link's exclusive queue
     request_servers  consumers that the shared request queue had: 0 means nobody can answer a join

@@ -124,10 +124,7 @@ class LinkThread(threading.Thread):
         if not self._up:
             self._fail_waiting()
             return
-        while self._session is not None and self._session.can_publish:
-            publication = self._outbox.take()
-            if publication is None:
-                return
+        while self._session is not None and (publication := self._outbox.take(self._session.can_publish)) is not None:
             settled = partial(self._settled, publication)
             if not self._contain.call(self._session.publish, publication, settled):
                 settled(False)
@@ -182,15 +179,21 @@ class LinkThread(threading.Thread):
         if session is not self._session or self._stopping:
             return
         self._up = True
-        self._reconnect.up()
         self._contain.call(self._listener.link_up, up)
         self.pump()
+
+    def session_complete(self, session: Session) -> None:
+        if session is self._session:
+            self._reconnect.up()
+            self.pump()
 
     def session_lost(self, session: Session, error: BrokerError, at_once: bool) -> None:
         if session is not self._session:
             return
-        self._session, self._up = None, False
+        was_up, self._session, self._up = self._up, None, False
         delay_s, news = self._reconnect.lost(error, at_once)
+        if was_up:
+            news = error
         self._given_up = delay_s is None
         self.pump()
         if self._stopping:

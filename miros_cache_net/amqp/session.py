@@ -1,11 +1,15 @@
 """One life of a link: two connections from the first SYN to the last FIN.  A lost one is never mended, only followed
-by another, so no state of it can be stale."""
+by another, so no state of it can be stale.
+
+The one that consumes comes first and asks the first question itself, so that a host that joins need not wait for
+the other one; that is made when something is to be published, or soon after.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import pika
 from pika.exceptions import AMQPChannelError
@@ -25,12 +29,18 @@ from miros_cache_net.errors import BrokerError, BrokerUnreachable, TopologyLost
 
 #: RabbitMQ closes the channel of one who asks for more.
 _LONGEST_TTL_MS = 2**32 - 1
+#: When the connection that publishes is made, though nothing is to be published: by then a first question is answered.
+PUBLISHER_AFTER_S = 0.1
 
 
 class SessionOwner(Protocol):
     """Told what happens to a session, on the link's thread."""
 
-    def session_up(self, session: Session, up: LinkUp) -> None: ...
+    def session_up(self, session: Session, up: LinkUp) -> None:
+        """It consumes, and takes questions."""
+
+    def session_complete(self, session: Session) -> None:
+        """It takes all publications."""
 
     def session_lost(self, session: Session, error: BrokerError, at_once: bool) -> None:
         """`at_once`: the broker is there, only something declared is not; no reason to wait."""
@@ -61,34 +71,47 @@ class Session:
         self._token = secrets.token_hex(8)
         self._up = False
         self._over = False
-        self._declared = self._ready = False
-        self._gone = 0
-        common = (services, parameters, containment, self._lost, self._half_gone)
+        self._watched = False
+        self._services = services
+        self._common = (services, parameters, containment, self._lost, self._half_gone)
         self._canary = Canary(
             services, options.canary_interval_s, options.canary_timeout_s, self._send_canary, self._deaf
         )
+        self._publisher_timer: Any = None
         self._setup_timer = services.call_later(3 * options.connect_timeout_s, self._too_slow)
         self._consumer = Consumer(
-            *common,
+            *self._common,
             place=place,
             token=self._token,
-            declared=self._on_declared,
             consuming=self._on_consuming,
-            watched=self._canary.start,
+            watched=self._on_watched,
             delivered=owner.delivered,
             heard=self._canary.heard,
         )
-        self._publisher = Publisher(*common, ready=self._on_ready, blocked=self._on_blocked, returned=self._deaf)
+        self._publisher: Publisher | None = None
+        self._halves: set[Half] = {self._consumer}
         self._consumer.serve_requests(serve_requests)
 
-    @property
-    def can_publish(self) -> bool:
-        """It stands, and no alarm holds it."""
-        return self._up and not self._over and not self._publisher.is_blocked
+    def can_publish(self, publication: Publication) -> bool:
+        """It stands, and no alarm holds it; a question need not wait for the connection that publishes."""
+        if not self._up:
+            return False
+        if self._publisher is not None and self._publisher.is_ready:
+            return not self._publisher.is_blocked
+        if _is_question(publication):
+            return True
+        self._connect_publisher()
+        return False
 
     def publish(self, publication: Publication, settled: Callable[[bool], None]) -> None:
+        """Send what `can_publish`."""
         exchange, key = topology.destination(self._place, publication)
-        self._publisher.send(exchange, key, publication.body, self._properties(publication), settled)
+        properties = self._properties(publication)
+        if self._publisher is not None and self._publisher.is_ready:
+            self._publisher.send(exchange, key, publication.body, properties, settled)
+        else:
+            self._consumer.ask(key, publication.body, properties)
+            settled(True)
 
     def serve_requests(self, serve: bool) -> None:
         self._consumer.serve_requests(serve)
@@ -106,43 +129,48 @@ class Session:
     def end(self) -> None:
         """Close both connections; only `session_gone` is told any more."""
         self._finish()
-        for half in self._halves:
+        for half in list(self._halves):
             half.end()
 
     def abort(self) -> None:
         """Drop both connections without asking the broker."""
         self._finish()
-        for half in self._halves:
+        for half in list(self._halves):
             half.abort()
 
     # --- coming up ------------------------------------------------------------------------------------
 
-    def _on_declared(self) -> None:
-        self._declared = True
-        self._consume_if_ready()
-
-    def _on_ready(self) -> None:
-        self._ready = True
-        self._consume_if_ready()
-
-    def _consume_if_ready(self) -> None:
-        # Deliveries begin only when publishing works too: whoever gets one can answer it.
-        if self._declared and self._ready and not self._over:
-            self._consumer.consume()
-
     def _on_consuming(self) -> None:
-        self._setup_timer.cancel()
         self._up = True
         known = self._consumer.connection.server_properties or {}
         product = " ".join(str(known.get(name, "")) for name in ("product", "version")).strip()
         broker = f"{product or 'AMQP'} at {self.address}"
         self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.request_servers or 0, broker))
+        self._publisher_timer = self._services.call_later(PUBLISHER_AFTER_S, self._connect_publisher)
+
+    def _connect_publisher(self) -> None:
+        if self._publisher is None:
+            self._publisher = Publisher(
+                *self._common, ready=self._on_ready, blocked=self._on_blocked, returned=self._deaf
+            )
+            self._halves.add(self._publisher)
+
+    def _on_ready(self) -> None:
+        self._setup_timer.cancel()
+        self._owner.session_complete(self)
+        self._watch_if_complete()
+
+    def _on_watched(self) -> None:
+        self._watched = True
+        self._watch_if_complete()
+
+    def _watch_if_complete(self) -> None:
+        if self._watched and self._publisher is not None and self._publisher.is_ready:
+            self._canary.start()
 
     # --- while up -------------------------------------------------------------------------------------
 
     def _on_blocked(self, blocked: bool) -> None:
-        if not self._up:
-            return
         self._canary.blocked(blocked)
         if not blocked:
             self._owner.session_unblocked()
@@ -159,6 +187,7 @@ class Session:
 
     def _send_canary(self) -> None:
         # Mandatory: an exchange without our bindings returns it, which is quicker than to miss it.
+        assert self._publisher is not None
         self._publisher.send(
             self._place.exchange,
             topology.canary_key(self._token),
@@ -194,15 +223,19 @@ class Session:
             self._over = True
             self._up = False
             self._setup_timer.cancel()
+            if self._publisher_timer is not None:
+                self._publisher_timer.cancel()
             self._canary.stop()
             self._consumer.stop_timers()
-            self._publisher.fail_unconfirmed()
+            if self._publisher is not None:
+                self._publisher.fail_unconfirmed()
 
-    def _half_gone(self) -> None:
-        self._gone += 1
-        if self._gone == len(self._halves):
+    def _half_gone(self, half: Half) -> None:
+        self._halves.discard(half)
+        if not self._halves:
             self._owner.session_gone(self)
 
-    @property
-    def _halves(self) -> tuple[Half, ...]:
-        return (self._consumer, self._publisher)
+
+def _is_question(publication: Publication) -> bool:
+    """For whoever can answer it, who is its only confirm."""
+    return publication.requests and publication.done is None

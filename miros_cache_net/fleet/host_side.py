@@ -40,8 +40,9 @@ class HostOwner(Protocol):
 class HostSide:
     """Bridge lock, host socket and change source of one process, for one document.
 
-    Posts ``bridge_lock_taken`` once, when this process is to be the bridge: the owner calls `lead` then, and
-    `tell` whenever there is something to tell.  Posts ``fleet_asked`` with a follower's `Question`.
+    Once this process is to be the bridge (`start` says so, or ``bridge_lock_taken`` is posted) the owner calls `serve`,
+    `lead` and `watch_file`, and `tell` whenever there is something to tell.  Posts ``fleet_asked`` with a follower's
+    `Question`.
     Raises `StoreError` where the lock file cannot be opened.
     """
 
@@ -80,10 +81,10 @@ class HostSide:
         if watch is not None:
             watch.close()
 
-    def start(self) -> None:
-        """Take the lock, or follow whoever has it."""
+    def start(self) -> bool:
+        """Take the lock (True), or follow whoever has it."""
         if self._lock.start():
-            return
+            return True
         self._follower = Follower(
             self._address,
             self._admission,
@@ -92,6 +93,7 @@ class HostSide:
             report=self._owner.report,
         )
         self._follower.start()
+        return False
 
     def stop(self) -> None:
         """Give the place up; where this was the bridge, another process takes over."""
@@ -145,9 +147,33 @@ class HostSide:
 
     # --- for the bridge -----------------------------------------------------------------------------
 
+    def serve(self) -> None:
+        """Make the socket for the other processes of this host; once."""
+        with self._guard:
+            if self._stopped or self._server is not None:
+                return
+            server = HostServer(self._address, self._admission, self)
+            try:
+                status = self._lock.status
+                server.start(status.st_mode & _MODE, status.st_gid)
+                self._server = server
+            except OSError as error:
+                # what a killed bridge left there would look like one that is just being replaced
+                with contextlib.suppress(OSError):
+                    self._address.remove()
+                log.warning("%s: no socket for the other processes of this host, they watch the file: %s",
+                            self._address.path, error.strerror or error)  # fmt: skip
+
+    def watch_file(self) -> None:
+        """Have the kernel tell of changes, for all processes of this host; once."""
+        with self._guard:
+            if self._stopped or self._file_watch is not None:
+                return
+            self._file_watch = self._watch_file()
+        self._changed()
+
     def lead(self) -> list[Question]:
-        """From now on this process watches the file for all; what it had asked its bridge is handed back."""
-        self._watch_file_myself()
+        """From now on this process is not told but tells; what it had asked its bridge is handed back."""
         follower, self._follower = self._follower, None
         return [] if follower is None else follower.close()
 
@@ -173,29 +199,12 @@ class HostSide:
     # --- helpers ------------------------------------------------------------------------------------
 
     def _taken(self) -> None:
-        with self._guard:
-            if self._stopped:
-                return
-            server = HostServer(self._address, self._admission, self)
-            try:
-                status = self._lock.status
-                server.start(status.st_mode & _MODE, status.st_gid)
-                self._server = server
-            except OSError as error:
-                # what a killed bridge left there would look like one that is just being replaced
-                with contextlib.suppress(OSError):
-                    self._address.remove()
-                log.warning("%s: no socket for the other processes of this host, they watch the file: %s",
-                            self._address.path, error.strerror or error)  # fmt: skip
+        # first of all, since the other followers wait for it
+        self.serve()
         self._owner.bridge_event("bridge_lock_taken")
 
     def _watch_file(self) -> FileWatch:
         return FileWatch(self._document, self._call_changed)
 
     def _call_changed(self) -> None:
-        self._changed()
-
-    def _watch_file_myself(self) -> None:
-        if self._file_watch is None:
-            self._file_watch = self._watch_file()
         self._changed()

@@ -28,7 +28,7 @@ def bridge_lock_path(document: Path, identity: Iterable[str]) -> Path:
 
 
 class BridgeLock:
-    """Takes the bridge lock, or waits for it on a thread of its own, and calls `taken` once this process has it.
+    """Takes the bridge lock, or waits for it on a thread of its own and calls `taken` there once this process has it.
 
     `open_file` opens the lock file at a path, for reading and writing; what it raises passes through.
     """
@@ -58,15 +58,14 @@ class BridgeLock:
             return not self._closed and os.pread(self._fd, len(_LINKED), 0) == _LINKED
 
     def start(self) -> bool:
-        """Take the lock if it is free (True: `taken` was called by this thread), else begin to wait for it."""
+        """Take the lock if it is free (True), else begin to wait for it."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._waiting = True
             threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
             return False
-        self._has_it()
-        return True
+        return self._has_it()
 
     def set_linked(self, linked: bool) -> None:
         """The bridge says whether its link stands."""
@@ -95,17 +94,18 @@ class BridgeLock:
     def _wait(self) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self._has_it()
+        if self._has_it():
+            self._taken()
 
-    def _has_it(self) -> None:
+    def _has_it(self) -> bool:
         with self._guard:
             self._waiting = False
             if self._closed:
                 self._close_fd()
-                return
+                return False
             self._held = True
             self._write(_UNLINKED)
-        self._taken()
+            return True
 
     def _write(self, text: bytes) -> None:
         # a full disk is no reason to leave the host without a bridge

@@ -74,12 +74,18 @@ def new_file_mode() -> int:
 
 def sweep(path: str) -> None:
     """Remove temporary files that killed writers of this document left; no live one can exist now."""
-    pattern = re.compile(rf"\.{re.escape(os.path.basename(path))}\.tmp-[0-9]+-[0-9a-f]{{16}}")
+    ours = f".{os.path.basename(path)}.tmp-"
     with os.scandir(os.path.dirname(path)) as entries:
-        left_over = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
+        left_over = [
+            entry.path for entry in entries if entry.name.startswith(ours) and _is_random(entry.name[len(ours) :])
+        ]
     for name in left_over:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _is_random(end: str) -> bool:
+    return re.fullmatch(r"[0-9]+-[0-9a-f]{16}", end) is not None
 
 
 def set_aside(path: str) -> str:

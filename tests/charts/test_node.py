@@ -252,8 +252,9 @@ def test_a_node_connects_while_its_file_is_still_being_made(
 def test_what_a_quick_follower_has_heard_of_before_its_chart_watches_is_looked_at(tmp_path: Path) -> None:
     file, looks = tmp_path / "cache.json", list[None]()
     bridge, follower = (HostSide(Owner(), file, ["fleet"]) for _ in range(2))
-    bridge.start()
-    follower.start()
+    assert bridge.start()
+    bridge.serve()
+    assert not follower.start()
     follower.watch(file, lambda: looks.append(None))
     assert looks
     follower.stop()
@@ -306,6 +307,15 @@ def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Ho
             node.fleet_status(timeout_s=2.0)
 
 
+def test_a_bridge_without_a_broker_hears_of_changes_by_others(
+    hosts: Hosts, broker: MemoryBroker, recorder: Any
+) -> None:
+    broker.crash()
+    node, listener = hosts.start("alpha").node, recorder("CACHE")
+    node.file_chart.path.write_text('{"a": 1}')
+    listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events))
+
+
 def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Hosts, broker: MemoryBroker, recorder: Any) -> None:
     bridge, follower = hosts.joined("alpha").node, hosts.joined("alpha").node
     listener = recorder("CACHE")
@@ -340,9 +350,10 @@ def test_nobody_to_ask_is_no_document(hosts: Hosts, broker: MemoryBroker) -> Non
 
 
 def test_the_states_show_in_the_trace(hosts: Hosts) -> None:
-    trace = hosts.joined("alpha").node.trace()
-    for step in ("top->following", "following->unlinked", "unlinked->joining", "joining->in_sync"):
-        assert step in trace
+    bridge, follower = hosts.joined("alpha").node, hosts.joined("alpha").node
+    steps = ("top->following", "following->unlinked", "unlinked->joining", "joining->in_sync")
+    wait_until(lambda: all(step in bridge.trace() for step in steps), what="the bridge's steps")
+    assert "top->following" in follower.trace()
 
 
 def test_secrets_are_in_no_status_and_no_repr(hosts: Hosts) -> None:

@@ -140,7 +140,7 @@ def test_a_link_has_two_connections_and_none_of_it_is_left_after_stop(
     files = psutil.Process().num_fds()
     link, recorder = start_link(rabbit_url, serve=True)
     is_up(recorder)
-    assert sockets_to(rabbit_server.port) == sockets + 2
+    wait_until(lambda: sockets_to(rabbit_server.port) == sockets + 2, what="both connections")
     link.stop()
     assert sockets_to(rabbit_server.port) == sockets
     assert psutil.Process().num_fds() == files

@@ -238,7 +238,8 @@ class Chart:
 
 def lead(writer: int, path: Path) -> None:
     side = HostSide(Chart(), path, ["fleet"])
-    side.start()
+    assert side.start()
+    side.serve()
     side.tell(State("v1", True))
     say(writer, "leads")
     signal.pause()
