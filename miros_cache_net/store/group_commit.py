@@ -7,8 +7,9 @@ The first who waits makes a *batch*, a file beside the document, holds that file
 it leads.  Who comes later appends its change to the batch and waits for the batch's lock instead.  Once inside, the
 leader unlinks the batch, so that later comers begin another, stores its own change and those of the batch behind it,
 marks in the unlinked file, which all still hold open, what is on the disk, and closes it, which wakes all at once.
-Whoever does not find its mark (the leader was killed, or read the batch a moment too early) begins anew: nothing
-depends on a batch, it may be lost at any moment.
+Whoever does not find its mark (the leader was killed, or read the batch a moment too early) begins anew; who has
+waited too long withdraws its change, waits for its own turn, and looks once more: nothing depends on a batch, it may be
+lost at any moment.
 """
 
 from __future__ import annotations
@@ -80,20 +81,28 @@ class Batch:
         return False
 
     def wait(self) -> bool:
-        """Sleep until the leader is done; True if the change that was handed to it is on the disk.
+        """Sleep until the leader is done; True if it is, and `has_stored` is true for ever then, or false.
 
-        If not, or if the wait is broken off, it is withdrawn: nobody may store it after what its owner does next.
+        Without a mark, or if the wait is broken off, the change is withdrawn: nobody may begin to store it after what
+        its owner does next.
         """
-        stored = False
+        over = False
         try:
             with contextlib.suppress(OSError, RuntimeError):
-                if self._lock.await_free(limits.BATCH_WAIT_S):
-                    stored = os.pread(self._lock.fd, 1, self._place) == _STORED
+                over = self._lock.await_free(limits.BATCH_WAIT_S)
         finally:
-            if not stored:
+            if not (over and self.has_stored):
                 with contextlib.suppress(OSError):
-                    os.pwrite(self._lock.fd, _WITHDRAWN, self._place)
-        return stored
+                    # not the place of the mark, which may be set at this very moment
+                    os.pwrite(self._lock.fd, _WITHDRAWN, self._place + 1)
+        return over
+
+    @property
+    def has_stored(self) -> bool:
+        """The leader has marked what was handed to it; asked inside, it is the truth even if it was not waited for."""
+        with contextlib.suppress(OSError):
+            return self._place >= 0 and os.pread(self._lock.fd, 1, self._place) == _STORED
+        return False
 
     def take(self) -> list[Taken]:
         """For the leader, inside: what has come together, oldest first, and no more of it from now on."""
@@ -119,6 +128,7 @@ class Batch:
 
     def close(self) -> None:
         """Leave the batch; if this process leads, all who wait for it wake."""
+        self._place = -1
         self._lock.close()
 
     def _is_private_enough(self, batch: os.stat_result) -> bool:
@@ -161,20 +171,21 @@ def commit(store: FileStore, change: Change) -> Snapshot:
 
 
 def _stored_by_other(store: FileStore, change: Change, batch: Batch) -> bool:
-    """Whoever leads a batch has stored it; if not, this process is inside."""
+    """Whoever leads a batch has stored it; if not, this process is inside (it may be in any case)."""
     if store.access.try_enter() is Outcome.ENTERED:
         batch.clear()
         return False
     for _ in range(_BATCHES_TRIED):
-        if not batch.join(change):
+        if not batch.join(change) or not batch.wait():
             break
-        if batch.wait():
+        if batch.has_stored:
             return True
         batch.close()
         if store.access.try_enter() is Outcome.ENTERED:
             return False
     store.enter()
-    return False
+    # a leader that was at work still may have read the change before it was withdrawn
+    return batch.has_stored
 
 
 def _stored_together(store: FileStore, change: Change, batch: Batch) -> Snapshot:

@@ -247,7 +247,9 @@ def test_a_change_appended_too_late_is_not_taken_for_stored(path: Path, batch_pa
     leader.stored([taken[0]._replace(places=[0])])
     leader.close()
     assert early.wait()
-    assert not late.wait()
+    assert early.has_stored
+    assert late.wait()
+    assert not late.has_stored
     for each in (early, late):
         each.close()
 
@@ -319,8 +321,88 @@ def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
     assert follower.join(_any_change())
     assert not follower.wait()
     assert leader.take() == []
+    assert not follower.has_stored
     for each in (follower, leader):
         each.close()
+
+
+def test_what_a_leader_that_did_not_go_on_has_stored_all_the_same_is_not_stored_again(
+    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would undo what others have written since."""
+    taken, go_on, seen = threading.Event(), threading.Event(), replacements(monkeypatch)
+    take = Batch.take
+
+    def slow_take(batch: Batch) -> Any:
+        changes = take(batch)
+        taken.set()
+        assert go_on.wait(30)
+        return changes
+
+    inside = FileStore(path)
+    with ThreadPoolExecutor(2) as threads:
+        with inside.entered():
+            monkeypatch.setattr(limits, "BATCH_WAIT_S", 60.0)
+            first = threads.submit(lambda: Cache(path).update({"led": True}))
+            wait_until(batch_path.exists, what="the leader")
+            monkeypatch.setattr(Batch, "take", slow_take)
+            follower = Batch(str(path))
+            assert follower.join(update_of({"followed": True}, []))
+        assert taken.wait(30)
+        monkeypatch.setattr(limits, "BATCH_WAIT_S", 0.01)
+        assert not follower.wait(), "the leader is at work"
+        go_on.set()
+        first.result(30)
+    assert follower.has_stored
+    assert read_cache(path).dict == {"first": True, "led": True, "followed": True}
+    assert len(seen) == 1
+    follower.close()
+    assert not follower.has_stored
+    inside.close()
+
+
+@pytest.mark.parametrize("when", ["taken", "stored"])
+def test_a_commit_that_has_waited_too_long_looks_again_once_inside(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    moments = {"taken": threading.Event(), "stored": threading.Event()}
+    gave_up, take, stored = threading.Event(), Batch.take, Batch.stored
+
+    def come(moment: str) -> None:
+        moments[moment].set()
+        assert moment != when or gave_up.wait(30)
+
+    def slow_take(batch: Batch) -> Any:
+        changes = take(batch)
+        come("taken")
+        return changes
+
+    def slow_stored(batch: Batch, changes: Any) -> None:
+        stored(batch, changes)
+        come("stored")
+
+    def give_up(_lock: KernelLock, _timeout_s: float) -> bool:
+        assert moments[when].wait(30)
+        return False
+
+    def enter(store: FileStore) -> None:
+        gave_up.set()
+        enter_really(store)
+
+    enter_really = FileStore.enter
+    leader, follower = None, None
+    with monkeypatch.context() as patched:
+        patched.setattr(Batch, "take", slow_take)
+        patched.setattr(Batch, "stored", slow_stored)
+        patched.setattr(KernelLock, "await_free", give_up)
+        (leader,) = crowd.waits(update(led=True))
+        patched.setattr(FileStore, "enter", enter)
+        (follower,) = crowd.waits(update(followed=True))
+        seen = replacements(monkeypatch)
+        crowd.let_in()
+    assert leader.result(30).dict == {"first": True, "led": True}
+    assert follower.result(30).dict == {"first": True, "led": True, "followed": True}
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize(
