@@ -14,6 +14,7 @@ from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, re
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
+from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
@@ -98,6 +99,8 @@ class Bridge:
             lambda: owner.bridge_event("messages_waiting"),
             lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
         )
+        self._node = node
+        self._agreement = ClockAgreement(clock)
         self._replica = Replica(
             self,
             Document.unwritten({}),
@@ -156,7 +159,10 @@ class Bridge:
         for message, reply_to in self._inbox.take_all():
             if self._gate.is_own(message):
                 self._questions.came_back()
-            elif message.kind == envelope.CHALLENGE:
+                continue
+            if message.origin.node != self._node():
+                self._agreement.heard(message)
+            if message.kind == envelope.CHALLENGE:
                 if reply_to:
                     self.send(envelope.CHALLENGE_ANSWER, message.body, reply_to)
             elif message.kind != envelope.STATUS_REQUEST:
@@ -171,6 +177,8 @@ class Bridge:
 
     def timer_due(self, name: str) -> None:
         if name == _OUT_OF_TIME:
+            if self._agreement.holds:
+                return
             # one of the clocks is wrong, maybe ours: who asks is better served by another
             self._link.serve_requests(False)
             self.after(_SERVE_AGAIN, limits.REQUEST_AGE_S)

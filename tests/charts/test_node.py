@@ -16,7 +16,9 @@ from miros_cache_net import limits
 from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.amqp.topology import place_of, request_queue_name
 from miros_cache_net.client import Cache
+from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
     BrokerUnreachable,
     DirectoryMissing,
@@ -31,7 +33,7 @@ from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.snapshot import Snapshot
-from miros_cache_net.testing import wait_until
+from miros_cache_net.testing import ManualClock, wait_until
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
 from tests.hosts import Hosts, agree, fleet
@@ -305,6 +307,29 @@ def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Ho
             node.read_fleet(timeout_s=2.0)
         with pytest.raises(BrokerUnreachable, match="start it"):
             node.fleet_status(timeout_s=2.0)
+
+
+def servers(hosts: Hosts, broker: MemoryBroker) -> int:
+    """How many hosts take the requests of those who join."""
+    settings = hosts.settings("alpha")
+    return broker.consumers(request_queue_name(place_of(settings, settings.file)))
+
+
+def test_one_host_with_a_wrong_clock_does_not_keep_the_others_from_answering_those_who_join(
+    hosts: Hosts, broker: MemoryBroker
+) -> None:
+    peers = [hosts.joined("alpha"), hosts.joined("beta")]
+    wrong = hosts.start("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000)).node
+    wait_until(lambda: wrong.connected, what="the last attempt of who is not answered")
+    refused = sum(peer.node.status()["counters"].get("refused_replayed", 0) for peer in peers)
+    assert refused == limits.JOIN_ATTEMPTS
+    assert servers(hosts, broker) == 3
+
+
+def test_a_host_that_agrees_with_nobody_leaves_answering_to_the_others(hosts: Hosts, broker: MemoryBroker) -> None:
+    hosts.joined("alone", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
+    hosts.joined("right")
+    wait_until(lambda: servers(hosts, broker) == 1, what="one to answer")
 
 
 def test_a_bridge_without_a_broker_hears_of_changes_by_others(
