@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from miros_cache_net.errors import SettingsError
 PREFIX: Final = "MIROS_CACHE_"
 CONFIG_NAME: Final = "MIROS_CACHE_CONFIG"
 LOCAL_CONFIG: Final = "miros-cache-net.toml"
+#: Read elsewhere.
+_OTHER_NAMES: Final = frozenset({CONFIG_NAME, "MIROS_CACHE_DEBUG"})
+
+log = logging.getLogger(__name__)
+_said: Final = set[str]()
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,31 @@ class Source(PydanticBaseSettingsSource):
 
 
 class EnvironmentSource(Source):
-    """The environment, and below it the file `.env` of the working directory.  Empty variables count as not set."""
+    """The environment, and below it the file `.env` of the working directory.  Empty variables count as not set.
+
+    One that is named like ours and is none is said in the log, once: it may be of another release, or misspelt.
+    """
 
     def __call__(self) -> dict[str, Any]:
         variables = environment()
+        self._say_unknown(variables)
         values: dict[str, Any] = {}
         for field_name, field in self.settings_cls.model_fields.items():
             self._find(field_name, env_of(field_name, field), variables, values)
         if "MIROS_CACHE_KEYS_FILE" in variables and self.origins.get("keys") == "MESH_ENCRYPTION_KEY":
             del values["keys"]  # a new name is stronger than any old one
         return one_key_source(values)
+
+    def _say_unknown(self, variables: Mapping[str, str]) -> None:
+        ours = [name for name in variables if name.startswith(PREFIX) and name not in _OTHER_NAMES | _said]
+        if not ours:
+            return
+        envs = [env_of(name, field) for name, field in self.settings_cls.model_fields.items()]
+        known = {name + end for env in envs for name in env.names or () for end in ("", "_FILE" * env.from_file)}
+        for name in sorted(set(ours) - known):
+            _said.add(name)
+            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
+            log.warning("%s is no setting and is passed over; did you mean %s?", name[:60], close)
 
     def _find(self, field_name: str, env: Env, variables: Mapping[str, str], values: dict[str, Any]) -> None:
         for name in env.names or ():

@@ -153,7 +153,8 @@ def settings_page() -> str:
 
 Sources, later over earlier: the defaults, a TOML file (`$MIROS_CACHE_CONFIG`, else `miros-cache-net.toml` here, else
 `~/.config/miros-cache-net/config.toml`), `.env` and the environment, arguments. In the TOML file a setting has the
-name of the first column. A `*_FILE` variable names a file that holds the value.
+name of the first column. A `*_FILE` variable names a file that holds the value. An unknown key or argument is an error;
+a variable that begins with `MIROS_CACHE_` and is none of these is passed over, and the log names the nearest one.
 
 `miros-cache-net settings` shows what is in force, without secrets; `miros-cache-net doctor` checks it.
 

@@ -364,6 +364,30 @@ def test_an_unknown_key_in_the_toml_file_names_the_nearest_known_one(key: str, m
     assert refusal() == f"miros-cache-net.toml: unknown key {key!r}; did you mean {meant!r}?"
 
 
+def test_a_misspelt_variable_is_said_once_with_the_nearest_known_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(".env").write_text("MIROS_CACHE_NODENAME=x\n")
+    wrong_names = ("MIROS_CACHE_SCOP", "MIROS_CACHE_KEYS_FLIE", "MIROS_CACHE_RABBIT_PASSWORD_FILE")
+    for name in (*wrong_names, "MIROS_OTHER", "SCOP"):
+        monkeypatch.setenv(name, "x")
+    for name, value in (("MIROS_CACHE_SCOPE", "lab"), ("MIROS_CACHE_DEBUG", "1")):
+        monkeypatch.setenv(name, value)
+    assert Settings().scope == "lab"
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert said == [
+        f"{wrong} is no setting and is passed over; did you mean {right}?"
+        for wrong, right in (
+            ("MIROS_CACHE_KEYS_FLIE", "MIROS_CACHE_KEYS_FILE"),
+            ("MIROS_CACHE_NODENAME", "MIROS_CACHE_NODE_NAME"),
+            ("MIROS_CACHE_RABBIT_PASSWORD_FILE", "RABBIT_PASSWORD_FILE"),
+            ("MIROS_CACHE_SCOP", "MIROS_CACHE_SCOPE"),
+        )
+    ]
+    Settings()
+    assert len(caplog.records) == len(said)
+
+
 def test_an_unknown_argument_names_the_nearest_known_one() -> None:
     assert refusal(scop="x") == "unknown setting 'scop'; did you mean 'scope'?"
 
