@@ -6,10 +6,12 @@ names a hundred times a step, at 1 to 3 us each and more with each signal that a
 
 from __future__ import annotations
 
+import functools
+from collections import namedtuple
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 
-from miros.activeobject import Factory
+from miros.activeobject import ActiveObject, Factory
 from miros.event import Event, return_status, signals
 from miros.hsm import HsmEventProcessor, SpyTuple, stdlib_datetime
 
@@ -24,6 +26,12 @@ _REFLECTION: Final = int(signals.REFLECTION_SIGNAL)
 #: Signals up to this one are of miros' own machinery.
 HIGHEST_INNER: Final = int(signals.highest_inner_signal)
 
+
+@functools.cache
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)
+
+
 _INNER_SIGNALS: Final = {name: number for name, number in signals.items() if number <= HIGHEST_INNER}
 #: Shared by all charts: nobody may change them.
 _INNER_EVENTS: Final = {number: Event(signal=number) for number in _INNER_SIGNALS.values()}
@@ -32,18 +40,26 @@ _QUICK_NAMES: Final = {
     "Event": lambda signal: _INNER_EVENTS[signal],
     "signals": SimpleNamespace(**_INNER_SIGNALS),
     "return_status": SimpleNamespace(**return_status),
+    "namedtuple": lambda name, fields: _named_tuple(name, tuple(fields)),
 }
 
 
 def _with_quick_names(method: FunctionType) -> Any:
-    return FunctionType(method.__code__, {**method.__globals__, **_QUICK_NAMES}, method.__name__, method.__defaults__)
+    names = {**method.__globals__, **_QUICK_NAMES}
+    return FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
 
 
 class QuickFactory(Factory):  # type: ignore[misc]
     """A `Factory` whose states and steps cost less; what it shows in spy and trace is the same."""
 
+    _init_active_object = _with_quick_names(ActiveObject.__init__)
     trans_ = _with_quick_names(HsmEventProcessor.trans_)
     _process = _with_quick_names(HsmEventProcessor.dispatch)
+
+    def __init__(self, name: str) -> None:
+        self._init_active_object()
+        self.name = name
+        self.states: dict[str, Any] = {}
 
     def dispatch(self, e: Event) -> None:
         """Handle `e`, and keep what `spy` and `trace` show of it."""
