@@ -36,7 +36,7 @@ HANDLED: Final = int(return_status.HANDLED)
 #: When a bridge without a usable key looks for one again.
 _KEY_AGAIN_S: Final = 5.0
 #: When a new bridge begins to watch the file: not while it connects.
-_WATCH_AFTER_S: Final = 0.1
+WATCH_AFTER_S: Final = 0.1
 
 
 class CacheNode(Chart):
@@ -107,7 +107,7 @@ class CacheNode(Chart):
         self._file_chart.set_result(made)
 
     def _build_states(self) -> None:
-        self.state("node_running", INIT_SIGNAL=self.node_running_INIT)
+        self.state("node_running", ENTRY_SIGNAL=self.node_running_ENTRY, INIT_SIGNAL=self.node_running_INIT)
         self.state(
             "following",
             parent="node_running",
@@ -214,14 +214,19 @@ class CacheNode(Chart):
 
     # --- states ---------------------------------------------------------------------------------------
 
-    def node_running_INIT(self, e: Event) -> int:
+    def node_running_ENTRY(self, e: Event) -> int:
         if self._host.start():
             # not here and now: what a bridge loads must not keep the thread that starts from reading the file
             self.bridge_event("bridge_lock_taken")
+        return HANDLED
+
+    def node_running_INIT(self, e: Event) -> int:
         return self.trans("following")
 
     def following_bridge_lock_taken(self, e: Event) -> int:
         """From now on this process is its host's bridge, for life."""
+        # before what takes long: who finds no socket watches the file
+        self._host.serve()
         # cryptography and pika are loaded by the process that becomes the bridge, not by its followers
         from miros_cache_net.wire.keyring import open_ring
 
@@ -258,14 +263,13 @@ class CacheNode(Chart):
         )
         # it connects while the file chart is still being made
         self._bridge.start()
-        self._host.serve()
         document = self._document()
         self._bridge.local_changed(document)
         for question in self._host.lead():
             self._bridge.ask(question)
         self._tell(document.version)
         # that takes as long as half the way to the broker; what changes until then is found when it begins
-        self.post_later(event("watch_due"), _WATCH_AFTER_S)
+        self.post_later(event("watch_due"), WATCH_AFTER_S, always=True)
         return HANDLED
 
     def bridging_watch_due(self, e: Event) -> int:

@@ -23,8 +23,9 @@ class Consumer(Half):
     for each other is shared out to both channels, and what needs no answer asks for none.
 
     token      this link's random mark: its own broadcasts come back to it and are dropped, its canaries are known
-    consuming  called once all is declared and the broker has been told to deliver, before anything is delivered
+    consuming  called once the broker delivers, before anything is delivered
     watched    called once its canaries find the way back
+    blocked    called when an alarm makes the broker read nothing more, because this connection has asked
     delivered  called with each message that is for the listener
     heard      called with each message that came through the exchange
     """
@@ -36,11 +37,12 @@ class Consumer(Half):
         token: str,
         consuming: Callable[[], None],
         watched: Callable[[], None],
+        blocked: Callable[[], None],
         delivered: Callable[[Delivery], None],
         heard: Callable[[], None],
     ) -> None:
         self._place, self._token = place, token
-        self._consuming, self._watched = consuming, watched
+        self._consuming, self._watched, self._blocked = consuming, watched, blocked
         self._delivered, self._heard = delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
@@ -48,9 +50,7 @@ class Consumer(Half):
         self._requests: Any = None
         self._request_acks: Acks | None = None
         self._requests_tag = ""
-        self._serve = False
         self._serve_count = 0
-        self._consumes = False
         self.own_queue = ""
         self.request_servers: int | None = None
         super().__init__(*args)
@@ -59,15 +59,13 @@ class Consumer(Half):
     def ask(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
         """Publish to a queue, unconfirmed: a question whose answer is its confirm.
 
-        On the channel that binds and consumes: the broker has done that before it passes the question on, so nothing
-        that follows the answer is missed.
+        While the alarm lasts that makes the broker call `blocked` this connection is of no use.
         """
         self._channel.basic_publish("", queue, body, properties)
 
     def serve_requests(self, serve: bool) -> None:
-        """Take requests, or stop to; before everything stands it is remembered."""
-        self._serve = serve
-        if not self._consumes or self.over or serve == bool(self._requests_tag):
+        """Take requests, or stop to; once it consumes."""
+        if self.over or serve == bool(self._requests_tag):
             return
         if serve:
             self._serve_count += 1
@@ -89,7 +87,8 @@ class Consumer(Half):
 
     # --- setting up -----------------------------------------------------------------------------------
 
-    def _opened(self, _connection: Any) -> None:
+    def _opened(self, connection: Any) -> None:
+        connection.add_on_connection_blocked_callback(self.guard(lambda *_: self._blocked()))
         self.open_channel(self._request_channel_opened)
         self.open_channel(self._own_channel_opened)
 
@@ -133,11 +132,10 @@ class Consumer(Half):
             return
         exchange, canary = self._place.exchange, topology.canary_key(self._token)
         self._channel.queue_bind(self.own_queue, exchange, topology.binding_key(self._place))
-        self._channel.basic_consume(self.own_queue, self.guard(self._on_message))
+        self._channel.basic_consume(
+            self.own_queue, self.guard(self._on_message), callback=self.guard(lambda _frame: self._consuming())
+        )
         self._channel.queue_bind(self.own_queue, exchange, canary, callback=self.guard(lambda _frame: self._watched()))
-        self._consumes = True
-        self._consuming()
-        self.serve_requests(self._serve)
 
     def _cancelled(self, _frame: Any) -> None:
         self.lost(TopologyLost("somebody deleted a queue of this link at the broker: it is declared again"))

@@ -44,6 +44,7 @@ class LinkThread(threading.Thread):
         self._session: Session | None = None
         self._sessions: set[Session] = set()  # those with a socket left
         self._up = False
+        self._both_first = False
         self._serve = False
         self._given_up = False
         self._stopping = False
@@ -86,7 +87,15 @@ class LinkThread(threading.Thread):
         address = self._reconnect.address
         parameters = connection_parameters(address, self._options, self._tls, self._link_name)
         session = Session(
-            self, self._services, self._place, address, parameters, self._options, self._contain, self._serve
+            self,
+            self._services,
+            self._place,
+            address,
+            parameters,
+            self._options,
+            self._contain,
+            serve_requests=self._serve,
+            both_first=self._both_first,
         )
         self._session = session
         self._sessions.add(session)
@@ -128,6 +137,8 @@ class LinkThread(threading.Thread):
             settled = partial(self._settled, publication)
             if not self._contain.call(self._session.publish, publication, settled):
                 settled(False)
+        if self._session is not None and self._outbox.unsettled:
+            self._session.complete()
 
     def stop(self) -> None:
         """Send what was handed over, if that goes quickly, then close everything and end."""
@@ -194,6 +205,7 @@ class LinkThread(threading.Thread):
         delay_s, news = self._reconnect.lost(error, at_once)
         if was_up:
             news = error
+            self._both_first = not session.was_complete
         self._given_up = delay_s is None
         self.pump()
         if self._stopping:

@@ -35,11 +35,6 @@ class Publisher(Half):
         self._unconfirmed: dict[int, Settled] = {}  # in the order of publishing
         super().__init__(*args)
 
-    @property
-    def is_ready(self) -> bool:
-        """Its channel is open."""
-        return self._channel is not None
-
     def send(
         self,
         exchange: str,

@@ -1,14 +1,16 @@
 """One life of a link: two connections from the first SYN to the last FIN.  A lost one is never mended, only followed
 by another, so no state of it can be stale.
 
-The one that consumes comes first and asks the first question itself, so that a host that joins need not wait for
-the other one; that is made when something is to be published, or soon after.
+The one that consumes comes first and may ask the first question itself, so that a host that joins need not wait for
+the other one; that is made when something is to be published, or soon after.  Where that went wrong (an alarm, a broker
+that refuses a second connection), the next session has both before it stands.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import pika
@@ -65,56 +67,69 @@ class Session:
         parameters: pika.ConnectionParameters,
         options: LinkOptions,
         containment: Containment,
+        *,
         serve_requests: bool,
+        both_first: bool,
     ) -> None:
         self._owner, self._place, self.address = owner, place, address
         self._token = secrets.token_hex(8)
         self._up = False
         self._over = False
-        self._watched = False
-        self._services = services
+        self._consumes = self._ready = self._watched = False
+        self.was_complete = False
+        """Both connections stand, or did."""
+        self._serve, self._both_first = serve_requests, both_first
+        self._services, self._containment = services, containment
         self._common = (services, parameters, containment, self._lost, self._half_gone)
         self._canary = Canary(
             services, options.canary_interval_s, options.canary_timeout_s, self._send_canary, self._deaf
         )
         self._publisher_timer: Any = None
-        self._setup_timer = services.call_later(3 * options.connect_timeout_s, self._too_slow)
+        self._setup_s = 3 * options.connect_timeout_s
+        self._setup_timer = services.call_later(self._setup_s, self._too_slow)
         self._consumer = Consumer(
             *self._common,
             place=place,
             token=self._token,
             consuming=self._on_consuming,
             watched=self._on_watched,
+            blocked=self._on_question_blocked,
             delivered=owner.delivered,
             heard=self._canary.heard,
         )
         self._publisher: Publisher | None = None
         self._halves: set[Half] = {self._consumer}
-        self._consumer.serve_requests(serve_requests)
+        if both_first:
+            self._connect_publisher()
 
     def can_publish(self, publication: Publication) -> bool:
         """It stands, and no alarm holds it; a question need not wait for the connection that publishes."""
-        if not self._up:
-            return False
-        if self._publisher is not None and self._publisher.is_ready:
-            return not self._publisher.is_blocked
-        if _is_question(publication):
-            return True
-        self._connect_publisher()
-        return False
+        if self._publisher is not None and self._ready:
+            return self._up and not self._publisher.is_blocked
+        return self._up and _is_question(publication)
 
     def publish(self, publication: Publication, settled: Callable[[bool], None]) -> None:
         """Send what `can_publish`."""
         exchange, key = topology.destination(self._place, publication)
         properties = self._properties(publication)
-        if self._publisher is not None and self._publisher.is_ready:
+        if self._publisher is not None and self._ready:
             self._publisher.send(exchange, key, publication.body, properties, settled)
         else:
             self._consumer.ask(key, publication.body, properties)
             settled(True)
 
+    def complete(self) -> None:
+        """There is something to publish: make the connection for that now, where it stands without."""
+        if self._up:
+            self._connect_publisher()
+
     def serve_requests(self, serve: bool) -> None:
-        self._consumer.serve_requests(serve)
+        """Requests are taken only when publishing works: whoever gets one can answer it."""
+        self._serve = serve
+        if self.was_complete:
+            self._consumer.serve_requests(serve)
+        elif serve:
+            self.complete()
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None:
         if self._up and not self._over:
@@ -141,12 +156,16 @@ class Session:
     # --- coming up ------------------------------------------------------------------------------------
 
     def _on_consuming(self) -> None:
-        self._up = True
-        known = self._consumer.connection.server_properties or {}
-        product = " ".join(str(known.get(name, "")) for name in ("product", "version")).strip()
-        broker = f"{product or 'AMQP'} at {self.address}"
-        self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.request_servers or 0, broker))
-        self._publisher_timer = self._services.call_later(PUBLISHER_AFTER_S, self._connect_publisher)
+        self._consumes = True
+        self._setup_timer.cancel()
+        self._setup_timer = self._services.call_later(self._setup_s, self._too_slow)
+        if self._serve:
+            self._connect_publisher()
+        elif not self._both_first:
+            later = partial(self._containment.call, self._connect_publisher)
+            self._publisher_timer = self._services.call_later(PUBLISHER_AFTER_S, later)
+        if self._ready or not self._both_first:
+            self._stand()
 
     def _connect_publisher(self) -> None:
         if self._publisher is None:
@@ -156,7 +175,25 @@ class Session:
             self._halves.add(self._publisher)
 
     def _on_ready(self) -> None:
+        self._ready = True
+        if self._up:
+            self._completed()
+        elif self._consumes:
+            self._stand()
+
+    def _stand(self) -> None:
+        self._up = True
+        known = self._consumer.connection.server_properties or {}
+        product = " ".join(str(known.get(name, "")) for name in ("product", "version")).strip()
+        broker = f"{product or 'AMQP'} at {self.address}"
+        self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.request_servers or 0, broker))
+        if self._ready and not self._over:
+            self._completed()
+
+    def _completed(self) -> None:
+        self.was_complete = True
         self._setup_timer.cancel()
+        self._consumer.serve_requests(self._serve)
         self._owner.session_complete(self)
         self._watch_if_complete()
 
@@ -165,10 +202,14 @@ class Session:
         self._watch_if_complete()
 
     def _watch_if_complete(self) -> None:
-        if self._watched and self._publisher is not None and self._publisher.is_ready:
+        if self._watched and self.was_complete:
             self._canary.start()
 
     # --- while up -------------------------------------------------------------------------------------
+
+    def _on_question_blocked(self) -> None:
+        """An alarm: the broker reads nothing more of a connection that has published, not even acknowledgements."""
+        self._lost(BrokerUnreachable(f"RabbitMQ at {self.address} takes no messages at present (memory or disk alarm)"))
 
     def _on_blocked(self, blocked: bool) -> None:
         self._canary.blocked(blocked)

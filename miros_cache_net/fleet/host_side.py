@@ -57,7 +57,7 @@ class HostSide:
         self._address = SocketAddress(path)
         self._admission = Admission.as_for(self._lock.status)
         self._guard = threading.Lock()
-        self._stopped = False
+        self._stopped = self._served = False
         self._state = State("", connected=False)
         self._changed: Callable[[], None] = lambda: None
         self._file_watch: FileWatch | None = None
@@ -150,8 +150,9 @@ class HostSide:
     def serve(self) -> None:
         """Make the socket for the other processes of this host; once."""
         with self._guard:
-            if self._stopped or self._server is not None:
+            if self._stopped or self._served:
                 return
+            self._served = True
             server = HostServer(self._address, self._admission, self)
             try:
                 status = self._lock.status
@@ -166,11 +167,16 @@ class HostSide:
 
     def watch_file(self) -> None:
         """Have the kernel tell of changes, for all processes of this host; once."""
+        # outside the guard, which a fork must find free
+        watch = self._watch_file()
         with self._guard:
-            if self._stopped or self._file_watch is not None:
-                return
-            self._file_watch = self._watch_file()
-        self._changed()
+            wanted = not self._stopped and self._file_watch is None
+            if wanted:
+                self._file_watch = watch
+        if wanted:
+            self._changed()
+        else:
+            watch.close()
 
     def lead(self) -> list[Question]:
         """From now on this process is not told but tells; what it had asked its bridge is handed back."""

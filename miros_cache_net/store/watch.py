@@ -109,9 +109,9 @@ class _KernelWatch:
                 elif event.src_path == directory and isinstance(event, events.DirDeletedEvent):
                     directory_lost()
 
-        # not what was made: that is closed once it is written, and each event takes three threads of watchdog a turn
         wanted: list[Any] = [
             events.FileMovedEvent,
+            events.FileCreatedEvent,  # also what comes from another directory
             events.FileClosedEvent,
             events.FileDeletedEvent,
             events.DirDeletedEvent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from miros.event import Event
 
 from miros_cache_net import limits
+from miros_cache_net import node as node_module
 from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.topology import place_of, request_queue_name
+from miros_cache_net.charts.timers import TIMERS
 from miros_cache_net.client import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
@@ -27,6 +31,8 @@ from miros_cache_net.errors import (
     Reason,
     SettingsError,
 )
+from miros_cache_net.events import event
+from miros_cache_net.fleet import host_side
 from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.node import CacheNode
@@ -34,6 +40,7 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import ManualClock, wait_until
+from miros_cache_net.wire import keyring
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
 from tests.hosts import Hosts, agree, fleet
@@ -339,6 +346,87 @@ def test_a_bridge_without_a_broker_hears_of_changes_by_others(
     node, listener = hosts.start("alpha").node, recorder("CACHE")
     node.file_chart.path.write_text('{"a": 1}')
     listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events))
+
+
+def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
+    hosts: Hosts, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooded, go_on = threading.Event(), threading.Event()
+    take = CacheNode.bridging_CACHE
+
+    def bridging_CACHE(node: CacheNode, e: Event) -> int:
+        flooded.set()
+        assert go_on.wait(30)
+        return take(node, e)
+
+    monkeypatch.setattr(CacheNode, "bridging_CACHE", bridging_CACHE)
+    monkeypatch.setattr(node_module, "WATCH_AFTER_S", 1.0)
+    node, listener = hosts.start("alpha").node, recorder("CACHE")
+    node.post_fifo(event("CACHE"))
+    assert flooded.wait(30)
+    while not node.refused_events:
+        node.post_fifo(event("CACHE"))
+    due = threading.Event()
+    TIMERS.schedule(2 * node_module.WATCH_AFTER_S, lambda _timer: due.set())
+    assert due.wait(30)
+    go_on.set()
+    node.file_chart.path.write_text('{"a": 1}')
+    listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events if e.payload))
+
+
+def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, really = threading.Event(), keyring.open_ring
+
+    def open_slowly(settings: Settings) -> Any:
+        assert go_on.wait(30)
+        return really(settings)
+
+    monkeypatch.setattr(keyring, "open_ring", open_slowly)
+    bridge = hosts.start("alpha").node
+    hosts.start("alpha")
+    try:
+        wait_until(lambda: bridge.status()["counters"]["followers"] == 1, what="a follower at the socket")
+    finally:
+        go_on.set()
+    wait_until(lambda: bridge.connected, what="the join")
+
+
+def test_who_could_not_follow_takes_over_all_the_same(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = hosts.joined("alpha").node
+
+    def no_descriptor(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host_side, "Follower", no_descriptor)
+        second = hosts.start("alpha").node
+    first.stop()
+    wait_until(lambda: second.connected, what="the takeover")
+
+
+def test_a_watch_that_begins_while_its_host_stops_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beginning, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class SlowWatch:
+        def __init__(self, *_: Any) -> None:
+            beginning.set()
+            assert go_on.wait(30)
+
+        def close(self) -> None:
+            closed.set()
+
+    monkeypatch.setattr(host_side, "FileWatch", SlowWatch)
+    side = HostSide(Owner(), tmp_path / "cache.json", ["fleet"])
+    assert side.start()
+    watching = threading.Thread(target=side.watch_file)
+    watching.start()
+    assert beginning.wait(30)
+    side.stop()
+    go_on.set()
+    assert closed.wait(30)
+    watching.join()
 
 
 def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Hosts, broker: MemoryBroker, recorder: Any) -> None:

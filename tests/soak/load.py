@@ -60,6 +60,10 @@ class SoakHost:
         process.end()
         self.processes[self.processes.index(process)] = self._start()
 
+    def is_settled(self) -> bool:
+        """Its processes hold what they will hold: one of them watches the file for both."""
+        return any("anon_inode:inotify" in _open_files(process.process.pid) for process in self.processes)
+
     def held(self) -> list[Held]:
         return [_held(process.process.pid) for process in self.processes]
 
@@ -67,6 +71,10 @@ class SoakHost:
         self.cache.close()
         for process in self.processes:
             process.end()
+
+
+def _open_files(pid: int) -> set[str]:
+    return {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def _held(pid: int) -> Held:

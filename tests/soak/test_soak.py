@@ -47,6 +47,11 @@ def hosts(tmp_path: Path, rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch)
     made = [SoakHost(tmp_path / name, key, rabbit.url) for name in ("alpha", "beta", "gamma")]
     try:
         wait_until(lambda: all(host.in_step() for host in made), timeout_s=60, what="all hosts to join")
+        wait_until(lambda: all(host.is_settled() for host in made), timeout_s=60, what="all hosts to settle")
+        wait_until(lambda: rabbit.connection_count() == 2 * len(made), timeout_s=60, what="one link a host")
+        for contents in ({"warm": True}, {}):  # every process has read the file
+            made[0].cache.write(contents)
+            wait_until(lambda: len({host.cache.read().version for host in made}) == 1, what="agreement")
         yield made
     finally:
         for host in made:

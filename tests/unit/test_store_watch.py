@@ -63,6 +63,12 @@ def replace(path: Path, text: str) -> None:
     new.rename(path)
 
 
+def move_in(path: Path) -> None:
+    new = path.parents[1] / "new"
+    new.write_text("{ }")
+    new.rename(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -70,8 +76,9 @@ def replace(path: Path, text: str) -> None:
         lambda path: path.write_text('{"a": 1}'),
         lambda path: path.unlink(),
         lambda path: path.rename(path.with_name("away")),
+        move_in,
     ],
-    ids=["replaced", "written in place", "removed", "moved away"],
+    ids=["replaced", "written in place", "removed", "moved away", "replaced from elsewhere"],
 )
 def test_the_kernel_tells_of_every_change_of_contents(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, change: Callable[[Path], Any]
