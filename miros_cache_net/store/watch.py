@@ -111,13 +111,19 @@ class _KernelWatch:
 
         wanted: list[Any] = [
             events.FileMovedEvent,
-            events.FileCreatedEvent,  # also what comes from another directory
             events.FileClosedEvent,
             events.FileDeletedEvent,
             events.DirDeletedEvent,
         ]
+        options: dict[str, Any] = {}
+        if getattr(Observer, "__name__", "") == "InotifyObserver":
+            # What comes from another directory counts as moved then.  Without, it counts as made, as does each
+            # temporary file of every writer, which takes three threads of watchdog a turn.
+            options["generate_full_events"] = True
+        else:
+            wanted.append(events.FileCreatedEvent)
         os.stat(directory)
-        self._observer = Observer()
+        self._observer = Observer(**options)
         try:
             self._observer.schedule(Handler(), directory, event_filter=wanted)
             self._observer.start()
