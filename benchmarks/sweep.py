@@ -7,6 +7,7 @@ with an empty neighbour table.
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import json
 import os
@@ -178,9 +179,11 @@ def table(runs: dict[str, list[Run]]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="how often each takes its turn; 5")
+    rounds = parser.parse_args().rounds
     if shutil.which("nmap") is None:
         raise SystemExit("nmap is not installed: apt-get install nmap")
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     version = subprocess.run(["nmap", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     small = measure(ipaddress.IPv4Network("10.9.0.0/24"), list(CONTENDERS), rounds)
     large = measure(

@@ -95,7 +95,7 @@ MESSAGE_ID_BYTES: Final = 64
 REFUSAL_LOG_S: Final = 60.0
 #: How old a request may be, and so how long its id is remembered: the clocks' 60 s and as much again.
 REQUEST_AGE_S: Final = 120.0
-#: How long one message in time proves that a clock is right: in a fleet of two each hears a digest twice as often.
+#: How long one message in time proves that a clock is right: with a digest every 30 s even two hosts hear several.
 CLOCKS_AGREE_S: Final = 300.0
 #: Request ids remembered: at ~150 bytes each 10 MB; a flood beyond that forgets the oldest.
 REPLAY_IDS: Final = 65_536
