@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from miros_cache_net import limits
 from miros_cache_net.errors import NoSpace
-from miros_cache_net.store.regular import SAFELY
+from miros_cache_net.store.regular import SAFELY, close_quietly
 
 #: Mode of a document that did not exist before, less the umask, as `open` would make it.
 NEW_FILE_MODE = 0o666
@@ -44,16 +44,22 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
     directory is not synced yet.  On any error the old file stands as it was and the temporary one is gone.
     """
     temporary = f".{name}.tmp-{os.getpid()}-{os.urandom(8).hex()}"
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o400, dir_fd=directory)
+    writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o400, dir_fd=directory)
+    fd = -1
     try:
-        mode = _with_group(fd, group, mode)
-        os.fchmod(fd, mode & ~_WRITE_BITS)
-        _write_all(fd, text)
-        os.utime(fd, ns=(time.time_ns(), mtime_ms * 1_000_000))
-        os.fsync(fd)
+        try:
+            fd = os.open(temporary, os.O_RDONLY | SAFELY, dir_fd=directory)
+            mode = _with_group(writing, group, mode)
+            os.fchmod(writing, mode & ~_WRITE_BITS)
+            _write_all(writing, text)
+            os.utime(writing, ns=(time.time_ns(), mtime_ms * 1_000_000))
+            os.fsync(writing)
+        finally:
+            # while it has another name: who watches the document is woken by the renaming, and not once more by this
+            os.close(writing)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        os.close(fd)
+        close_quietly(fd)
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=directory)
         raise

@@ -1,7 +1,7 @@
 """Being told by the kernel that the document may have changed.
 
-Through `watchdog` (inotify on Linux, FSEvents on macOS).  The directory is watched, because every write
-puts a new inode in the document's place.  Attribute changes (the mode bit) are no contents and wake nobody.
+The directory is watched, because every write puts a new inode in the document's place.  Attribute changes (the mode
+bit) are no contents and wake nobody.
 Where the kernel gives no more watches (128 inotify instances a user) the document's identity is looked at
 slowly instead, which is said once in the log; so it is while the directory is missing.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from miros_cache_net import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Protocol
 else:
     Protocol = object
 
@@ -36,10 +37,6 @@ ChangeSourceFactory = Callable[[Path, Callable[[], None]], ChangeSource]
 
 log = logging.getLogger(__name__)
 _said = threading.Event()
-# a watch that is closed while an event arrives says so as an error; nothing is lost by it
-logging.getLogger("watchdog.observers.inotify").addFilter(
-    lambda record: "when the thread is inactive" not in record.getMessage()
-)
 
 
 class FileWatch:
@@ -53,7 +50,7 @@ class FileWatch:
         self._changed = changed
         self._guard = threading.Lock()
         self._closed = False
-        self._watch: _KernelWatch | _SlowLook
+        self._watch: ChangeSource
         self._start()
 
     def close(self) -> None:
@@ -68,7 +65,7 @@ class FileWatch:
             if self._closed:
                 return
             try:
-                self._watch = _KernelWatch(self._path, self._changed, self._directory_lost)
+                self._watch = _kernel_watch()(self._path, self._changed, self._directory_lost)
             except OSError as error:
                 missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
                 if not missing:
@@ -82,6 +79,17 @@ class FileWatch:
                 self._watch = _SlowLook(self._path, self._changed, self._start)
 
 
+def _kernel_watch() -> Callable[[Path, Callable[[], None], Callable[[], None]], ChangeSource]:
+    # imported here: a program that never watches pays nothing for it
+    if sys.platform == "linux":
+        from miros_cache_net.store.inotify_watch import InotifyWatch
+
+        return InotifyWatch
+    from miros_cache_net.store.observer_watch import ObserverWatch
+
+    return ObserverWatch
+
+
 def _say_once(path: Path, error: OSError) -> None:
     if not _said.is_set():
         _said.set()
@@ -92,49 +100,6 @@ def _say_once(path: Path, error: OSError) -> None:
             error.strerror or error,
             limits.SLOW_STAT_S,
         )
-
-
-class _KernelWatch:
-    def __init__(self, path: Path, changed: Callable[[], None], directory_lost: Callable[[], None]) -> None:
-        # imported here: a program that never watches pays nothing for it
-        from watchdog import events
-        from watchdog.observers import Observer
-
-        name, directory = os.fspath(path), os.fspath(path.parent)
-
-        class Handler(events.FileSystemEventHandler):
-            def on_any_event(self, event: Any) -> None:
-                if name in (event.src_path, event.dest_path):
-                    changed()
-                elif event.src_path == directory and isinstance(event, events.DirDeletedEvent):
-                    directory_lost()
-
-        wanted: list[Any] = [
-            events.FileMovedEvent,
-            events.FileClosedEvent,
-            events.FileDeletedEvent,
-            events.DirDeletedEvent,
-        ]
-        options: dict[str, Any] = {}
-        if getattr(Observer, "__name__", "") == "InotifyObserver":
-            # What comes from another directory counts as moved then.  Without, it counts as made, as does each
-            # temporary file of every writer, which takes three threads of watchdog a turn.
-            options["generate_full_events"] = True
-        else:
-            wanted.append(events.FileCreatedEvent)
-        os.stat(directory)
-        self._observer = Observer(**options)
-        try:
-            self._observer.schedule(Handler(), directory, event_filter=wanted)
-            self._observer.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        self._observer.stop()
-        if self._observer.is_alive() and threading.current_thread() is not self._observer:
-            self._observer.join()
 
 
 class _SlowLook:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watchdog import observers
 
 from miros_cache_net import limits
 from miros_cache_net.client import Cache
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from miros_cache_net.layout import META_KEY
+from miros_cache_net.store import inotify_watch
 from tests.charts.file_charts import Bench, make_unwritable, make_writable, on_disk, until
 
 
@@ -122,7 +122,7 @@ def test_beyond_the_kernels_limit_changes_are_noticed_too(bench: Bench, monkeypa
     def refused() -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
-    monkeypatch.setattr(observers, "Observer", refused)
+    monkeypatch.setattr(inotify_watch, "INotify", refused)
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
     bench.chart(watch=True)
     with Cache(bench.path) as cache:

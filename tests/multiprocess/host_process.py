@@ -117,7 +117,7 @@ def do(node: Any, command: dict[str, Any]) -> Any:
 
         return node.file_chart.post_fifo(event(CACHE_FILE_WRITE, command["contents"]))
     if what == "modules":
-        return [name for name in ("pika", "cryptography", "watchdog") if name in sys.modules]
+        return [name for name in ("pika", "cryptography", "inotify_simple") if name in sys.modules]
     if what == "inotify":
         return sum(_link_of(fd) == "anon_inode:inotify" for fd in os.listdir("/proc/self/fd"))
     try:

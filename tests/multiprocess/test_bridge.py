@@ -80,7 +80,7 @@ def test_twenty_followers_hear_of_every_writer_without_a_watch_of_their_own(star
     assert followers[0].ask("status")["broker"] == "nowhere"
 
 
-def test_a_follower_loads_neither_pika_nor_cryptography_nor_watchdog(start: Start, cache: Cache) -> None:
+def test_a_follower_loads_neither_pika_nor_cryptography_nor_inotify(start: Start, cache: Cache) -> None:
     bridge, (follower,) = split(start(1) + start(1))
     follower.tell(do="write", number=0, contents={"n": 1})
     bridge.wait_for(n=1)

@@ -22,7 +22,7 @@ from miros_cache_net.cli.root import SECTIONS, root
 from tests.cli_command import clean_environment, run
 
 COMMANDS = [entry for entries in SECTIONS.values() for entry in entries]
-HEAVY = ("pika", "pydantic", "cryptography", "miros", "rich", "watchdog")
+HEAVY = ("pika", "pydantic", "cryptography", "miros", "rich", "watchdog", "inotify_simple")
 
 
 def leaves() -> list[tuple[str, click.Command]]:

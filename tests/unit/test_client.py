@@ -229,7 +229,7 @@ def test_many_changes_leave_no_descriptor_and_no_file_behind(cache: Cache, path:
 
 #: Each costs a program that lives only to read the file a fifth of its life or more.
 SLOW_MODULES = (
-    *("miros", "pika", "cryptography", "click", "rich", "pydantic", "watchdog", "asyncio", "socket", "logging"),
+    *("miros", "pika", "cryptography", "click", "rich", "pydantic", "inotify_simple", "asyncio", "socket", "logging"),
     *("random", "hashlib", "secrets", "inspect", "dataclasses", "pathlib", "typing", "threading"),
 )
 
@@ -251,7 +251,7 @@ def test_the_client_loads_no_miros_and_no_library(path: Path) -> None:
         "import sys; from miros_cache_net import Cache; Cache(sys.argv[1]).write({});"
         "print({name.split('.')[0] for name in sys.modules} & set(sys.argv[2:]))"
     )
-    libraries = ["miros", "pika", "cryptography", "click", "rich", "pydantic", "watchdog"]
+    libraries = ["miros", "pika", "cryptography", "click", "rich", "pydantic", "inotify_simple"]
     command = [sys.executable, "-c", code, str(path), *libraries]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "set()"

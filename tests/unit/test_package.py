@@ -18,7 +18,7 @@ import miros_cache_net
 from miros_cache_net import errors, payloads
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"miros", "pika", "cryptography", "click", "rich", "pydantic", "pydantic_settings", "watchdog", "pytest"}
+HEAVY = {"miros", "pika", "cryptography", "click", "rich", "pydantic", "pydantic_settings", "inotify_simple", "pytest"}
 
 
 def run(*command: str | Path, cwd: Path | None = None, timeout_s: float = 300.0) -> str:
@@ -56,8 +56,8 @@ def loaded_by(statement: str, libraries: set[str] = HEAVY) -> set[str]:
         ("import miros_cache_net", HEAVY),
         ("from miros_cache_net import CacheReadPayload, CacheNetError", HEAVY),
         ("from miros_cache_net import Cache, read_cache", HEAVY),
-        ("from miros_cache_net import CacheFileChart", HEAVY - {"miros", "watchdog"}),
-        ("from miros_cache_net import ProducerScoutChart", {"click", "rich", "watchdog", "pytest"}),
+        ("from miros_cache_net import CacheFileChart", HEAVY - {"miros"}),
+        ("from miros_cache_net import ProducerScoutChart", {"click", "rich", "inotify_simple", "pytest"}),
         ("from miros_cache_net import CacheNode", {"click", "rich", "pytest"}),
         ("from miros_cache_net import Settings", HEAVY - {"pydantic", "pydantic_settings"}),
         ("import miros_cache_net.testing", HEAVY),

@@ -7,15 +7,18 @@ import logging
 import os
 import resource
 import shutil
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from watchdog import observers
 
 from miros_cache_net import limits
+from miros_cache_net.client import Cache
+from miros_cache_net.store import inotify_watch
 from miros_cache_net.store import watch as module
 from miros_cache_net.store.watch import FileWatch
 from miros_cache_net.testing import wait_until
@@ -69,6 +72,14 @@ def move_in(path: Path) -> None:
     new.rename(path)
 
 
+@pytest.fixture(name="platform", params=["linux", "darwin"])
+def new_platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is not Linux is watched through watchdog, which knows Linux as well."""
+    monkeypatch.setattr(module, "sys", SimpleNamespace(platform=request.param))
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     "change",
     [
@@ -86,6 +97,18 @@ def test_the_kernel_tells_of_every_change_of_contents(
     watching()
     change(path)
     wait_until(lambda: calls.number > 0, what="the call")
+
+
+def test_a_write_of_ours_wakes_a_watch_once(watching: Callable[[], FileWatch], path: Path, calls: Calls) -> None:
+    with Cache(path) as cache:
+        cache.write({})
+        watching()
+        for number in range(5):
+            cache.write({"n": number})
+            wait_until(lambda number=number: calls.number > number, what="the call")
+    replace(path, "[]")  # events come in order: this one is the last
+    wait_until(lambda: calls.number > 5, what="the last call")
+    assert calls.number == 6
 
 
 def test_the_mode_bit_and_other_files_are_no_contents(
@@ -108,7 +131,7 @@ def _refuse_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
-    monkeypatch.setattr(observers, "Observer", refused)
+    monkeypatch.setattr(inotify_watch, "INotify", refused)
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
     module._said.clear()
 
@@ -168,6 +191,7 @@ def test_a_missing_directory_is_waited_for(
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.usefixtures("platform")
 def test_a_directory_that_goes_and_comes_back_is_watched_again(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +209,7 @@ def test_a_directory_that_goes_and_comes_back_is_watched_again(
         wait_until(lambda before=before: calls.number > before, what="the file in it")
 
 
+@pytest.mark.usefixtures("platform")
 def test_a_watch_can_be_closed_by_the_call_that_it_makes(path: Path) -> None:
     before = set(threading.enumerate())
     watches: list[FileWatch] = []
@@ -198,3 +223,24 @@ def test_a_watch_can_be_closed_by_the_call_that_it_makes(path: Path) -> None:
     replace(path, "[]")
     assert closed.wait(20)
     wait_until(lambda: set(threading.enumerate()) <= before, what="all threads to be gone")
+
+
+def test_a_watch_is_closed_any_number_of_times_by_any_thread(watching: Callable[[], FileWatch], path: Path) -> None:
+    watch = watching()
+    replace(path, "[]")
+    closers = [threading.Thread(target=watch.close) for _ in range(4)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(20)
+    assert not any(closer.is_alive() for closer in closers)
+
+
+def test_what_the_kernel_had_to_drop_counts_as_a_change(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overflow = inotify_watch.parse_events(struct.pack("iIII", -1, inotify_watch.flags.Q_OVERFLOW, 0, 0))
+    monkeypatch.setattr(inotify_watch, "parse_events", lambda _data: overflow)
+    watching()
+    path.with_name("other").write_text("x")
+    wait_until(lambda: calls.number > 0, what="the call")
