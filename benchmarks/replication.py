@@ -109,11 +109,12 @@ def propagation(pairs: list[Pair], rounds: int) -> list[Line]:
     taken: dict[str, list[float]] = {pair.name: [] for pair in pairs}
     for number in range(rounds + 10):
         for pair in pairs:
+            # single writes, each from rest: what a row of them costs is measured as such, and nobody's turn begins with
+            # what the one before has left to do
+            time.sleep(PAUSE_S)
             seconds = pair.send()
             if number >= 10:
                 taken[pair.name].append(seconds)
-        # single writes: what a row of them costs is measured as such
-        time.sleep(PAUSE_S)
     lines = []
     for share, label in ((0.5, "p50"), (0.99, "p99")):
         ours, *others = [percentile(taken[pair.name], share) * 1000 for pair in pairs]
