@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import reprlib
 import threading
@@ -33,7 +32,6 @@ def contained(handler: Handler, state_name: str) -> Handler:
     """
     takes_chart = not inspect.ismethod(handler)
 
-    @functools.wraps(handler)
     def call(chart: Any, e: Event) -> int:
         try:
             status = handler(chart, e) if takes_chart else handler(e)
@@ -56,6 +54,8 @@ def contained(handler: Handler, state_name: str) -> Handler:
         # SUPER without a search for the parent would have the processor ask this state for ever.
         return _UNHANDLED if status == _SUPER else status
 
+    # functools.wraps takes longer than all the rest of declaring a state
+    call.__name__ = getattr(handler, "__name__", type(handler).__name__)
     return call
 
 

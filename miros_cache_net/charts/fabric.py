@@ -203,6 +203,9 @@ def signal_name_of(event_or_signal: Event | int | str) -> str:
 
 def signal_number_of(signal_name: str) -> int:
     """The number of a signal, made known to `miros` if it is new."""
+    known = signals.get(signal_name)
+    if known is not None:
+        return int(known)
     # append() reads the length and then writes: two new names at once would get one number.
     with _process.lock:
         signals.append(signal_name)
