@@ -56,6 +56,7 @@ def contained(handler: Handler, state_name: str) -> Handler:
 
     # functools.wraps takes longer than all the rest of declaring a state
     call.__name__ = getattr(handler, "__name__", type(handler).__name__)
+    call.__wrapped__ = handler  # type: ignore[attr-defined]
     return call
 
 
