@@ -11,6 +11,9 @@ from typing import Any
 from benchmarks.redis_plain import Redis
 from benchmarks.two_hosts import EXCHANGE, REQUESTS, Means, consuming, durable_write, node_settings
 
+#: Between two joins.
+PAUSE_S = 0.05
+
 
 class Answering:
     """Bare pika that answers requests with `text`, on a thread of this process."""
@@ -56,6 +59,8 @@ def _join(pipe: Any, means: Means, url: str, redis_ports: list[int], rounds: int
         for way, join in ways.items():
             place = means._replace(directory=means.directory / f"{number}")
             place.directory.mkdir(parents=True)
+            # from rest: the broker and the peer still tidy up after the one before
+            time.sleep(PAUSE_S)
             seconds = join(place)
             shutil.rmtree(place.directory)
             if number:  # the first one imports

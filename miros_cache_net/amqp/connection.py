@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import LinkListener, Place, Publication
+from miros_cache_net.amqp.link import FirstQuestion, LinkListener, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.link_thread import LinkThread
 from miros_cache_net.amqp.outbox import Outbox
@@ -55,14 +55,21 @@ class RabbitLink:
         self._serve = False
         self._stopped = False
 
-    def start(self, listener: LinkListener) -> None:
+    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
         """As `Link.start`.  RuntimeError the second time, and after `stop`."""
         with self._lock:
             if self._thread is not None or self._stopped:
                 raise RuntimeError("a link starts once")
             quieten_pika()
             self._thread = LinkThread(
-                self._place, self._options, self._tls, self._name, self._reconnect, self._outbox, listener
+                self._place,
+                self._options,
+                self._tls,
+                self._name,
+                self._reconnect,
+                self._outbox,
+                listener,
+                first_question,
             )
             self._thread.call(partial(self._thread.serve_requests, self._serve))
             self._thread.call(self._thread.pump)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pika
@@ -10,10 +11,14 @@ import pika
 from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.acks import Acks
+from miros_cache_net.amqp.first_look import FirstLook
 from miros_cache_net.amqp.half import Half
 from miros_cache_net.amqp.lease import Lease
 from miros_cache_net.amqp.link import Delivery, Place
 from miros_cache_net.errors import TopologyLost
+
+#: Queue, body and properties.
+Question = tuple[str, bytes, pika.BasicProperties]
 
 
 class Consumer(Half):
@@ -23,7 +28,8 @@ class Consumer(Half):
     for each other is shared out to both channels, and what needs no answer asks for none.
 
     token      this link's random mark: its own broadcasts come back to it and are dropped, its canaries are known
-    consuming  called once the broker delivers, before anything is delivered
+    look       gives the first question, if there is one
+    consuming  called once the broker delivers, before anything but the answer to that is delivered
     watched    called once its canaries find the way back
     blocked    called when an alarm makes the broker read nothing more, because this connection has asked
     delivered  called with each message that is for the listener
@@ -35,6 +41,7 @@ class Consumer(Half):
         *args: Any,
         place: Place,
         token: str,
+        look: Callable[[], Question | None],
         consuming: Callable[[], None],
         watched: Callable[[], None],
         blocked: Callable[[], None],
@@ -42,7 +49,8 @@ class Consumer(Half):
         heard: Callable[[], None],
     ) -> None:
         self._place, self._token = place, token
-        self._consuming, self._watched, self._blocked = consuming, watched, blocked
+        self._look, self._consuming, self._watched, self._blocked = look, consuming, watched, blocked
+        self._first_look: FirstLook | None = None
         self._delivered, self._heard = delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
@@ -81,6 +89,8 @@ class Consumer(Half):
 
     def stop_timers(self) -> None:
         self.lease.end()
+        if self._first_look is not None:
+            self._first_look.stop()
         for acks in (self._acks, self._request_acks):
             if acks is not None:
                 acks.stop()
@@ -89,8 +99,20 @@ class Consumer(Half):
 
     def _opened(self, connection: Any) -> None:
         connection.add_on_connection_blocked_callback(self.guard(lambda *_: self._blocked()))
-        self.open_channel(self._request_channel_opened)
-        self.open_channel(self._own_channel_opened)
+        question = self._look()
+        if question is None:
+            self.open_channel(self._request_channel_opened)
+            self.open_channel(self._own_channel_opened)
+        else:
+            self.open_channel(partial(self._ask_first, question))
+
+    def _ask_first(self, question: Question, channel: Any) -> None:
+        def over() -> None:
+            self._request_channel_opened(channel)
+            self.open_channel(self._own_channel_opened)
+
+        self._first_look = FirstLook(self._services, channel, self.guard, self._on_first_answer, over)
+        self._first_look.ask(*question)
 
     def _request_channel_opened(self, channel: Any) -> None:
         self._requests = channel
@@ -150,6 +172,9 @@ class Consumer(Half):
             self._delivered(_delivery(method, properties, body, from_requests=False))
         if self._acks is not None:
             self._acks.taken(method.delivery_tag)
+
+    def _on_first_answer(self, method: Any, properties: Any, body: bytes) -> None:
+        self._delivered(_delivery(method, properties, body, from_requests=False))
 
     def _on_request(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._delivered(_delivery(method, properties, body, from_requests=True))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from miros_cache_net.amqp.containment import Containment
-from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.outbox import Outbox
 from miros_cache_net.amqp.pika_loop import THREAD_NAME_PREFIX, LinkServices
@@ -35,10 +35,13 @@ class LinkThread(threading.Thread):
         reconnect: Reconnect,
         outbox: Outbox,
         listener: LinkListener,
+        first_question: FirstQuestion,
     ) -> None:
         super().__init__(name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
         self._place, self._options, self._tls, self._link_name = place, options, tls, name
         self._reconnect, self._outbox, self._listener = reconnect, outbox, listener
+        self._first_question = first_question
+        self._may_look = True
         self._contain = Containment(name)
         self._services = LinkServices()
         self._session: Session | None = None
@@ -94,6 +97,7 @@ class LinkThread(threading.Thread):
             parameters,
             self._options,
             self._contain,
+            first_question=self._first_question if self._may_look else lambda: None,
             serve_requests=self._serve,
             both_first=self._both_first,
         )
@@ -195,6 +199,7 @@ class LinkThread(threading.Thread):
 
     def session_complete(self, session: Session) -> None:
         if session is self._session:
+            self._may_look = True
             self._reconnect.up()
             self.pump()
 
@@ -206,6 +211,9 @@ class LinkThread(threading.Thread):
         if was_up:
             news = error
             self._both_first = not session.was_complete
+        elif session.looked:
+            # an alarm, for one: the broker reads nothing of who has asked
+            self._may_look = False
         self._given_up = delay_s is None
         self.pump()
         if self._stopping:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import pika
 from pika.exceptions import AMQPChannelError
 
+from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.canary import Canary
-from miros_cache_net.amqp.consumer import Consumer
+from miros_cache_net.amqp.consumer import Consumer, Question
 from miros_cache_net.amqp.containment import Containment
 from miros_cache_net.amqp.failures import attempt_failed
 from miros_cache_net.amqp.half import Half
-from miros_cache_net.amqp.link import Delivery, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkUp, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.pika_loop import LinkServices
 from miros_cache_net.amqp.publisher import Publisher
@@ -68,6 +70,7 @@ class Session:
         options: LinkOptions,
         containment: Containment,
         *,
+        first_question: FirstQuestion,
         serve_requests: bool,
         both_first: bool,
     ) -> None:
@@ -79,6 +82,7 @@ class Session:
         self.was_complete = False
         """Both connections stand, or did."""
         self._serve, self._both_first = serve_requests, both_first
+        self._first_question, self.looked = first_question, False
         self._services, self._containment = services, containment
         self._common = (services, parameters, containment, self._lost, self._half_gone)
         self._canary = Canary(
@@ -91,6 +95,7 @@ class Session:
             *self._common,
             place=place,
             token=self._token,
+            look=self._look,
             consuming=self._on_consuming,
             watched=self._on_watched,
             blocked=self._on_question_blocked,
@@ -154,6 +159,15 @@ class Session:
             half.abort()
 
     # --- coming up ------------------------------------------------------------------------------------
+
+    def _look(self) -> Question | None:
+        question = None if self._both_first else self._first_question()
+        if question is None:
+            return None
+        self.looked = True
+        _exchange, queue = topology.destination(self._place, question)
+        # nobody listens any more by then, and it must not come back to who is the first in the fleet
+        return queue, question.body, self._properties(replace(question, ttl_s=limits.FIRST_LOOK_S))
 
     def _on_consuming(self) -> None:
         self._consumes = True

@@ -100,6 +100,7 @@ class Bridge:
             lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
         )
         self._node = node
+        self._is_file_known = False
         self._agreement = ClockAgreement(clock)
         self._replica = Replica(
             self,
@@ -120,7 +121,7 @@ class Bridge:
         self._lease = FleetLease(self, discovery_lock_path(file))
 
     def start(self) -> None:
-        self._link.start(self)
+        self._link.start(self, self._first_question)
 
     def stop(self) -> None:
         """End link and timers; bounded by `Link.stop`."""
@@ -207,6 +208,7 @@ class Bridge:
 
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)
+        self._is_file_known = True
 
     # --- LinkListener: on the link's thread -----------------------------------------------------------
 
@@ -218,6 +220,12 @@ class Bridge:
 
     def delivered(self, delivery: Delivery) -> None:
         self._inbox.put(delivery)
+
+    def _first_question(self) -> Publication | None:
+        """Of a host that has nothing, once it has a name to ask in."""
+        if not self._is_file_known or self._replica.document.is_written:
+            return None
+        return self._publication(envelope.CACHE_FILE_READ, None, ANY_PEER)
 
     # --- LeasePort --------------------------------------------------------------------------------------
 
@@ -233,24 +241,9 @@ class Bridge:
     # --- ReplicaPort ------------------------------------------------------------------------------------
 
     def send(self, kind: str, body: Any, to: str) -> None:
-        try:
-            sealed = self._gate.seal(kind, body)
-        except CacheNetError as error:
-            self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
-            return
-        self._link.publish(
-            Publication(
-                sealed.body,
-                kind=kind if to == EVERYBODY else "",
-                queue="" if to in (EVERYBODY, ANY_PEER) else to,
-                requests=to == ANY_PEER,
-                reply_here=kind in _ASKING_KINDS,
-                key_id=sealed.key_id,
-                # who asked has asked somebody else by then
-                ttl_s=self._answer_timeout_s if to == ANY_PEER else None,
-                done=self._done if kind == envelope.CACHE else None,
-            )
-        )
+        publication = self._publication(kind, body, to)
+        if publication is not None:
+            self._link.publish(publication)
 
     def merge(self, document: Document) -> None:
         self._owner.merge(document)
@@ -271,6 +264,24 @@ class Bridge:
     def report(self, reason: Reason, message: str) -> None:
         self._counts[f"reported_{reason.value}"] += 1
         self._owner.report(reason, message)
+
+    def _publication(self, kind: str, body: Any, to: str) -> Publication | None:
+        try:
+            sealed = self._gate.seal(kind, body)
+        except CacheNetError as error:
+            self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
+            return None
+        return Publication(
+            sealed.body,
+            kind=kind if to == EVERYBODY else "",
+            queue="" if to in (EVERYBODY, ANY_PEER) else to,
+            requests=to == ANY_PEER,
+            reply_here=kind in _ASKING_KINDS,
+            key_id=sealed.key_id,
+            # who asked has asked somebody else by then
+            ttl_s=self._answer_timeout_s if to == ANY_PEER else None,
+            done=self._done if kind == envelope.CACHE else None,
+        )
 
     def _done(self, confirmed: bool) -> None:
         self._owner.bridge_event("publication_done", confirmed)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.client import Cache
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Hosts, agree, fleet
@@ -98,6 +99,25 @@ def test_a_killed_bridge_is_replaced_by_another_process_of_its_host(run: Any, ra
     second.cache.write({"by": "its successor"})
     beta.wait_for(contents={"by": "its successor"})
     wait_until(lambda: rabbit_server.connection_count() == before, what="one host's worth of connections a host")
+
+
+def test_only_a_host_that_has_nothing_looks_before_it_joins(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = hosts.joined("alpha")
+    alpha.cache.write({"n": 1})
+    # however busy this machine is: who waits for an answer gets it
+    monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
+
+    def asked() -> int:
+        return int(alpha.node.status()["counters"].get("received_CACHE_FILE_READ", 0))
+
+    beta = hosts.joined("beta")
+    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+    looked = asked()
+    assert looked in (1, 2), "it looks, if its file is there before the connection, and it joins"
+    beta.node.stop()
+    again = hosts.joined("beta")
+    agree(alpha, again, on=lambda contents: contents == {"n": 1})
+    assert asked() == looked + 1
 
 
 def test_nodes_agree_also_one_begun_without_a_broker_after_it_was_killed_and_started(tmp_path: Path) -> None:

@@ -1,0 +1,196 @@
+"""A link may ask one question before it has a queue of its own; what goes wrong with that costs no more than time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from miros_cache_net import limits
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.connection import RabbitLink
+from miros_cache_net.amqp.consumer import Consumer
+from miros_cache_net.amqp.first_look import FirstLook
+from miros_cache_net.amqp.link import Delivery, Place, Publication
+from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.errors import BrokerUnreachable
+from miros_cache_net.testing import RabbitServer, wait_until
+from tests.integration.link_contract import Recorder
+from tests.integration.rabbit_links import StartLink, channel_to, is_up
+
+QUESTION = Publication(b"who knows?", requests=True, reply_here=True)
+StartLooking = Callable[..., tuple[RabbitLink, Recorder, list[int]]]
+
+
+class Answering(Recorder):
+    """Answers each request."""
+
+    link: RabbitLink
+
+    def delivered(self, delivery: Delivery) -> None:
+        super().delivered(delivery)
+        self.link.publish(Publication(b"I do", queue=delivery.reply_to, key_id="k"))
+
+
+@pytest.fixture(name="looking")
+def new_looking(place: Place, rabbit_url: str) -> StartLooking:
+    links: list[RabbitLink] = []
+
+    def start() -> tuple[RabbitLink, Recorder, list[int]]:
+        """A link with a first question, and a list that gets longer each time it is asked for that."""
+        link, recorder, asked = RabbitLink(place, [BrokerAddress.parse(rabbit_url)]), Recorder(), list[int]()
+        links.append(link)
+
+        def question() -> Publication:
+            asked.append(len(asked))
+            return QUESTION
+
+        link.start(recorder, question)
+        return link, recorder, asked
+
+    yield start
+    for link in links:
+        link.stop()
+
+
+@pytest.fixture(name="peer")
+def new_peer(place: Place, rabbit_url: str) -> Answering:
+    peer = Answering()
+    peer.link = RabbitLink(place, [BrokerAddress.parse(rabbit_url)])
+    peer.link.serve_requests(True)
+    peer.link.start(peer)
+    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    yield peer
+    peer.link.stop()
+
+
+def requests_at(url: str, place: Place) -> tuple[int, int]:
+    """Messages and consumers of the place's request queue."""
+    with channel_to(url) as channel:
+        arguments = topology.request_queue_arguments()
+        declared = channel.queue_declare(topology.request_queue_name(place), durable=True, arguments=arguments)
+        return declared.method.message_count, declared.method.consumer_count
+
+
+def works(link: RabbitLink, recorder: Recorder) -> None:
+    """It stands, publishes and consumes."""
+    is_up(recorder)
+    before = len(recorder.deliveries)
+    link.publish(Publication(b"to myself", queue=recorder.own_queue))
+    recorder.wait(deliveries=before + 1)
+    assert recorder.bodies[-1] == b"to myself"
+
+
+@pytest.fixture(name="patient")
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_answer_comes_before_the_link_has_a_queue_of_its_own(peer: Answering, looking: StartLooking) -> None:
+    link, recorder, asked = looking()
+    works(link, recorder)
+    assert recorder.order[:2] == ["delivered", "up"]
+    assert (recorder.deliveries[0].body, recorder.deliveries[0].key_id) == (b"I do", "k")
+    assert peer.bodies == [b"who knows?"] and len(asked) == 1
+    assert peer.deliveries[0].from_requests
+    assert peer.deliveries[0].reply_to.startswith(topology.DIRECT_REPLY_TO + ".")
+
+
+def test_where_nobody_answers_the_link_goes_on_and_leaves_no_question_behind(
+    looking: StartLooking, rabbit_url: str, place: Place
+) -> None:
+    assert requests_at(rabbit_url, place) == (0, 0)
+    link, recorder, asked = looking()
+    works(link, recorder)
+    wait_until(lambda: requests_at(rabbit_url, place)[0] == 0, what="the question to be dropped")
+    link.serve_requests(True)
+    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the link to serve")
+    works(link, recorder)
+    assert recorder.bodies == [b"to myself"] * 2 and len(asked) == 1
+
+
+def test_an_answer_that_comes_too_late_comes_to_nobody(
+    start_link: StartLink, looking: StartLooking, rabbit_url: str, place: Place
+) -> None:
+    at_peer, at_silent = start_link(rabbit_url, serve=True)
+    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    link, recorder, _ = looking()
+    works(link, recorder)
+    at_silent.wait(deliveries=1)
+    at_peer.publish(Publication(b"late", queue=at_silent.deliveries[0].reply_to))
+    at_peer.publish(Publication(b"after it", queue=recorder.own_queue))
+    recorder.wait(deliveries=2)
+    assert recorder.bodies == [b"to myself", b"after it"]
+    assert not recorder.downs
+
+
+def test_during_an_alarm_a_link_looks_once_and_again_when_it_is_over(
+    rabbit_server: RabbitServer, looking: StartLooking
+) -> None:
+    rabbit_server.ctl("set_vm_memory_high_watermark", "0.000001")
+    try:
+        link, recorder, asked = looking()
+        is_up(recorder)
+        assert "alarm" in str(recorder.downs[0])
+        assert len(asked) == 1
+    finally:
+        rabbit_server.ctl("set_vm_memory_high_watermark", "0.4")
+    works(link, recorder)
+    rabbit_server.ctl("close_all_connections", "the alarm is over")
+    recorder.wait(ups=2)
+    assert len(asked) == 2
+
+
+def test_a_broker_that_knows_no_direct_reply_to_costs_a_reconnection(
+    looking: StartLooking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "DIRECT_REPLY_TO", "no.such.queue")
+    link, recorder, asked = looking()
+    works(link, recorder)
+    assert len(recorder.downs) == 1 and len(asked) == 1
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_link_that_is_stopped_while_it_looks_leaves_nothing(
+    looking: StartLooking, start_link: StartLink, rabbit_url: str, place: Place
+) -> None:
+    start_link(rabbit_url, serve=True)
+    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    link, recorder, asked = looking()
+    wait_until(lambda: bool(asked), what="the question")
+    link.stop()
+    assert recorder.order == []
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_link_looks_again_after_each_session_that_stood(
+    peer: Answering, looking: StartLooking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumers: list[Consumer] = []
+    opened = Consumer._opened
+
+    def note(consumer: Consumer, connection: object) -> None:
+        consumers.append(consumer)
+        opened(consumer, connection)
+
+    monkeypatch.setattr(Consumer, "_opened", note)
+    link, recorder, asked = looking()
+    works(link, recorder)
+    first = consumers[0]
+    first._services.add_callback_threadsafe(lambda: first.lost(BrokerUnreachable("pulled")))
+    recorder.wait(ups=2)
+    assert recorder.order[:2] == ["delivered", "up"] and recorder.order[-2:] == ["delivered", "up"]
+    assert len(asked) == 2 and len(peer.deliveries) == 2
+
+
+def test_a_fault_in_the_look_is_contained(
+    looking: StartLooking, monkeypatch: pytest.MonkeyPatch, peer: Answering
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(FirstLook, "ask", fail)
+    link, recorder, asked = looking()
+    works(link, recorder)
+    assert len(recorder.downs) == 1 and len(asked) == 1 and peer.deliveries == []
