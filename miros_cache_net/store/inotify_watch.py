@@ -6,17 +6,25 @@ is on its way to the fleet that costs a sixth of the way.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
+import select
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from inotify_simple import INotify, flags, parse_events
 
-_OF_THE_DOCUMENT: Final = flags.CLOSE_WRITE | flags.MOVED_FROM | flags.MOVED_TO | flags.DELETE
-_DIRECTORY_LOST: Final = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+from miros_cache_net import limits
+
+log = logging.getLogger(__name__)
+
+_DOCUMENT_GONE: Final = flags.DELETE | flags.MOVED_FROM
+_DIRECTORY_GONE: Final = flags.DELETE_SELF | flags.MOVE_SELF
+_WANTED: Final = _DOCUMENT_GONE | flags.MOVED_TO | flags.CLOSE_WRITE | _DIRECTORY_GONE | flags.ONLYDIR
+#: Comes unasked: the kernel watches no longer, because the directory was removed or unmounted.
+_UNWATCHED: Final = flags.IGNORED
 #: Room for a dozen events of the longest names; what does not fit is read with the next ones.
 _READ_BYTES: Final = 4096
 
@@ -24,32 +32,37 @@ _READ_BYTES: Final = 4096
 class InotifyWatch:
     """Calls `changed` when `path` may have other contents, `directory_lost` at most once, as the last thing it does.
 
-    Both on its own thread.  Raises `OSError` where the kernel gives no watch, or there is no directory.
+    Both on its own thread.  Raises `OSError` where the kernel gives no watch, or there is no directory.  In a forked
+    child it is dead, and `close` does nothing: the kernel's side of it belongs to the parent.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None], directory_lost: Callable[[], None]) -> None:
-        self._name = path.name
+        self._path, self._process = path, os.getpid()
         self._changed, self._directory_lost = changed, directory_lost
         self._guard = threading.Lock()
         self._closed = False
-        self._kernel = INotify()
+        #: It was removed or moved away, or events were dropped: its directory may be next, or gone, which the kernel
+        #: does not tell while anybody has a file of it open.
+        self._document_gone = False
+        self._kernel, self._wake = INotify(), -1
         try:
-            wanted = _OF_THE_DOCUMENT | _DIRECTORY_LOST | flags.ONLYDIR
-            self._watch = self._kernel.add_watch(path.parent, wanted)
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._kernel.add_watch(path.parent, _WANTED)
+            self._directory = _identity(path.parent)
             self._thread = threading.Thread(target=self._run, name=f"watch {path.name}", daemon=True)
             self._thread.start()
         except BaseException:
-            self._kernel.close()
+            self._close_descriptors()
             raise
 
     def close(self) -> None:
         """End it; returns when its thread is gone, unless called by it."""
+        if self._process != os.getpid():
+            return
         with self._guard:
-            if not self._closed:
-                self._closed = True
-                # the kernel says so, which wakes the thread; it has said so already where the directory has gone
-                with contextlib.suppress(OSError):
-                    self._kernel.rm_watch(self._watch)
+            self._closed = True
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -60,16 +73,49 @@ class InotifyWatch:
         finally:
             with self._guard:
                 self._closed = True
-                self._kernel.close()
+                self._close_descriptors()
 
     def _hear(self) -> bool:
         """Sleep until something happens, and pass it on; False at the end."""
-        events = parse_events(os.read(self._kernel.fileno(), _READ_BYTES))
+        events = self._events()
         if self._closed:
             return False
-        if any(each.mask & _DIRECTORY_LOST for each in events):
+        if any(each.mask & (_DIRECTORY_GONE | _UNWATCHED) for each in events) or self._has_other_directory(events):
             self._directory_lost()
             return False
-        if any(each.name == self._name or each.mask & flags.Q_OVERFLOW for each in events):
-            self._changed()
+        mine = [each.mask for each in events if each.name == self._path.name or each.mask & flags.Q_OVERFLOW]
+        if mine:
+            self._document_gone = bool(mine[-1] & (_DOCUMENT_GONE | flags.Q_OVERFLOW))
+            try:
+                self._changed()
+            except Exception:
+                log.exception("%s: a change could not be passed on", self._path)
         return True
+
+    def _events(self) -> list[Any]:
+        poll = select.poll()
+        poll.register(self._kernel.fileno(), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        ready = poll.poll(limits.SLOW_STAT_S * 1000 if self._document_gone else None)
+        if any(fd == self._kernel.fileno() for fd, _ in ready):
+            return list(parse_events(os.read(self._kernel.fileno(), _READ_BYTES)))
+        return []
+
+    def _has_other_directory(self, events: list[Any]) -> bool:
+        if events or not self._document_gone:
+            return False
+        try:
+            return _identity(self._path.parent) != self._directory
+        except OSError:
+            return True
+
+    def _close_descriptors(self) -> None:
+        self._kernel.close()
+        wake, self._wake = self._wake, -1
+        if wake >= 0:
+            os.close(wake)
+
+
+def _identity(directory: Path) -> tuple[int, int]:
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino

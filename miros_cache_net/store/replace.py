@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from miros_cache_net import limits
-from miros_cache_net.errors import NoSpace
+from miros_cache_net.errors import FileRefused, NoSpace
 from miros_cache_net.store.regular import SAFELY, close_quietly
 
 #: Mode of a document that did not exist before, less the umask, as `open` would make it.
@@ -48,7 +48,7 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
     fd = -1
     try:
         try:
-            fd = os.open(temporary, os.O_RDONLY | SAFELY, dir_fd=directory)
+            fd = _opened_to_read(directory, temporary, writing)
             mode = _with_group(writing, group, mode)
             os.fchmod(writing, mode & ~_WRITE_BITS)
             _write_all(writing, text)
@@ -64,6 +64,16 @@ def put_in_place(directory: int, name: str, text: bytes, *, mtime_ms: int, mode:
             os.unlink(temporary, dir_fd=directory)
         raise
     return fd, mode
+
+
+def _opened_to_read(directory: int, temporary: str, writing: int) -> int:
+    """A second descriptor of the file that is open as `writing`, whatever the umask made of its mode."""
+    os.fchmod(writing, 0o400)
+    fd = os.open(temporary, os.O_RDONLY | SAFELY, dir_fd=directory)
+    if not os.path.samestat(os.fstat(fd), os.fstat(writing)):
+        os.close(fd)
+        raise FileRefused(f"{temporary}: exchanged while it was being written; who else may write its directory?")
+    return fd
 
 
 def new_file_mode() -> int:

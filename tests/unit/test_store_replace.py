@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.errors import NoSpace
+from miros_cache_net.errors import FileRefused, NoSpace
 from miros_cache_net.store import replace as module
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
 
@@ -137,3 +137,24 @@ def test_beyond_the_cap_nothing_is_set_aside_and_a_person_is_asked(path: Path, m
     with pytest.raises(NoSpace, match="look at them and remove them"):
         set_aside(path)
     assert path.read_bytes() == b"again"
+
+
+def test_a_temporary_file_that_somebody_exchanges_is_not_taken_for_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign, really = path.with_name("foreign"), os.open
+    foreign.write_bytes(b"foreign")
+    foreign.chmod(0o400)
+
+    def exchanging(name: Any, arguments: int, *mode: int, **options: Any) -> int:
+        if arguments & os.O_ACCMODE == os.O_RDONLY and ".tmp-" in str(name):
+            os.replace(foreign, path.with_name(name))
+        return really(name, arguments, *mode, **options)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "open", exchanging)
+    with pytest.raises(FileRefused, match="exchanged"):
+        put(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert len(os.listdir("/proc/self/fd")) == before

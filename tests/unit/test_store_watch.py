@@ -244,3 +244,78 @@ def test_what_the_kernel_had_to_drop_counts_as_a_change(
     watching()
     path.with_name("other").write_text("x")
     wait_until(lambda: calls.number > 0, what="the call")
+
+
+def test_a_directory_whose_files_are_open_is_missed_too_when_it_is_gone(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the kernel tells of its removal only when the last of them is closed
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
+    with path.open():
+        watching()
+        shutil.rmtree(path.parent)
+        wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
+        path.parent.mkdir()
+        wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
+        before = calls.number
+        replace(path, "{}")
+        wait_until(lambda: calls.number > before, what="the file in it")
+
+
+def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
+    watching()
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
+    path.parent.mkdir()
+    wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
+    before = calls.number
+    replace(path, "{}")
+    wait_until(lambda: calls.number > before, what="the file in it")
+
+
+def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls
+) -> None:
+    watch = watching()
+    child = os.fork()
+    if child == 0:
+        watch.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    replace(path, "[]")
+    wait_until(lambda: calls.number > 0, what="the call")
+    watch.close()
+
+
+def test_a_watch_that_the_kernel_has_given_up_ends_all_the_same(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(data: bytes) -> list[Any]:
+        return [each for each in parse(data) if not each.mask & (flags.IGNORED | flags.DELETE_SELF)]
+
+    parse, flags = inotify_watch.parse_events, inotify_watch.flags
+    monkeypatch.setattr(inotify_watch, "parse_events", forgetful)
+    watch = watching()
+    shutil.rmtree(path.parent)
+    wait_until(lambda: calls.number > 0, what="the file's removal")
+    watch.close()
+
+
+def test_what_a_call_raises_does_not_end_the_watch(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[None] = []
+
+    def raising() -> None:
+        calls.append(None)
+        raise RuntimeError("planted")
+
+    watch = FileWatch(path, raising)
+    try:
+        for number in range(1, 3):
+            replace(path, "[]")
+            wait_until(lambda number=number: len(calls) >= number, what="the call")
+    finally:
+        watch.close()
+    assert "could not be passed on" in caplog.text
