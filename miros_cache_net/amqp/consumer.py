@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pika
 
 from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.acks import Acks
-from miros_cache_net.amqp.first_look import FirstLook
+from miros_cache_net.amqp.first_look import Enquiry, FirstLook
 from miros_cache_net.amqp.half import Half
 from miros_cache_net.amqp.lease import Lease
 from miros_cache_net.amqp.link import Delivery, Place
 from miros_cache_net.errors import TopologyLost
 
-#: Queue, body and properties.
-Question = tuple[str, bytes, pika.BasicProperties]
+#: Within this a broker and a peer of the same network have answered.
+_NEARBY_S: Final = 0.01
 
 
 class Consumer(Half):
@@ -32,6 +32,7 @@ class Consumer(Half):
     consuming  called once the broker delivers, before anything but the answer to that is delivered
     watched    called once its canaries find the way back
     blocked    called when an alarm makes the broker read nothing more, because this connection has asked
+    direct     whether channels that wait for an answer are told as where to answer
     delivered  called with each message that is for the listener
     heard      called with each message that came through the exchange
     """
@@ -41,17 +42,21 @@ class Consumer(Half):
         *args: Any,
         place: Place,
         token: str,
-        look: Callable[[], Question | None],
+        look: Callable[[], Enquiry | None],
         consuming: Callable[[], None],
         watched: Callable[[], None],
         blocked: Callable[[], None],
+        direct: Callable[[], bool],
         delivered: Callable[[Delivery], None],
         heard: Callable[[], None],
     ) -> None:
         self._place, self._token = place, token
         self._look, self._consuming, self._watched, self._blocked = look, consuming, watched, blocked
         self._first_look: FirstLook | None = None
-        self._delivered, self._heard = delivered, heard
+        self._to_set_up: list[Callable[[], None]] = []
+        self._channels_timer: Any = None
+        self._has_channels = False
+        self._direct, self._delivered, self._heard = direct, delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
         self._acks: Acks | None = None
@@ -91,6 +96,8 @@ class Consumer(Half):
         self.lease.end()
         if self._first_look is not None:
             self._first_look.stop()
+        if self._channels_timer is not None:
+            self._channels_timer.cancel()
         for acks in (self._acks, self._request_acks):
             if acks is not None:
                 acks.stop()
@@ -99,20 +106,33 @@ class Consumer(Half):
 
     def _opened(self, connection: Any) -> None:
         connection.add_on_connection_blocked_callback(self.guard(lambda *_: self._blocked()))
-        question = self._look()
-        if question is None:
-            self.open_channel(self._request_channel_opened)
-            self.open_channel(self._own_channel_opened)
+        enquiry = self._look()
+        if enquiry is None:
+            self._open_channels()
+            return
+        self._first_look = FirstLook(self._services, self.guard, enquiry, self._on_first_answer, self._first_look_over)
+        self._first_look.start(connection)
+        # nearby an answer is here sooner, and would be kept waiting by this; far away two journeys are saved
+        self._channels_timer = self._services.call_later(_NEARBY_S, self.guard(self._open_channels))
+
+    def _open_channels(self) -> None:
+        if not self._has_channels:
+            self._has_channels = True
+            self.open_channel(partial(self._set_up, self._request_channel_opened))
+            self.open_channel(partial(self._set_up, self._own_channel_opened))
+
+    def _set_up(self, opened: Callable[[Any], None], channel: Any) -> None:
+        """With that channel, once the first look is over."""
+        if self._first_look is None or self._first_look.is_over:
+            opened(channel)
         else:
-            self.open_channel(partial(self._ask_first, question))
+            self._to_set_up.append(partial(opened, channel))
 
-    def _ask_first(self, question: Question, channel: Any) -> None:
-        def over() -> None:
-            self._request_channel_opened(channel)
-            self.open_channel(self._own_channel_opened)
-
-        self._first_look = FirstLook(self._services, channel, self.guard, self._on_first_answer, over)
-        self._first_look.ask(*question)
+    def _first_look_over(self) -> None:
+        self._open_channels()
+        waiting, self._to_set_up = self._to_set_up, []
+        for set_up in waiting:
+            set_up()
 
     def _request_channel_opened(self, channel: Any) -> None:
         self._requests = channel
@@ -169,27 +189,37 @@ class Consumer(Half):
             self._heard()
         # An own broadcast that came back, or a canary.
         if method.exchange != self._place.exchange or properties.app_id != self._token:
-            self._delivered(_delivery(method, properties, body, from_requests=False))
+            self._delivered(_delivery(method, properties, body))
         if self._acks is not None:
             self._acks.taken(method.delivery_tag)
 
     def _on_first_answer(self, method: Any, properties: Any, body: bytes) -> None:
-        self._delivered(_delivery(method, properties, body, from_requests=False))
+        self._delivered(_delivery(method, properties, body))
 
     def _on_request(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._delivered(_delivery(method, properties, body, from_requests=True))
+        self._delivered(_delivery(method, properties, body, from_requests=True, direct=self._direct()))
         if self._request_acks is not None:
             self._request_acks.taken(method.delivery_tag)
 
 
-def _delivery(method: Any, properties: Any, body: bytes, from_requests: bool) -> Delivery:
-    """Only what has the expected type and shape of all that a stranger may have set."""
+def _delivery(
+    method: Any, properties: Any, body: bytes, *, from_requests: bool = False, direct: bool = False
+) -> Delivery:
+    """Only what has the expected type and shape of all that a stranger may have set.
+
+    direct  a channel may be where to answer: of requests only, which one host gets and not all of them, because a
+            forged one costs whoever answers it the connection
+    """
     reply_to, headers = properties.reply_to, properties.headers
     key_id = headers.get("key-id") if isinstance(headers, dict) else None
     return Delivery(
         body=body,
         routing_key=method.routing_key if isinstance(method.routing_key, str) else "",
-        reply_to=reply_to if isinstance(reply_to, str) and topology.is_server_named(reply_to) else "",
+        reply_to=reply_to if isinstance(reply_to, str) and _may_be_answered(reply_to, direct) else "",
         key_id=key_id if isinstance(key_id, str) else "",
         from_requests=from_requests,
     )
+
+
+def _may_be_answered(reply_to: str, direct: bool) -> bool:
+    return topology.is_server_named(reply_to) or (direct and topology.is_direct_reply(reply_to))

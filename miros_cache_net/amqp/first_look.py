@@ -8,7 +8,7 @@ more than a look: whoever wants to be in step asks again once the link stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pika
 
@@ -16,34 +16,46 @@ from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.pika_loop import LinkServices
 
-#: What whoever gets the answer is given to store it, before this thread is busy again.
-_STORE_S: Final = 0.003
+#: After the answer this thread stands aside for so long: it shares the interpreter with those who store and pass on
+#: what has come, and setting up would keep them from it (a join takes a fifth longer without).
+_STAND_ASIDE_S: Final = 0.003
+
+
+class Enquiry(NamedTuple):
+    """A question as it is published; its reply-to is `topology.DIRECT_REPLY_TO`."""
+
+    queue: str
+    body: bytes
+    properties: pika.BasicProperties
 
 
 class FirstLook:
-    """Asks on `channel` and calls `over` once: soon after the answer, or when none has come in time.
+    """Asks on a channel of its own and calls `over` once: soon after the first answer, or when none has come in time.
 
-    answered  called with the answer's method, properties and body, as pika gives them
+    The channel is gone afterwards; if the broker closes it before (it may refuse direct reply-to) the look is over.
+
     guard     what callbacks given to pika go through (`Half.guard`)
+    answered  called with the first answer's method, properties and body, as pika gives them
     """
 
     def __init__(
         self,
         services: LinkServices,
-        channel: Any,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
+        enquiry: Enquiry,
         answered: Callable[..., None],
         over: Callable[[], None],
     ) -> None:
-        self._services, self._channel, self._guard = services, channel, guard
-        self._answered, self._over = answered, over
+        self._services, self._guard = services, guard
+        self._enquiry, self._answered, self._over = enquiry, answered, over
+        self._has_answer = False
         self._timer: Any = None
-        self._tag = ""
+        self._channel: Any = None
+        self.is_over = False
 
-    def ask(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
-        properties.reply_to = topology.DIRECT_REPLY_TO
-        self._tag = self._channel.basic_consume(topology.DIRECT_REPLY_TO, self._guard(self._on_answer), auto_ack=True)
-        self._channel.basic_publish("", queue, body, properties)
+    def start(self, connection: Any) -> None:
+        """Open the channel and ask."""
+        connection.channel(on_open_callback=self._guard(self._ask))
         self._set_timer(limits.FIRST_LOOK_S)
 
     def stop(self) -> None:
@@ -51,16 +63,29 @@ class FirstLook:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _ask(self, channel: Any) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._guard(lambda *_: self._end()))
+        if self.is_over:
+            channel.close()
+            return
+        channel.basic_consume(topology.DIRECT_REPLY_TO, self._guard(self._on_answer), auto_ack=True)
+        channel.basic_publish("", *self._enquiry)
+
     def _on_answer(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        if self._tag:
+        if not self._has_answer and not self.is_over:
+            self._has_answer = True
             self._answered(method, properties, body)
-            self._set_timer(_STORE_S)
+            self._set_timer(_STAND_ASIDE_S)
 
     def _end(self) -> None:
-        # what comes from here on has no queue that bounds it
-        self._channel.basic_cancel(self._tag)
-        self._tag = ""
-        self._over()
+        if not self.is_over:
+            self.is_over = True
+            self.stop()
+            # what comes from here on has no queue that bounds it
+            if self._channel is not None and self._channel.is_open:
+                self._channel.close()
+            self._over()
 
     def _set_timer(self, delay_s: float) -> None:
         self.stop()

@@ -76,7 +76,7 @@ class LinkUp:
     broker: str
 
 
-#: Gives what a link shall ask whoever can answer, before it stands; None: nothing.
+#: Gives what a link shall ask whoever can answer (`requests`, no `done`), before it stands; None: nothing.
 FirstQuestion = Callable[[], Publication | None]
 
 
@@ -102,8 +102,8 @@ class Link(Protocol):
     def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
         """Begin to connect, on a thread of the link's own.  Once in a link's life.
 
-        What `first_question` gives (called on that thread; it must return at once and never raise) may be asked, and
-        its answer delivered, before the link stands: sooner than by `publish`, but broadcasts are missed until then.
+        What `first_question` gives (called on that thread; it must return at once) may be asked, and its answer
+        delivered, before the link stands: sooner than by `publish`, but broadcasts are missed until then.
         """
 
     def publish(self, publication: Publication) -> None:

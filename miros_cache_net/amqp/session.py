@@ -16,13 +16,15 @@ from typing import Any, Protocol
 
 import pika
 from pika.exceptions import AMQPChannelError
+from pika.spec import INTERNAL_ERROR
 
 from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.canary import Canary
-from miros_cache_net.amqp.consumer import Consumer, Question
+from miros_cache_net.amqp.consumer import Consumer
 from miros_cache_net.amqp.containment import Containment
 from miros_cache_net.amqp.failures import attempt_failed
+from miros_cache_net.amqp.first_look import Enquiry
 from miros_cache_net.amqp.half import Half
 from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkUp, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
@@ -39,6 +41,9 @@ PUBLISHER_AFTER_S = 0.1
 
 class SessionOwner(Protocol):
     """Told what happens to a session, on the link's thread."""
+
+    answers_directly: bool
+    """Channels that wait for an answer are answered."""
 
     def session_up(self, session: Session, up: LinkUp) -> None:
         """It consumes, and takes questions."""
@@ -83,6 +88,7 @@ class Session:
         """Both connections stand, or did."""
         self._serve, self._both_first = serve_requests, both_first
         self._first_question, self.looked = first_question, False
+        self._answers_directly = self.was_broken_by_answer = False
         self._services, self._containment = services, containment
         self._common = (services, parameters, containment, self._lost, self._half_gone)
         self._canary = Canary(
@@ -99,6 +105,7 @@ class Session:
             consuming=self._on_consuming,
             watched=self._on_watched,
             blocked=self._on_question_blocked,
+            direct=lambda: owner.answers_directly,
             delivered=owner.delivered,
             heard=self._canary.heard,
         )
@@ -111,11 +118,12 @@ class Session:
         """It stands, and no alarm holds it; a question need not wait for the connection that publishes."""
         if self._publisher is not None and self._ready:
             return self._up and not self._publisher.is_blocked
-        return self._up and _is_question(publication)
+        return self._up and is_question(publication)
 
     def publish(self, publication: Publication, settled: Callable[[bool], None]) -> None:
         """Send what `can_publish`."""
         exchange, key = topology.destination(self._place, publication)
+        self._answers_directly |= not exchange and topology.is_direct_reply(key)
         properties = self._properties(publication)
         if self._publisher is not None and self._ready:
             self._publisher.send(exchange, key, publication.body, properties, settled)
@@ -160,14 +168,16 @@ class Session:
 
     # --- coming up ------------------------------------------------------------------------------------
 
-    def _look(self) -> Question | None:
+    def _look(self) -> Enquiry | None:
         question = None if self._both_first else self._first_question()
         if question is None:
             return None
         self.looked = True
         _exchange, queue = topology.destination(self._place, question)
         # nobody listens any more by then, and it must not come back to who is the first in the fleet
-        return queue, question.body, self._properties(replace(question, ttl_s=limits.FIRST_LOOK_S))
+        properties = self._properties(replace(question, ttl_s=limits.FIRST_LOOK_S))
+        properties.reply_to = topology.DIRECT_REPLY_TO
+        return Enquiry(queue, question.body, properties)
 
     def _on_consuming(self) -> None:
         self._consumes = True
@@ -269,6 +279,7 @@ class Session:
         if self._over:
             return
         at_once = isinstance(cause, AMQPChannelError | TopologyLost)
+        self.was_broken_by_answer = self._answers_directly and getattr(cause, "reply_code", 0) == INTERNAL_ERROR
         error = cause if isinstance(cause, BrokerError) else attempt_failed(self.address, cause, self._place)
         self.end()
         self._owner.session_lost(self, error, at_once)
@@ -291,6 +302,6 @@ class Session:
             self._owner.session_gone(self)
 
 
-def _is_question(publication: Publication) -> bool:
+def is_question(publication: Publication) -> bool:
     """For whoever can answer it, who is its only confirm."""
     return publication.requests and publication.done is None

@@ -129,11 +129,16 @@ def destination(place: Place, publication: Publication) -> tuple[str, str]:
 
 
 def is_server_named(queue: str) -> bool:
-    """Whether `queue` can be some link's own queue, or the asking channel itself.
+    """Whether `queue` can be some link's own queue; an answer goes nowhere else, whatever a message asks for."""
+    return queue.startswith(OWN_QUEUE_PREFIX) and len(queue.encode("utf-8", "replace")) <= 255
 
-    An answer goes nowhere else, whatever a message asks for.
+
+def is_direct_reply(queue: str) -> bool:
+    """Whether `queue` is said to be a channel that waits for an answer.
+
+    RabbitMQ ends the connection of who publishes to one that it did not name so itself.
     """
-    return queue.startswith((OWN_QUEUE_PREFIX, f"{DIRECT_REPLY_TO}.")) and len(queue.encode("utf-8", "replace")) <= 255
+    return queue.startswith(f"{DIRECT_REPLY_TO}.") and len(queue.encode("utf-8", "replace")) <= 255
 
 
 def matches(binding: str, key: str) -> bool:

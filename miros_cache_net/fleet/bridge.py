@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
-from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
+from miros_cache_net.amqp.topology import is_direct_reply, is_server_named, parse_routing_key, request_queue_name
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
@@ -290,4 +290,8 @@ class Bridge:
 def routing_words(place: Place) -> Callable[[str], Sequence[str] | None]:
     """How the gate reads a routing key; what was sent straight to a queue carries the queue's name instead."""
     requests = request_queue_name(place)
-    return lambda key: None if key == requests or is_server_named(key) else parse_routing_key(key)
+
+    def words(key: str) -> Sequence[str] | None:
+        return None if key == requests or is_server_named(key) or is_direct_reply(key) else parse_routing_key(key)
+
+    return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pika
 import pytest
 
 from miros_cache_net import limits
@@ -11,12 +12,13 @@ from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.consumer import Consumer
 from miros_cache_net.amqp.first_look import FirstLook
-from miros_cache_net.amqp.link import Delivery, Place, Publication
+from miros_cache_net.amqp.link import Delivery, FirstQuestion, Place, Publication
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerUnreachable
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Recorder
 from tests.integration.rabbit_links import StartLink, channel_to, is_up
+from tests.integration.tcp_forwarder import TcpForwarder
 
 QUESTION = Publication(b"who knows?", requests=True, reply_here=True)
 StartLooking = Callable[..., tuple[RabbitLink, Recorder, list[int]]]
@@ -29,7 +31,8 @@ class Answering(Recorder):
 
     def delivered(self, delivery: Delivery) -> None:
         super().delivered(delivery)
-        self.link.publish(Publication(b"I do", queue=delivery.reply_to, key_id="k"))
+        if delivery.reply_to:
+            self.link.publish(Publication(b"I do", queue=delivery.reply_to, key_id="k"))
 
 
 @pytest.fixture(name="looking")
@@ -142,13 +145,14 @@ def test_during_an_alarm_a_link_looks_once_and_again_when_it_is_over(
     assert len(asked) == 2
 
 
-def test_a_broker_that_knows_no_direct_reply_to_costs_a_reconnection(
+@pytest.mark.usefixtures("patient")
+def test_a_broker_that_knows_no_direct_reply_to_costs_nothing(
     looking: StartLooking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(topology, "DIRECT_REPLY_TO", "no.such.queue")
     link, recorder, asked = looking()
     works(link, recorder)
-    assert len(recorder.downs) == 1 and len(asked) == 1
+    assert recorder.downs == [] and len(asked) == 1
 
 
 @pytest.mark.usefixtures("patient")
@@ -190,7 +194,105 @@ def test_a_fault_in_the_look_is_contained(
     def fail(*_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(FirstLook, "ask", fail)
+    monkeypatch.setattr(FirstLook, "start", fail)
     link, recorder, asked = looking()
     works(link, recorder)
     assert len(recorder.downs) == 1 and len(asked) == 1 and peer.deliveries == []
+
+
+def raises() -> Publication:
+    raise RuntimeError("planted")
+
+
+@pytest.mark.parametrize("question", [raises, lambda: Publication(b"news", kind="CACHE")], ids=["raises", "is none"])
+def test_a_first_question_that_cannot_be_had_is_none(
+    place: Place, rabbit_url: str, question: FirstQuestion, caplog: pytest.LogCaptureFixture
+) -> None:
+    link, recorder = RabbitLink(place, [BrokerAddress.parse(rabbit_url)]), Recorder()
+    link.start(recorder, question)
+    try:
+        works(link, recorder)
+    finally:
+        link.stop()
+    assert recorder.downs == []
+    assert "contained" in caplog.text
+
+
+@pytest.mark.usefixtures("patient")
+def test_only_the_first_answer_counts(
+    looking: StartLooking, start_link: StartLink, rabbit_url: str, place: Place
+) -> None:
+    at_peer, at_talkative = start_link(rabbit_url, serve=True)
+    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    link, recorder, _ = looking()
+    at_talkative.wait(deliveries=1)
+    for number in range(100):
+        at_peer.publish(Publication(b"%d" % number, queue=at_talkative.deliveries[0].reply_to))
+    works(link, recorder)
+    assert recorder.bodies == [b"0", b"to myself"]
+
+
+def test_an_attempt_that_did_not_come_so_far_as_to_look_does_not_forbid_it(
+    rabbit_server: RabbitServer, place: Place
+) -> None:
+    asked: list[None] = []
+
+    def question() -> Publication:
+        asked.append(None)
+        return QUESTION
+
+    with TcpForwarder(rabbit_server.port) as forwarder:
+        forwarder.refuse()
+        link, recorder = RabbitLink(place, [BrokerAddress.parse(f"amqp://127.0.0.1:{forwarder.port}")]), Recorder()
+        link.start(recorder, question)
+        recorder.wait(downs=1)
+        forwarder.accept()
+        works(link, recorder)
+        link.stop()
+    assert len(asked) == 1
+
+
+def test_no_channel_of_the_look_is_left(
+    looking: StartLooking, start_link: StartLink, rabbit_server: RabbitServer, rabbit_url: str, place: Place
+) -> None:
+    def channels() -> int:
+        return len(rabbit_server.ctl("list_channels", "-q", "number").split())
+
+    link, recorder = start_link(rabbit_url)
+    works(link, recorder)
+    with_one = channels()
+    assert with_one >= 3
+    link, recorder, asked = looking()
+    works(link, recorder)
+    assert len(asked) == 1
+    wait_until(lambda: channels() == with_one + 3, what="two channels to consume and one to publish")
+
+
+FORGED = f"{topology.DIRECT_REPLY_TO}.forged.address"
+
+
+def test_who_forges_where_to_answer_costs_one_host_one_connection(
+    peer: Answering, start_link: StartLink, rabbit_url: str, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forge(exchange: str, key: str) -> None:
+        channel.basic_publish(exchange, key, b"captured", pika.BasicProperties(reply_to=FORGED))
+
+    _, other = start_link(rabbit_url)
+    is_up(other)
+    with channel_to(rabbit_url) as channel:
+        forge(place.exchange, topology.routing_key(place, "CACHE_FILE_READ"))
+        peer.wait(deliveries=1)
+        other.wait(deliveries=1)
+        assert peer.deliveries[0].reply_to == other.deliveries[0].reply_to == "", (
+            "of what all hosts get, nobody is asked"
+        )
+        forge("", topology.request_queue_name(place))
+        peer.wait(downs=1, ups=2)
+        assert "no answer to" not in caplog.text and "maybe forged" in caplog.text
+        before = len(peer.deliveries)
+        for _ in range(3):
+            forge("", topology.request_queue_name(place))
+        wait_until(lambda: len(peer.deliveries) >= before + 3, what="the next ones")
+        assert [each.reply_to for each in peer.deliveries[before:]] == [""] * 3
+    works(peer.link, peer)
+    assert len(peer.downs) == 1
