@@ -93,6 +93,22 @@ def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Por
     assert port.serving
 
 
+def test_an_answer_before_the_link_stands_is_taken_in_and_is_no_join(port: Port, clock: ManualClock) -> None:
+    looking = replica(port, clock)
+    theirs = written(clock, {"a": 1})
+    looking.received(message("answer", theirs.to_json()), "")
+    assert port.merged == [theirs]
+    looking.local_changed(theirs)
+    assert not looking.in_sync and not port.serving and port.sent == []
+    looking.link_up(request_servers=1)
+    assert not looking.in_sync
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
+    younger = theirs.updated({"b": 2}, (), Stamp(clock.wall_ms(), 1, "beta"), clock.wall_ms())
+    looking.received(message("answer", younger.to_json()), "")
+    looking.local_changed(younger)
+    assert looking.in_sync
+
+
 def test_a_file_that_cannot_take_the_answer_in_keeps_the_host_out_for_a_while_only(
     port: Port, clock: ManualClock
 ) -> None:
