@@ -246,28 +246,7 @@ def test_what_the_kernel_had_to_drop_counts_as_a_change(
     wait_until(lambda: calls.number > 0, what="the call")
 
 
-def test_a_directory_whose_files_are_open_is_missed_too_when_it_is_gone(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # the kernel tells of its removal only when the last of them is closed
-    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
-    with path.open():
-        watching()
-        shutil.rmtree(path.parent)
-        wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
-        path.parent.mkdir()
-        wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
-        before = calls.number
-        replace(path, "{}")
-        wait_until(lambda: calls.number > before, what="the file in it")
-
-
-def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
-    watching()
-    path.parent.rename(path.parent.with_name("elsewhere"))
+def is_watched_again_once_it_is_back(path: Path, calls: Calls) -> None:
     wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
     path.parent.mkdir()
     wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
@@ -276,9 +255,37 @@ def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
     wait_until(lambda: calls.number > before, what="the file in it")
 
 
-def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls
+def test_a_directory_whose_files_are_open_is_missed_too_when_it_is_gone(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the kernel tells of its removal only when the last of them is closed
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
+    with path.open():
+        watching()
+        shutil.rmtree(path.parent)
+        is_watched_again_once_it_is_back(path, calls)
+
+
+def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
+    watching()
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    is_watched_again_once_it_is_back(path, calls)
+
+
+def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes: list[None] = []
+    hear = inotify_watch.InotifyWatch._hear
+
+    def counted(watch: inotify_watch.InotifyWatch) -> bool:
+        wakes.append(None)
+        return hear(watch)
+
+    monkeypatch.setattr(inotify_watch.InotifyWatch, "_hear", counted)
     watch = watching()
     child = os.fork()
     if child == 0:
@@ -288,6 +295,7 @@ def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
     replace(path, "[]")
     wait_until(lambda: calls.number > 0, what="the call")
     watch.close()
+    assert len(wakes) <= 10, "nothing but the file and the end wakes it"
 
 
 def test_a_watch_that_the_kernel_has_given_up_ends_all_the_same(
