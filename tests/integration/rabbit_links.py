@@ -9,6 +9,7 @@ import pika
 import psutil
 from pika.adapters.blocking_connection import BlockingChannel
 
+from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.link_options import LinkOptions
@@ -61,3 +62,16 @@ def channel_to(url: str) -> Iterator[BlockingChannel]:
         yield connection.channel()
     finally:
         connection.close()
+
+
+def requests_at(url: str, place: Place) -> tuple[int, int]:
+    """Messages and consumers of the place's request queue."""
+    with channel_to(url) as channel:
+        arguments = topology.request_queue_arguments()
+        declared = channel.queue_declare(topology.request_queue_name(place), durable=True, arguments=arguments)
+        return declared.method.message_count, declared.method.consumer_count
+
+
+def wait_for_servers(url: str, place: Place, count: int = 1) -> None:
+    """A host is in step before RabbitMQ has heard that it answers; who joins in between finds nobody to ask."""
+    wait_until(lambda: requests_at(url, place)[1] == count, what=f"{count} to answer requests")

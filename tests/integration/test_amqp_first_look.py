@@ -17,7 +17,7 @@ from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerUnreachable
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Recorder
-from tests.integration.rabbit_links import StartLink, channel_to, is_up
+from tests.integration.rabbit_links import StartLink, channel_to, is_up, requests_at, wait_for_servers
 from tests.integration.tcp_forwarder import TcpForwarder
 
 QUESTION = Publication(b"who knows?", requests=True, reply_here=True)
@@ -62,17 +62,9 @@ def new_peer(place: Place, rabbit_url: str) -> Answering:
     peer.link = RabbitLink(place, [BrokerAddress.parse(rabbit_url)])
     peer.link.serve_requests(True)
     peer.link.start(peer)
-    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    wait_for_servers(rabbit_url, place)
     yield peer
     peer.link.stop()
-
-
-def requests_at(url: str, place: Place) -> tuple[int, int]:
-    """Messages and consumers of the place's request queue."""
-    with channel_to(url) as channel:
-        arguments = topology.request_queue_arguments()
-        declared = channel.queue_declare(topology.request_queue_name(place), durable=True, arguments=arguments)
-        return declared.method.message_count, declared.method.consumer_count
 
 
 def works(link: RabbitLink, recorder: Recorder) -> None:
@@ -108,7 +100,7 @@ def test_where_nobody_answers_the_link_goes_on_and_leaves_no_question_behind(
     works(link, recorder)
     wait_until(lambda: requests_at(rabbit_url, place)[0] == 0, what="the question to be dropped")
     link.serve_requests(True)
-    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the link to serve")
+    wait_for_servers(rabbit_url, place)
     works(link, recorder)
     assert recorder.bodies == [b"to myself"] * 2 and len(asked) == 1
 
@@ -117,7 +109,7 @@ def test_an_answer_that_comes_too_late_comes_to_nobody(
     start_link: StartLink, looking: StartLooking, rabbit_url: str, place: Place
 ) -> None:
     at_peer, at_silent = start_link(rabbit_url, serve=True)
-    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    wait_for_servers(rabbit_url, place)
     link, recorder, _ = looking()
     works(link, recorder)
     at_silent.wait(deliveries=1)
@@ -160,7 +152,7 @@ def test_a_link_that_is_stopped_while_it_looks_leaves_nothing(
     looking: StartLooking, start_link: StartLink, rabbit_url: str, place: Place
 ) -> None:
     start_link(rabbit_url, serve=True)
-    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    wait_for_servers(rabbit_url, place)
     link, recorder, asked = looking()
     wait_until(lambda: bool(asked), what="the question")
     link.stop()
@@ -223,7 +215,7 @@ def test_only_the_first_answer_counts(
     looking: StartLooking, start_link: StartLink, rabbit_url: str, place: Place
 ) -> None:
     at_peer, at_talkative = start_link(rabbit_url, serve=True)
-    wait_until(lambda: requests_at(rabbit_url, place)[1] == 1, what="the peer to serve")
+    wait_for_servers(rabbit_url, place)
     link, recorder, _ = looking()
     at_talkative.wait(deliveries=1)
     for number in range(100):

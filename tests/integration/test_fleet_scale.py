@@ -16,7 +16,7 @@ from miros_cache_net.fleet.links import rabbit_link
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.keyring import generate_key
-from tests.integration.rabbit_links import channel_to
+from tests.integration.rabbit_links import channel_to, wait_for_servers
 from tests.light_hosts import LightHost, LightHosts
 
 CONTENTS = {"addresses": ["10.0.0.1"], "time_out_in_minutes": 30}
@@ -89,6 +89,7 @@ def test_two_hundred_hosts_join_a_real_broker_and_hear_one_change(rabbit_server:
         (first,) = hosts.start(1)
         wait_until(lambda: first.in_sync, what="the first host")
         first.write({"a": 1})
+        wait_for_servers(rabbit_server.url, place_of(patient, Path("cache.json")))
         hosts.start(199)
         wait_until(lambda: all(h.in_sync and h.document.contents for h in hosts.hosts), timeout_s=120, what="200 joins")
         received = [host.bridge.counters() for host in hosts.hosts[1:]]

@@ -15,8 +15,10 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.client import Cache
+from miros_cache_net.fleet.links import place_of
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Hosts, agree, fleet
+from tests.integration.rabbit_links import wait_for_servers
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "networked_statechart.py"
 
@@ -101,9 +103,13 @@ def test_a_killed_bridge_is_replaced_by_another_process_of_its_host(run: Any, ra
     wait_until(lambda: rabbit_server.connection_count() == before, what="one host's worth of connections a host")
 
 
-def test_only_a_host_that_has_nothing_looks_before_it_joins(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_host_that_has_nothing_looks_before_it_joins(
+    hosts: Hosts, rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alpha = hosts.joined("alpha")
     alpha.cache.write({"n": 1})
+    settings = hosts.settings("alpha")
+    wait_for_servers(rabbit_server.url, place_of(settings, settings.file))
     # however busy this machine is: who waits for an answer gets it
     monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
 
