@@ -80,6 +80,7 @@ class Replica:
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
         self._joining_with: Document | None = None
+        self._asked_with: Document | None = None
         self._offset_ms = self._clock_offset_ms()
         self._behind_since: Stamp | None = None
         self._complaints: dict[tuple[Reason, str], float] = {}
@@ -98,7 +99,7 @@ class Replica:
     def link_down(self) -> None:
         """What was on its way may be lost, so nothing is known of the fleet any more."""
         self._linked = self.in_sync = False
-        self._in_flight = self._joining_with = None
+        self._in_flight = self._joining_with = self._asked_with = None
         self._known = Document.unwritten({})
         self._port.serve(False)
 
@@ -108,7 +109,7 @@ class Replica:
         """The file holds `document` now, whoever wrote it."""
         if document.merged(self.document) is not document:
             # it went back: stamps from before the clock was set back were given anew, or an old copy was put there
-            self._known, self._in_flight = Document.unwritten({}), None
+            self._known, self._in_flight, self._asked_with = Document.unwritten({}), None, None
         self.document = document
         waiting = self._joining_with
         if waiting is not None and document.merged(waiting) is document:
@@ -150,7 +151,9 @@ class Replica:
         self._watch_clock()
         if message.kind == envelope.CACHE_FILE_READ:
             if reply_to:
-                self._port.send(envelope.ANSWER, self._all_known().to_json(), reply_to)
+                self._answer(message, reply_to)
+        elif message.kind == envelope.UNCHANGED:
+            self._have_the_same(message)
         elif message.kind == envelope.DIGEST:
             self._compare(message, reply_to)
         elif message.kind in (envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.ANSWER):
@@ -181,6 +184,22 @@ class Replica:
             self._joining_with = waiting
             self._asked = limits.JOIN_ATTEMPTS
             self._port.after(self.ANSWER_TIMER, self._answer_timeout_s * limits.JOIN_ATTEMPTS)
+
+    def _answer(self, message: Message, reply_to: str) -> None:
+        held = self._all_known()
+        if held.is_written and _version_in(message) == held.version:
+            self._port.send(envelope.UNCHANGED, {"version": held.version}, reply_to)
+        else:
+            self._port.send(envelope.ANSWER, held.to_json(), reply_to)
+
+    def _have_the_same(self, message: Message) -> None:
+        """A peer holds just what this host held when it asked."""
+        same = self._asked_with
+        if same is None or _version_in(message) != same.version:
+            return
+        self._known = self._known.merged(same)
+        if self._linked and not self.in_sync:
+            self._join_once_stored(None if self.document.merged(same) is self.document else same)
 
     def _all_known(self) -> Document:
         """Also what the file is still to take in."""
@@ -225,14 +244,13 @@ class Replica:
                 self._port.restamp(after)
 
     def _compare(self, message: Message, reply_to: str) -> None:
-        theirs = message.body if isinstance(message.body, dict) else {}
-        agrees = theirs.get("version") == self._version()
-        newest = str(theirs.get("newest", ""))
+        agrees = _version_in(message) == self._version()
+        newest = str(message.body.get("newest", "")) if isinstance(message.body, dict) else ""
         # a host with a clock far ahead disagrees for as long as that lasts; it must not keep the fleet talking
         if self._trickle.heard(agrees or self._lies_ahead(newest)) and self.in_sync:
             self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
         if not agrees and reply_to and newest >= self._newest():
-            self._port.send(envelope.CACHE_FILE_READ, None, reply_to)
+            self._read(reply_to)
 
     def _lies_ahead(self, newest: str) -> bool:
         try:
@@ -244,8 +262,13 @@ class Replica:
 
     def _ask(self) -> None:
         self._asked += 1
-        self._port.send(envelope.CACHE_FILE_READ, None, ANY_PEER)
+        self._read(ANY_PEER)
         self._port.after(self.ANSWER_TIMER, self._answer_timeout_s)
+
+    def _read(self, to: str) -> None:
+        """Ask for the document, on condition that it is another than ours (compare If-None-Match, RFC 9110)."""
+        self._asked_with = held = self._all_known()
+        self._port.send(envelope.CACHE_FILE_READ, {"version": held.version} if held.is_written else None, to)
 
     def _no_answer(self) -> None:
         if self._linked and not self.in_sync:
@@ -290,3 +313,7 @@ class Replica:
 
     def _body(self) -> dict[str, Any]:
         return self.document.to_json()
+
+
+def _version_in(message: Message) -> Any:
+    return message.body.get("version") if isinstance(message.body, dict) else None

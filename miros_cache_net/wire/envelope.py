@@ -20,6 +20,7 @@ CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"
 CACHE_FILE_READ: Final = "CACHE_FILE_READ"
 DIGEST: Final = "digest"
 ANSWER: Final = "answer"
+UNCHANGED: Final = "unchanged"
 STATUS_REQUEST: Final = "status_request"
 STATUS: Final = "status"
 CHALLENGE: Final = "challenge"
@@ -32,6 +33,7 @@ KINDS: Final = (
     CACHE_FILE_READ,
     DIGEST,
     ANSWER,
+    UNCHANGED,
     STATUS_REQUEST,
     STATUS,
     CHALLENGE,

@@ -80,6 +80,18 @@ def test_the_answer_to_a_join_says_that_the_host_is_connected(hosts: Hosts, reco
     listener.wait_for(lambda events: any(e.payload.connected for e in events))
 
 
+def test_a_host_that_comes_back_is_not_sent_the_document_that_it_has(hosts: Hosts, broker: MemoryBroker) -> None:
+    alpha = hosts.joined("alpha")
+    alpha.cache.write({"long": "x" * 100_000})
+    beta = hosts.joined("beta")
+    agree(alpha, beta, on=lambda contents: contents)
+    beta.node.stop()
+    before = len(broker.messages)
+    again = hosts.joined("beta")
+    assert sum(len(message.body) for message in broker.messages[before:]) < 10_000
+    assert again.node.status()["counters"]["received_unchanged"] == 1
+
+
 def test_a_write_by_any_process_of_a_host_arrives_everywhere_once(hosts: Hosts, broker: MemoryBroker) -> None:
     alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
     gamma.cache.write({"a": 1})

@@ -166,6 +166,101 @@ def test_a_late_timer_after_the_answer_asks_nobody(port: Port, clock: ManualCloc
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
 
 
+def asking(port: Port, clock: ManualClock, document: Document) -> Replica:
+    """A host that has just asked for what it may lack."""
+    host = replica(port, clock, document)
+    host.link_up(request_servers=1)
+    return host
+
+
+def test_who_holds_a_document_asks_only_for_another(port: Port, clock: ManualClock) -> None:
+    held = written(clock, {"a": 1})
+    asking(port, clock, held)
+    assert port.sent == [("CACHE_FILE_READ", {"version": held.version}, ANY_PEER)]
+    port.sent.clear()
+    asking(port, clock, Document.unwritten({"mine": 1}))
+    assert port.sent == [("CACHE_FILE_READ", None, ANY_PEER)]
+
+
+def test_who_is_asked_for_another_document_than_its_own_sends_it_and_else_says_so(
+    port: Port, clock: ManualClock
+) -> None:
+    held = written(clock, {"a": 1})
+    asked = in_sync(port, clock, held)
+    port.sent.clear()
+    for body in ({"version": held.version}, {"version": "another"}, {"version": [held.version]}, {}, held.version):
+        asked.received(message("CACHE_FILE_READ", body), "amq.gen-x")
+    assert port.sent_kinds() == [("unchanged", "amq.gen-x")] + [("answer", "amq.gen-x")] * 4
+    assert port.sent[0][1] == {"version": held.version}
+
+
+def test_a_host_that_holds_what_the_fleet_holds_is_in_sync_and_sends_nothing(port: Port, clock: ManualClock) -> None:
+    held = written(clock, {"a": 1})
+    host = asking(port, clock, held)
+    host.received(message("unchanged", {"version": held.version}), "")
+    assert host.in_sync and port.serving
+    assert port.merged == []
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
+
+
+def test_what_was_written_since_it_asked_is_sent_by_a_host_that_held_the_same(port: Port, clock: ManualClock) -> None:
+    held = written(clock, {"a": 1})
+    host = asking(port, clock, held)
+    younger = held.updated({"b": 2}, (), Stamp(clock.wall_ms(), 1, "alpha"), clock.wall_ms())
+    host.local_changed(younger)
+    host.received(message("unchanged", {"version": held.version}), "")
+    assert host.in_sync
+    assert port.sent[-1] == ("CACHE", younger.to_json(), EVERYBODY)
+
+
+@pytest.mark.parametrize("body", [None, {}, {"version": "another"}, {"version": None}, "another"])
+def test_that_another_document_is_unchanged_is_no_answer(port: Port, clock: ManualClock, body: Any) -> None:
+    host = asking(port, clock, written(clock, {"a": 1}))
+    host.received(message("unchanged", body), "")
+    assert not host.in_sync
+
+
+def test_nobody_is_told_that_a_document_which_nobody_wrote_is_unchanged(port: Port, clock: ManualClock) -> None:
+    host = asking(port, clock, NOTHING)
+    host.received(message("unchanged", {"version": NOTHING.version}), "")
+    asked = in_sync(port, clock, NOTHING)
+    asked.received(message("CACHE_FILE_READ", {"version": NOTHING.version}), "amq.gen-x")
+    assert port.sent[-1] == ("answer", NOTHING.to_json(), "amq.gen-x")
+
+
+def test_a_host_is_in_sync_once_its_file_holds_what_it_asked_with(port: Port, clock: ManualClock) -> None:
+    looking = replica(port, clock)
+    theirs = written(clock, {"a": 1})
+    looking.received(message("answer", theirs.to_json()), "")
+    looking.link_up(request_servers=1)
+    assert port.sent == [("CACHE_FILE_READ", {"version": theirs.version}, ANY_PEER)]
+    looking.received(message("unchanged", {"version": theirs.version}), "")
+    assert not looking.in_sync
+    looking.local_changed(theirs)
+    assert looking.in_sync
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
+
+
+def test_an_answer_to_what_was_asked_before_the_file_went_back_counts_no_more(port: Port, clock: ManualClock) -> None:
+    held = written(clock, {"a": 1}, ahead_ms=100_000)
+    host = asking(port, clock, held)
+    again = held.restamped(clock.wall_ms(), "alpha")
+    host.local_changed(again)
+    host.received(message("unchanged", {"version": held.version}), "")
+    assert not host.in_sync
+    host.received(message("CACHE_FILE_READ"), "amq.gen-x")
+    assert port.sent[-1] == ("answer", again.to_json(), "amq.gen-x")
+
+
+def test_an_answer_to_what_was_asked_over_a_lost_link_counts_no_more(port: Port, clock: ManualClock) -> None:
+    held = written(clock, {"a": 1})
+    host = asking(port, clock, held)
+    host.link_down()
+    host.received(message("unchanged", {"version": held.version}), "")
+    host.link_up(request_servers=0)
+    assert port.sent[-1] == ("CACHE", held.to_json(), EVERYBODY)
+
+
 def in_sync(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
     host = replica(port, clock, document)
     host.link_up(request_servers=0)
