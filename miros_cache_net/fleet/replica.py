@@ -12,12 +12,15 @@ node and in a simulator.
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.fleet.clock_watch import ClockWatch
+from miros_cache_net.fleet.complaints import Complaints
 from miros_cache_net.fleet.pace import Pace
 from miros_cache_net.fleet.trickle import Trickle
 from miros_cache_net.wire import envelope
@@ -81,9 +84,8 @@ class Replica:
         self._in_flight: Document | None = None
         self._joining_with: Document | None = None
         self._asked_with: Document | None = None
-        self._offset_ms = self._clock_offset_ms()
-        self._behind_since: Stamp | None = None
-        self._complaints: dict[tuple[Reason, str], float] = {}
+        self._complaints = Complaints(clock, port.report)
+        self._clock_watch = ClockWatch(clock, partial(self._complaints.tell, Reason.CLOCK))
 
     # --- the link ---------------------------------------------------------------------------------
 
@@ -166,9 +168,9 @@ class Replica:
         try:
             document = Document.from_json(message.body)
         except DocumentError as error:
-            self._complain(Reason.WIRE, message.origin.node, f"sent no document: {error}")
+            self._complaints.tell(Reason.WIRE, message.origin.node, f"sent no document: {error}")
             return None
-        if self._is_ahead(document, message) or not document.is_written:
+        if self._clock_watch.is_ahead(document, message.origin.node, self.document) or not document.is_written:
             return None
         self._known = self._known.merged(document)
         if self.document.merged(document) is self.document:
@@ -205,43 +207,10 @@ class Replica:
         """Also what the file is still to take in."""
         return self.document.merged(self._known) if self._known.is_written else self.document
 
-    def _is_ahead(self, document: Document, message: Message) -> bool:
-        ahead_ms = document.ahead_ms(self._clock.wall_ms())
-        if ahead_ms <= limits.CLOCK_AHEAD_MS:
-            return False
-        if self._behind_since is None:
-            self._behind_since = max(self.document.last_stamp, self.document.floor.stamp)
-        self._complain(
-            Reason.CLOCK,
-            message.origin.node,
-            f"sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; set aside until the clocks agree. "
-            "Set the clock of that host, or of this one (chrony, NTP)",
-        )
-        return True
-
-    def _complain(self, reason: Reason, node: str, what: str) -> None:
-        """Tell the users what is wrong with a host, now and then."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._complaints.get((reason, node), -limits.REPORT_AGAIN_S) < limits.REPORT_AGAIN_S:
-            return
-        if len(self._complaints) >= limits.COMPLAINTS:
-            self._complaints.clear()
-        self._complaints[reason, node] = now_s
-        self._port.report(reason, f"{node} {what}")
-
-    def _clock_offset_ms(self) -> float:
-        return self._clock.wall_ms() - self._clock.monotonic_s() * 1000
-
     def _watch_clock(self) -> None:
-        """Once this clock was behind the others' and has been set forward: what was written meanwhile is younger
-        than all that was set aside, whatever its stamps say."""
-        offset_ms = self._clock_offset_ms()
-        forward = offset_ms - self._offset_ms > limits.CLOCK_AHEAD_MS
-        self._offset_ms = offset_ms
-        if forward and self._behind_since is not None:
-            after, self._behind_since = self._behind_since, None
-            if max(self.document.last_stamp, self.document.floor.stamp) > after:
-                self._port.restamp(after)
+        after = self._clock_watch.set_forward()
+        if after is not None and max(self.document.last_stamp, self.document.floor.stamp) > after:
+            self._port.restamp(after)
 
     def _compare(self, message: Message, reply_to: str) -> None:
         agrees = _version_in(message) == self._version()

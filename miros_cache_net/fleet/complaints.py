@@ -1,0 +1,31 @@
+"""What is wrong with other hosts, told now and then and not with each of their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from miros_cache_net import limits
+from miros_cache_net.clock import Clock
+from miros_cache_net.errors import Reason
+
+
+class Complaints:
+    """Reports the same about the same host once in `limits.REPORT_AGAIN_S`.
+
+    Bounded by `limits.COMPLAINTS`, because the names of hosts come from outside.  Belongs to one thread.
+    """
+
+    def __init__(self, clock: Clock, report: Callable[[Reason, str], None]) -> None:
+        self._clock = clock
+        self._report = report
+        self._told_s: dict[tuple[Reason, str], float] = {}
+
+    def tell(self, reason: Reason, node: str, what: str) -> None:
+        """Report that `node` does `what`, unless that was said a short while ago."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s.get((reason, node), -limits.REPORT_AGAIN_S) < limits.REPORT_AGAIN_S:
+            return
+        if len(self._told_s) >= limits.COMPLAINTS:
+            self._told_s.clear()
+        self._told_s[reason, node] = now_s
+        self._report(reason, f"{node} {what}")
