@@ -201,6 +201,10 @@ class NotAuthentic(WireError):
     counter = "not_authentic"
 
 
+class UnknownKey(NotAuthentic):
+    """It is encrypted as ours are, with a key that this host does not hold, or damaged."""
+
+
 class MalformedMessage(WireError):
     """Authentic, but not a message of this format."""
 

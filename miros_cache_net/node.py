@@ -131,8 +131,10 @@ class CacheNode(Chart):
             fleet_asked=self._to_bridge(lambda bridge, question: bridge.ask(question)),
         )
         self.state("unlinked", parent="bridging")
-        self.state("joining", parent="bridging", joined=self.joining_joined)
-        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
+        self.state("linked", parent="bridging", locked_out=self.linked_locked_out)
+        self.state("joining", parent="linked", joined=self.joining_joined)
+        self.state("in_sync", parent="linked", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
+        self.state("locked_out", parent="linked", ENTRY_SIGNAL=self.locked_out_ENTRY, let_in=self.locked_out_let_in)
 
     @staticmethod
     def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
@@ -297,6 +299,9 @@ class CacheNode(Chart):
         self.report(e.payload.reason, str(e.payload))
         return self.trans("unlinked")
 
+    def linked_locked_out(self, e: Event) -> int:
+        return self.trans("locked_out")
+
     def joining_joined(self, e: Event) -> int:
         return self.trans("in_sync")
 
@@ -310,6 +315,18 @@ class CacheNode(Chart):
         self._in_step = False
         self._tell()
         return HANDLED
+
+    def locked_out_ENTRY(self, e: Event) -> int:
+        """What the fleet says cannot be opened; the file goes on being served, and written to."""
+        if self._bridge:
+            self._bridge.lock_out()
+        self._tell()
+        return HANDLED
+
+    def locked_out_let_in(self, e: Event) -> int:
+        if self._bridge:
+            self._bridge.let_in()
+        return self.trans("joining")
 
     # --- BridgeOwner ------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
+from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
@@ -29,6 +30,10 @@ from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import RingProvider
 
 _OUT_OF_TIME: Final = "out of time"
+_LOCKED_OUT: Final = (
+    "none of this host's keys opens what the fleet says: compare `miros-cache-net key list` on this host and another, "
+    "and add the key that is missing"
+)
 _SERVE_AGAIN: Final = "serve again"
 #: Who wants an answer into the sender's own queue.
 _ASKING_KINDS = frozenset({envelope.CACHE_FILE_READ, envelope.DIGEST, envelope.STATUS_REQUEST})
@@ -59,9 +64,9 @@ class BridgeOwner(Protocol):
 class Bridge:
     """One host's attachment to the fleet; used by its owner's thread, but for the `LinkListener` methods.
 
-    Those run on the link's thread and post ``link_up``, ``link_down`` and ``messages_waiting``;
-    ``publication_done``, ``replica_timer``, ``lease_news`` and ``joined`` follow.  The owner answers each with the
-    method of that name.  The link may be started before the file has been read: `local_changed` tells of the
+    Those run on the link's thread and post ``link_up``, ``link_down``, ``messages_waiting``, ``locked_out`` and
+    ``let_in``; ``publication_done``, ``replica_timer``, ``lease_news`` and ``joined`` follow.  The owner answers each
+    with the method of that name.  The link may be started before the file has been read: `local_changed` tells of the
     document, and `node` is asked for this host's name in stamps, not before `is_linked`.
     """
 
@@ -94,10 +99,18 @@ class Bridge:
             clock=clock,
             say=lambda error, line: owner.report(error.reason, line),
         )
+        self._keys = KeyAgreement(
+            clock,
+            limits.DEAF_INTERVALS * settings.digest_interval_s,
+            lambda: owner.bridge_event("locked_out"),
+            lambda: owner.bridge_event("let_in"),
+        )
+        self._is_locked_out = False
         self._inbox = Inbox(
             self._gate,
             lambda: owner.bridge_event("messages_waiting"),
             lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
+            self._keys,
         )
         self._node = node
         self._is_file_known = False
@@ -134,7 +147,7 @@ class Bridge:
         """Messages refused and received, by kind, and what became of the link; from any thread.
 
         ``links_made``, ``links_failed`` (lost, or not to be had for another reason than before), ``sendings_lost``
-        (documents that the broker did not confirm; they are sent again), ``reported_<reason>``.
+        (documents that the broker did not confirm; they are sent again), ``locked_out``, ``reported_<reason>``.
         """
         refused = {f"refused_{name}": number for name, number in sorted(self._gate.counters.items())}
         received = {f"received_{name}": number for name, number in sorted(self._inbox.counters.copy().items())}
@@ -145,6 +158,7 @@ class Bridge:
     def is_linked(self, up: LinkUp) -> None:
         self._counts["links_made"] += 1
         self.broker, self.trouble = up.broker, ""
+        self._is_locked_out = False
         self._replica.link_up(up.request_servers)
         self._questions.link_up()
         self._lease.link_up()
@@ -155,6 +169,19 @@ class Bridge:
         self._replica.link_down()
         self._questions.link_down(str(error))
         self._lease.link_down()
+
+    def lock_out(self) -> None:
+        """Nothing of the fleet can be opened.  Who has not been in step is not asked: it has no answer for anybody."""
+        self._is_locked_out = True
+        self._counts["locked_out"] += 1
+        self.trouble = _LOCKED_OUT
+
+    def let_in(self) -> None:
+        """It can again, so it is asked for what was missed."""
+        self._is_locked_out = False
+        self.trouble = ""
+        self._replica.link_down()
+        self._replica.link_up(request_servers=1)
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
@@ -185,7 +212,7 @@ class Bridge:
             self.after(_SERVE_AGAIN, limits.REQUEST_AGE_S)
             return
         if name == _SERVE_AGAIN:
-            self._link.serve_requests(self._replica.in_sync)
+            self._link.serve_requests(self._replica.in_sync and not self._is_locked_out)
             return
         if name in (READ_TIMER, STATUS_TIMER):
             self._questions.timer(name)
@@ -213,6 +240,7 @@ class Bridge:
     # --- LinkListener: on the link's thread -----------------------------------------------------------
 
     def link_up(self, up: LinkUp) -> None:
+        self._keys.link_up(alone=not up.request_servers)
         self._owner.bridge_event("link_up", up)
 
     def link_down(self, error: BrokerError) -> None:
@@ -252,7 +280,7 @@ class Bridge:
         self._owner.restamp(after)
 
     def serve(self, serving: bool) -> None:
-        self._link.serve_requests(serving)
+        self._link.serve_requests(serving and not self._is_locked_out)
         if serving:
             self._owner.bridge_event("joined")
 

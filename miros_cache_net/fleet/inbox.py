@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery
-from miros_cache_net.errors import OutOfTime, WireError
+from miros_cache_net.errors import OutOfTime, UnknownKey, WireError
+from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
@@ -31,13 +32,20 @@ class Inbox:
     the bounds messages are dropped and counted: the next digests repair that.  Of one's own messages only a
     request is kept that came back: whoever asked has to know.  `wake` is called, on the link's thread, when the
     first message after a `take_all` has come; `out_of_time`, when a request that
-    nobody else will get had to be refused because the clocks do not agree.
+    nobody else will get had to be refused because the clocks do not agree.  `keys` is told what could be opened.
     """
 
-    def __init__(self, gate: Gate, wake: Callable[[], None], out_of_time: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        wake: Callable[[], None],
+        out_of_time: Callable[[], None] = lambda: None,
+        keys: KeyAgreement | None = None,
+    ) -> None:
         self._gate = gate
         self._wake = wake
         self._out_of_time = out_of_time
+        self._keys = keys
         self._guard = threading.Lock()
         self._waiting: dict[object, Received] = {}
         self._bytes: dict[object, int] = {}
@@ -51,9 +59,14 @@ class Inbox:
             if delivery.from_requests:
                 self._out_of_time()
             return
-        except WireError:
-            return  # the gate has counted and logged it
+        except WireError as error:
+            # the gate has counted and logged it
+            if self._keys and isinstance(error, UnknownKey):
+                self._keys.refused()
+            return
         own = self._gate.is_own(message)
+        if self._keys and not own:
+            self._keys.opened()
         if own and message.kind != envelope.CACHE_FILE_READ:
             return
         key = (message.origin.node, message.kind) if message.kind in _STATE_KINDS else message.message_id

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from miros_cache_net.errors import NotAuthentic, SettingsError
+from miros_cache_net.errors import NotAuthentic, SettingsError, UnknownKey
 from miros_cache_net.key_file import canonical_key, checked_ring, generate_key, key_id, parse_keys, read_private
 from miros_cache_net.wire.key_edit import KeyInfo, list_keys, new_key, promote, remove
 
@@ -76,7 +76,7 @@ class KeyRing:
     def decrypt(self, token: bytes, hint: str = "") -> bytes:
         """What a token of any of the keys holds; `hint`, a key id that anybody may have forged, is tried first.
 
-        Raises `NotAuthentic`, naming key ids only.
+        Raises `NotAuthentic`, which is `UnknownKey` for what is a token; they name key ids only.
         """
         if not token.startswith(_TOKEN_HEAD):
             raise NotAuthentic("a message that is not encrypted as ours are: some other program sends to this exchange")
@@ -85,7 +85,7 @@ class KeyRing:
                 return self._fernets[each].decrypt(token)
             except InvalidToken:
                 continue
-        raise NotAuthentic(f"{_opens_with(hint)}; this host holds {', '.join(self.ids)}: {_MEND}")
+        raise UnknownKey(f"{_opens_with(hint)}; this host holds {', '.join(self.ids)}: {_MEND}")
 
     def _in_order(self, hint: str) -> Iterable[str]:
         if hint == self.primary_id or hint not in self._fernets:

@@ -186,6 +186,22 @@ def test_another_key_is_another_fleet_and_says_so(hosts: Hosts, broker: MemoryBr
     assert alpha.contents == {}
 
 
+def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
+    hosts: Hosts, broker: MemoryBroker, tmp_path: Path
+) -> None:
+    alpha = hosts.joined("alpha")
+    wait_until(lambda: servers(hosts, broker) == 1, what="alpha to serve")
+    with fleet(tmp_path / "others", broker) as others:
+        processes = [others.start("stranger", answer_timeout_s=0.1) for _ in range(2)]
+        alpha.cache.write({"by": "alpha"})
+        for host in processes:
+            wait_until(lambda host=host: "key list" in host.node.status()["trouble"], what="the trouble")
+        assert [host.node.connected for host in processes] == [False, False]
+        processes[1].cache.write({"still": "works"})
+        assert processes[0].contents == {"still": "works"}
+    assert alpha.node.connected
+
+
 def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
     place = hosts.start("target").node.place
     link = MemoryLink(broker, place, connection_name="attacker")

@@ -21,7 +21,7 @@ from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key, key_id, list_keys, new_key, promote, remove
 from tests.charts.recorder import Recorder
 from tests.hosts import Host, Hosts, agree, fleet
-from tests.integration.rabbit_links import channel_to
+from tests.integration.rabbit_links import channel_to, requests_at, wait_for_servers
 
 
 @pytest.fixture
@@ -30,12 +30,13 @@ def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
         yield made
 
 
-def host_with_key_file(hosts: Hosts, name: str, directory: Path, key: bytes) -> tuple[Host, Path]:
+def host_with_key_file(hosts: Hosts, name: str, directory: Path, key: bytes, *, fits: bool = True) -> tuple[Host, Path]:
     keys = directory / f"{name}.keys"
     descriptor = os.open(keys, os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(descriptor, key + b"\n")
     os.close(descriptor)
-    return hosts.joined(name, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
+    begin = hosts.joined if fits else hosts.start
+    return begin(name, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
 
 
 class Outsider:
@@ -145,23 +146,30 @@ def errors() -> Iterator[Recorder]:
 
 
 def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_the_key(
-    hosts: Hosts, tmp_path: Path, errors: Recorder
+    hosts: Hosts, tmp_path: Path, errors: Recorder, rabbit_server: RabbitServer
 ) -> None:
     old, new = generate_key(), generate_key()
     alpha, _ = host_with_key_file(hosts, "alpha", tmp_path, new)
     alpha.cache.write({"a": 1})
-    late, late_keys = host_with_key_file(hosts, "late", tmp_path, old)
+    wait_for_servers(rabbit_server.url, alpha.node.place)
+    late, late_keys = host_with_key_file(hosts, "late", tmp_path, old, fits=False)
     said = f"said to be of key {key_id(new)}; this host holds {key_id(old)}: compare `miros-cache-net key list`"
     errors.wait_for(lambda events: any(said in e.payload.message for e in events))
-    # the fleet refuses the removed key, and says so once however often the late host asks
-    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic", 0) >= 3, what="the refusals")
+    # the fleet refuses the removed key, and says so once however often the late host asks, and then sends digests
+    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic", 0) >= 5, what="the refusals")
     assert [payload.reason for payload in errors.payloads] == ["key", "key"]
     assert sum(said in payload.message for payload in errors.payloads) == 1
     assert late.contents == {}
     assert late.node.status()["keys"] == [key_id(old)]
+    # others would wait in vain for its answers
+    assert not late.node.connected and "none of this host's keys" in late.node.status()["trouble"]
+    assert requests_at(rabbit_server.url, late.node.place)[1] == 1
     add_key(late_keys, new)
     promote(late_keys, list_keys(late_keys)[-1].key_id)
     agree(alpha, late, on=lambda contents: contents == {"a": 1}, timeout_s=30)
+    wait_until(lambda: late.node.connected, what="the late host to be in step")
+    assert late.node.status()["trouble"] == ""
+    wait_for_servers(rabbit_server.url, late.node.place, 2)
 
 
 def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Hosts, tmp_path: Path) -> None:

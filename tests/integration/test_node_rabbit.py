@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Hosts, agree, fleet
 from tests.integration.rabbit_links import wait_for_servers
 
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "run-a-fleet.md"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "networked_statechart.py"
 
 
@@ -140,6 +143,28 @@ def test_nodes_agree_also_one_begun_without_a_broker_after_it_was_killed_and_sta
         wait_until(lambda: late.node.status()["trouble"], what="the late host to miss the broker")
         rabbit.restart()
         agree(alpha, beta, gamma, late, on=lambda contents: contents == {"n": 0, "a": 1, "b": 2, "c": 3}, timeout_s=60)
+
+
+def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
+    tmp_path: Path, rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = rabbit_server.add_user("cache", "hunter2")
+    (line,) = re.findall(r"^rabbitmqctl (set_permissions .*)$", HOW_TO.read_text(), re.MULTILINE)
+    rabbit_server.ctl(*shlex.split(line))
+    turns: list[bool] = []
+    with fleet(tmp_path, url) as hosts:
+        alpha = hosts.joined("alpha")
+        alpha.cache.write({"n": 1})
+        wait_for_servers(rabbit_server.url, alpha.node.place)
+        monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
+        beta = hosts.joined("beta")
+        agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+        alpha.node.ask_turn(turns.append)
+        assert beta.node.read_fleet() is not None
+        assert len(beta.node.fleet_status()) == 2
+        wait_until(lambda: turns, what="alpha's turn to discover")
+        assert [host.node.status()["counters"].get("links_failed", 0) for host in (alpha, beta)] == [0, 0]
+    assert turns == [True]
 
 
 @pytest.mark.parametrize(
