@@ -28,7 +28,7 @@ class Consumer(Half):
     for each other is shared out to both channels, and what needs no answer asks for none.
 
     token      this link's random mark: its own broadcasts come back to it and are dropped, its canaries are known
-    look       gives the first question, if there is one
+    look       gives the first question, if there is one; where there is none yet, once more when a channel is open
     consuming  called once the broker delivers, before anything but the answer to that is delivered
     watched    called once its canaries find the way back
     blocked    called when an alarm makes the broker read nothing more, because this connection has asked
@@ -55,7 +55,7 @@ class Consumer(Half):
         self._first_look: FirstLook | None = None
         self._to_set_up: list[Callable[[], None]] = []
         self._channels_timer: Any = None
-        self._has_channels = False
+        self._has_channels = self._is_setting_up = False
         self._direct, self._delivered, self._heard = direct, delivered, heard
         self._request_queue = topology.request_queue_name(place)
         self._channel: Any = None
@@ -106,14 +106,19 @@ class Consumer(Half):
 
     def _opened(self, connection: Any) -> None:
         connection.add_on_connection_blocked_callback(self.guard(lambda *_: self._blocked()))
+        if self._looks(connection):
+            # nearby an answer is here sooner, and would be kept waiting by this; far away two journeys are saved
+            self._channels_timer = self._services.call_later(_NEARBY_S, self.guard(self._open_channels))
+        else:
+            self._open_channels()
+
+    def _looks(self, connection: Any) -> bool:
         enquiry = self._look()
         if enquiry is None:
-            self._open_channels()
-            return
+            return False
         self._first_look = FirstLook(self._services, self.guard, enquiry, self._on_first_answer, self._first_look_over)
         self._first_look.start(connection)
-        # nearby an answer is here sooner, and would be kept waiting by this; far away two journeys are saved
-        self._channels_timer = self._services.call_later(_NEARBY_S, self.guard(self._open_channels))
+        return True
 
     def _open_channels(self) -> None:
         if not self._has_channels:
@@ -122,8 +127,11 @@ class Consumer(Half):
             self.open_channel(partial(self._set_up, self._own_channel_opened))
 
     def _set_up(self, opened: Callable[[Any], None], channel: Any) -> None:
-        """With that channel, once the first look is over."""
+        """With that channel, once the first look is over.  A host whose file was being made till now may look now."""
+        if self._first_look is None and not self._is_setting_up:
+            self._looks(channel.connection)
         if self._first_look is None or self._first_look.is_over:
+            self._is_setting_up = True
             opened(channel)
         else:
             self._to_set_up.append(partial(opened, channel))

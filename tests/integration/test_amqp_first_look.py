@@ -39,14 +39,14 @@ class Answering(Recorder):
 def new_looking(place: Place, rabbit_url: str) -> StartLooking:
     links: list[RabbitLink] = []
 
-    def start() -> tuple[RabbitLink, Recorder, list[int]]:
-        """A link with a first question, and a list that gets longer each time it is asked for that."""
+    def start(has_none: int = 0) -> tuple[RabbitLink, Recorder, list[int]]:
+        """A link with a first question, though not the first times, and a list that gets longer when asked for it."""
         link, recorder, asked = RabbitLink(place, [BrokerAddress.parse(rabbit_url)]), Recorder(), list[int]()
         links.append(link)
 
-        def question() -> Publication:
+        def question() -> Publication | None:
             asked.append(len(asked))
-            return QUESTION
+            return QUESTION if len(asked) > has_none else None
 
         link.start(recorder, question)
         return link, recorder, asked
@@ -90,6 +90,22 @@ def test_the_answer_comes_before_the_link_has_a_queue_of_its_own(peer: Answering
     assert peer.bodies == [b"who knows?"] and len(asked) == 1
     assert peer.deliveries[0].from_requests
     assert peer.deliveries[0].reply_to.startswith(topology.DIRECT_REPLY_TO + ".")
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_has_no_question_yet_when_it_connects_may_ask_it_before_it_sets_up(
+    peer: Answering, looking: StartLooking
+) -> None:
+    link, recorder, asked = looking(has_none=1)
+    works(link, recorder)
+    assert recorder.order[:2] == ["delivered", "up"]
+    assert peer.bodies == [b"who knows?"] and len(asked) == 2
+
+
+def test_who_has_no_question_then_either_is_not_asked_again(peer: Answering, looking: StartLooking) -> None:
+    link, recorder, asked = looking(has_none=2)
+    works(link, recorder)
+    assert recorder.order[0] == "up" and peer.bodies == [] and len(asked) == 2
 
 
 def test_where_nobody_answers_the_link_goes_on_and_leaves_no_question_behind(
