@@ -78,8 +78,9 @@ def test_a_peer_that_is_picked_and_dies_before_answering_is_followed_by_another(
         (newcomer,) = hosts.start(1)
         wait_until(lambda: dying.connection.process_data_events(0.0) or picked, what="the request")
         wait_until(lambda: have_it([newcomer]), what="an answer to the next request")
-        assert newcomer.bridge.counters()["received_answer"] == 1
-        assert first.bridge.counters()["received_CACHE_FILE_READ"] == 1
+        # on a busy machine it may have asked once more before the answer was there
+        assert newcomer.bridge.counters()["received_answer"] >= 1
+        assert first.bridge.counters()["received_CACHE_FILE_READ"] >= 1
 
 
 def test_two_hundred_hosts_join_a_real_broker_and_hear_one_change(rabbit_server: RabbitServer, tmp_path: Path) -> None:
