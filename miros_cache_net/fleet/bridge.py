@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
-from miros_cache_net.amqp.topology import is_direct_reply, is_server_named, parse_routing_key, request_queue_name
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
@@ -19,8 +18,9 @@ from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.publications import ANY_PEER, publication, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
-from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.host.messages import LEASE
 from miros_cache_net.host.questions import Question
@@ -35,8 +35,6 @@ _LOCKED_OUT: Final = (
     "and add the key that is missing"
 )
 _SERVE_AGAIN: Final = "serve again"
-#: Who wants an answer into the sender's own queue.
-_ASKING_KINDS = frozenset({envelope.CACHE_FILE_READ, envelope.DIGEST, envelope.STATUS_REQUEST})
 
 
 class BridgeOwner(Protocol):
@@ -269,9 +267,9 @@ class Bridge:
     # --- ReplicaPort ------------------------------------------------------------------------------------
 
     def send(self, kind: str, body: Any, to: str) -> None:
-        publication = self._publication(kind, body, to)
-        if publication is not None:
-            self._link.publish(publication)
+        to_publish = self._publication(kind, body, to)
+        if to_publish is not None:
+            self._link.publish(to_publish)
 
     def merge(self, document: Document) -> None:
         self._owner.merge(document)
@@ -294,32 +292,12 @@ class Bridge:
         self._owner.report(reason, message)
 
     def _publication(self, kind: str, body: Any, to: str) -> Publication | None:
+        done = self._done if kind == envelope.CACHE else None
         try:
-            sealed = self._gate.seal(kind, body)
+            return publication(self._gate, kind, body, to, answer_timeout_s=self._answer_timeout_s, done=done)
         except CacheNetError as error:
             self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
             return None
-        return Publication(
-            sealed.body,
-            kind=kind if to == EVERYBODY else "",
-            queue="" if to in (EVERYBODY, ANY_PEER) else to,
-            requests=to == ANY_PEER,
-            reply_here=kind in _ASKING_KINDS,
-            key_id=sealed.key_id,
-            # who asked has asked somebody else by then
-            ttl_s=self._answer_timeout_s if to == ANY_PEER else None,
-            done=self._done if kind == envelope.CACHE else None,
-        )
 
     def _done(self, confirmed: bool) -> None:
         self._owner.bridge_event("publication_done", confirmed)
-
-
-def routing_words(place: Place) -> Callable[[str], Sequence[str] | None]:
-    """How the gate reads a routing key; what was sent straight to a queue carries the queue's name instead."""
-    requests = request_queue_name(place)
-
-    def words(key: str) -> Sequence[str] | None:
-        return None if key == requests or is_server_named(key) or is_direct_reply(key) else parse_routing_key(key)
-
-    return words

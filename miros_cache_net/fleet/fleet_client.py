@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from miros_cache_net.amqp.link import Delivery, LinkUp, Publication
+from miros_cache_net.amqp.link import Delivery, LinkUp
 from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, DocumentError, WireError
-from miros_cache_net.fleet.bridge import routing_words
 from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY, publication, routing_words
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.sidecar import new_node_name
 from miros_cache_net.wire import envelope
@@ -67,7 +67,7 @@ class FleetClient:
         deadline = time.monotonic() + timeout_s
         while (left_s := deadline - time.monotonic()) > 0:
             wait_s = min(left_s, self._settings.answer_timeout_s)
-            self._ask(envelope.CACHE_FILE_READ, to_any_peer=True)
+            self._ask(envelope.CACHE_FILE_READ, ANY_PEER)
             answer = self._message(envelope.ANSWER, time.monotonic() + wait_s)
             if answer is not None:
                 document = _document(answer)
@@ -76,7 +76,7 @@ class FleetClient:
 
     def statuses(self, timeout_s: float = 2.0, quiet_s: float = 0.5) -> list[dict[str, Any]]:
         """What every node says of itself; ends after `timeout_s`, or `quiet_s` without another answer."""
-        self._ask(envelope.STATUS_REQUEST, to_any_peer=False)
+        self._ask(envelope.STATUS_REQUEST, EVERYBODY)
         deadline = time.monotonic() + timeout_s
         found: dict[str, dict[str, Any]] = {}
         while time.monotonic() < deadline:
@@ -121,18 +121,8 @@ class FleetClient:
 
     # --- helpers ------------------------------------------------------------------------------------
 
-    def _ask(self, kind: str, *, to_any_peer: bool) -> None:
-        sealed = self._gate.seal(kind)
-        self._link.publish(
-            Publication(
-                sealed.body,
-                kind="" if to_any_peer else kind,
-                requests=to_any_peer,
-                reply_here=True,
-                key_id=sealed.key_id,
-                ttl_s=self._settings.answer_timeout_s,
-            )
-        )
+    def _ask(self, kind: str, to: str) -> None:
+        self._link.publish(publication(self._gate, kind, None, to, answer_timeout_s=self._settings.answer_timeout_s))
 
     def _message(self, kind: str, deadline: float) -> Message | None:
         while (arrival := self._next(deadline)) is not None:

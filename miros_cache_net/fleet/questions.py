@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
-from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.host.messages import READ, STATUSES
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.wire import envelope

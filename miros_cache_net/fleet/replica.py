@@ -22,13 +22,10 @@ from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.fleet.clock_watch import ClockWatch
 from miros_cache_net.fleet.complaints import Complaints
 from miros_cache_net.fleet.pace import Pace
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.trickle import Trickle
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.envelope import Message
-
-EVERYBODY = ""
-#: Where to send a request that exactly one peer, whichever, shall answer.
-ANY_PEER = "?"
 
 
 class ReplicaPort(Protocol):

@@ -12,7 +12,8 @@ from typing import Any
 
 from miros_cache_net.document import Document, Entry, Stamp, next_stamp
 from miros_cache_net.errors import Reason
-from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
+from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.wire.envelope import CACHE, Message, Origin
 
 START_MS = 1_700_000_000_000

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
-from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.testing import ManualClock
 from miros_cache_net.wire import envelope

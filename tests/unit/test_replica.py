@@ -10,7 +10,8 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import Reason
-from miros_cache_net.fleet.replica import ANY_PEER, EVERYBODY, Replica
+from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
+from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.testing import ManualClock
 from miros_cache_net.wire.envelope import Message, Origin
 
