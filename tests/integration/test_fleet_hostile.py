@@ -9,6 +9,7 @@ import logging
 import pickle
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,18 @@ from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
 from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.testing import RabbitServer, wait_until
-from miros_cache_net.wire.envelope import KINDS, Message, Origin, decode, encode
+from miros_cache_net.wire.envelope import (
+    ANSWER,
+    CACHE_FILE_READ,
+    CHALLENGE_ANSWER,
+    KINDS,
+    STATUS,
+    STATUS_REQUEST,
+    Message,
+    Origin,
+    decode,
+    encode,
+)
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
 from tests.cli_command import run
@@ -52,6 +64,7 @@ class Attacker:
         )
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
         self.channel = self._connection.channel()
+        self._answers = self.channel.queue_declare("", exclusive=True).method.queue
 
     def send(self, body: bytes, kind: str = "CACHE") -> None:
         self.channel.basic_publish(self.place.exchange, routing_key(self.place, kind), body)
@@ -63,6 +76,23 @@ class Attacker:
     def counted(self, *names: str) -> int:
         counters = self.target.node.status()["counters"]
         return sum(counters.get(f"refused_{name}", 0) for name in names)
+
+    def ask(self, request: bytes, times: int = 1) -> None:
+        """Of whoever can answer, with an address for the answer."""
+        for _ in range(times):
+            self._publish("", request_queue_name(self.place), request)
+
+    def answered(self) -> list[str]:
+        """The kinds of the answers so far, up to the one to a last question: the status."""
+        self._publish(self.place.exchange, routing_key(self.place, STATUS_REQUEST), self.gate.seal(STATUS_REQUEST).body)
+        kinds: list[str] = []
+        while STATUS not in kinds:
+            got = wait_until(lambda: (got := self.channel.basic_get(self._answers, True))[0] and got, what="an answer")
+            kinds.append(decode(self.ring.decrypt(got[2])).kind)
+        return kinds
+
+    def _publish(self, exchange: str, key: str, body: bytes) -> None:
+        self.channel.basic_publish(exchange, key, body, pika.BasicProperties(reply_to=self._answers))
 
     def close(self) -> None:
         self._connection.close()
@@ -222,6 +252,7 @@ class Eavesdropper:
         channel.queue_bind(self._queue, "amq.rabbitmq.trace", "publish.#")
         self.answers = channel.queue_declare("", exclusive=True).method.queue
         self.heard: list[tuple[str, str, str, bytes]] = []
+        self._answered: Counter[str] = Counter()
 
     def listen(self) -> set[str]:
         """The kinds heard so far."""
@@ -246,10 +277,11 @@ class Eavesdropper:
             for host, count in zip(hosts, counts, strict=True):
                 wait_until(lambda host=host, count=count: count_of(host) > count, what="the replay to be taken")
 
-    @property
-    def answered(self) -> int:
-        """How many answers have come."""
-        return int(self._channel.queue_declare(self.answers, passive=True).method.message_count)
+    def answered(self) -> Counter[str]:
+        """How many answers of each kind have come."""
+        while (got := self._channel.basic_get(self.answers, auto_ack=True))[0] is not None:
+            self._answered[decode(self._ring.decrypt(got[2])).kind] += 1
+        return self._answered
 
 
 def count_of(host: Host) -> int:
@@ -277,45 +309,42 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
         attacker.channel.basic_publish(attacker.place.exchange, key, attacker.gate.seal(kind, body).body, properties)
     wait_until(lambda: spy.listen() >= set(KINDS) - {"challenge_answer"}, what="every kind of message to be heard")
     rabbit_server.ctl("trace_off")
-    answers = 2  # to the challenge
-    wait_until(lambda: spy.answered == answers, what="the answers to the challenge")
+    due = Counter({CHALLENGE_ANSWER: 2})
+    wait_until(lambda: spy.answered() == due, what="the answers to the challenge")
     state = alpha.cache.read().version
 
     spy.repeat(100, [alpha, beta], [])
-    # a request that only the other host has seen so far is answered by this one: once
-    answers += sum(kind == "CACHE_FILE_READ" for kind, *_ in spy.heard)
-    assert spy.answered <= answers
+    asked = Counter(kind for kind, *_ in spy.heard)
+    # one that expired before the other host had it is new to that host
+    due[ANSWER] = asked[CACHE_FILE_READ]
+    assert spy.answered() <= due
     clock.ahead_ms = 3_600_000
     spy.repeat(100, [alpha, beta], [])
+    assert spy.answered() <= due
     beta.node.stop()
     beta = hosts.joined("beta", clock=clock)
     queues = rabbit_server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
     own = [name for name, consumers in map(str.split, filter(None, queues)) if consumers == "1" and "amq.gen" in name]
     spy.repeat(100, [alpha, beta], own)
-    answers += 1  # the status of the host that is new, once
-    assert spy.answered <= answers
+    due[STATUS] = asked[STATUS_REQUEST]  # of the host that is new, once
+    wait_until(lambda: spy.answered()[STATUS] == due[STATUS], what="the status of the host that is new")
     assert {host.cache.read().version for host in (alpha, beta)} == {state}
     alpha.cache.update({"after": True})
     agree(alpha, beta, on=lambda contents: contents == {"n": 2, "after": True})
+    assert spy.answered() <= due
     attacker.close()
 
 
 def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:
     target = hosts.joined("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
-    answers = attacker.channel.queue_declare("", exclusive=True).method.queue
-    request = attacker.gate.seal("CACHE_FILE_READ").body
-    for _ in range(100):
-        attacker.channel.basic_publish(
-            "", request_queue_name(attacker.place), request, pika.BasicProperties(reply_to=answers)
-        )
+    attacker.ask(attacker.gate.seal("CACHE_FILE_READ").body, times=100)
     wait_until(lambda: attacker.counted("replayed") == 99, what="the refusals")
-    count = attacker.channel.queue_declare(answers, passive=True).method.message_count
+    assert attacker.answered() == [ANSWER, STATUS]
     attacker.close()
-    assert count == 1
 
 
-def test_an_old_request_is_refused(hosts: Hosts, rabbit_server: RabbitServer) -> None:
+def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server: RabbitServer) -> None:
     target = hosts.joined("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     old = Message(
@@ -326,8 +355,9 @@ def test_an_old_request_is_refused(hosts: Hosts, rabbit_server: RabbitServer) ->
         Origin("mallory", "mallory", "b", 1),
         target.node.status()["clock_ms"] - 3_600_000,
     )
-    attacker.channel.basic_publish("", request_queue_name(attacker.place), attacker.seal_raw(encode(old)))
+    attacker.ask(attacker.seal_raw(encode(old)))
     wait_until(lambda: attacker.counted("replayed") == 1, what="the refusal")
+    assert attacker.answered() == [STATUS]
     attacker.close()
 
 
@@ -342,6 +372,9 @@ def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_se
     flood.join()
     alpha.cache.update({"after": True})
     agree(alpha, beta, on=lambda contents: len(contents) == 11, timeout_s=60)
+    for counters in (host.node.status()["counters"] for host in (alpha, beta)):
+        # every write found room at once, and no link was given up
+        assert [counters.get(name, 0) for name in ("links_made", "links_failed", "sendings_lost")] == [1, 0, 0]
 
 
 def test_a_host_whose_clock_is_wrong_is_named_and_stops_answering_for_the_others(
