@@ -28,6 +28,8 @@ class TcpForwarder:
         self._delay_s = 0.0
         self.port = 0
         self.accepted = 0
+        self.held = b""
+        """What has come while frozen."""
 
     def __enter__(self) -> TcpForwarder:
         self._thread.start()
@@ -108,7 +110,9 @@ class TcpForwarder:
             while data := await source.read(65536):
                 if self._freeze_on and self._freeze_on in data:
                     await asyncio.Event().wait()
-                await self._flowing.wait()
+                if not self._flowing.is_set():
+                    self.held += data
+                    await self._flowing.wait()
                 await asyncio.sleep(self._delay_s)
                 sink.write(data)
                 await sink.drain()

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Host, agree, fleet
 from tests.integration.tcp_forwarder import TcpForwarder
@@ -88,12 +90,9 @@ def paused(server: RabbitServer, load: Load) -> None:
 
 
 def memory_alarm(server: RabbitServer, load: Load) -> None:
-    server.ctl("set_vm_memory_high_watermark", "0.00001")
-    try:
+    with alarmed(server):
         load.more(30)
         assert not set(load.acknowledged) <= set(load.hosts[0].contents), "the alarm alarms nobody"
-    finally:
-        server.ctl("set_vm_memory_high_watermark", "0.4")
 
 
 def exchange_deleted(server: RabbitServer, load: Load) -> None:
@@ -129,6 +128,15 @@ def password_changed(server: RabbitServer, load: Load) -> None:
 def connections_closed(server: RabbitServer, load: Load) -> None:
     server.ctl("close_all_connections", "--global", "maintenance")
     load.more()
+
+
+@contextlib.contextmanager
+def alarmed(server: RabbitServer) -> Iterator[None]:
+    server.ctl("set_vm_memory_high_watermark", "0.00001")
+    try:
+        yield
+    finally:
+        server.ctl("set_vm_memory_high_watermark", "0.4")
 
 
 @contextlib.contextmanager
@@ -200,3 +208,43 @@ def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit:
                 wait_until(lambda: not beta.node.connected, timeout_s=30, what="the silence to be noticed")
             end()
             agree(alpha, beta, on=lambda contents, n=number: {f"alpha-{n}", f"beta-{n}"} <= set(contents), timeout_s=60)
+
+
+@pytest.fixture
+def undigested(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of hosts that say no digest: those would bring in a second what was not sent when it should be."""
+    monkeypatch.setattr(limits, "DIGEST_LEAST_S", 3600.0)
+    return {"digest_interval_s": 3600.0}
+
+
+def test_the_newest_is_sent_when_the_alarm_ends_not_with_the_next_digest(
+    tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
+) -> None:
+    with fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
+        alpha, beta = (hosts.joined(name, **undigested) for name in ("alpha", "beta"))
+        alpha.cache.write({"n": 0})
+        agree(alpha, beta)
+        with alarmed(rabbit):
+            # a question has RabbitMQ hold the connection up: what is written then waits on this side of it
+            alpha.node.read_fleet(timeout_s=0.5)
+            alpha.cache.update({"n": 1})
+        agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+
+
+def test_what_was_lost_on_its_way_is_sent_again_over_the_next_link_not_with_a_digest(
+    tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
+) -> None:
+    near = rabbit.url_for("node", "first", "fleet")
+    with TcpForwarder(rabbit.port) as forwarder, fleet(tmp_path, near) as hosts:
+        far = near.replace(str(rabbit.port), str(forwarder.port))
+        alpha, beta = hosts.joined("alpha", amqp_urls=far, **undigested), hosts.joined("beta", **undigested)
+        alpha.cache.write({"n": 0})
+        agree(alpha, beta)
+        forwarder.freeze()
+        alpha.cache.update({"n": 1})
+        wait_until(lambda: b".CACHE" in forwarder.held, what="the document to be on its way")
+        forwarder.refuse()
+        wait_until(lambda: not alpha.node.connected, what="alpha to notice")
+        forwarder.accept()
+        agree(alpha, beta, on=lambda contents: contents == {"n": 1}, timeout_s=60)
+        assert alpha.node.status()["counters"]["sendings_lost"] == 1
