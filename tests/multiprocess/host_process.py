@@ -112,6 +112,8 @@ def do(node: Any, command: dict[str, Any]) -> Any:
     what = command["do"]
     if what == "status":
         return node.status()
+    if what == "stop":
+        return node.stop()
     if what == "write":
         from miros_cache_net.events import CACHE_FILE_WRITE, event
 
