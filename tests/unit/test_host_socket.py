@@ -396,6 +396,7 @@ def test_who_does_not_read_costs_a_bounded_buffer_and_hears_the_newest_state_whe
     for number in range(5000):
         bridge.server.tell(State(f"later {number}", True))
     bridge.server.tell(SECOND)
+    wait_until(lambda: bridge.server._told == SECOND, what="the newest state to be told to whoever reads")
     (waiting,) = [each.channel.waiting for each in bridge.server._followers.values()]
     assert 0 < waiting < limits.HOST_REQUEST_BYTES
     heard = 0
