@@ -173,10 +173,6 @@ SWEEP_PROGRESS_S: Final = 0.05
 
 # --- the fleet ------------------------------------------------------------------------------------
 
-#: A host that has heard nobody for so many digest intervals counts as locked out once a message comes that it cannot
-#: open.  Of two hosts in agreement either sends the digest of an interval, so one hears nothing for 10 in 1 of 1024
-#: cases; strangers who send such messages can show no more than that, until the next digest.
-DEAF_INTERVALS: Final = 10
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0
 #: Documents that a host sends without a pause, and how soon it has earned one more: who waits for the effect of each

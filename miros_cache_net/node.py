@@ -126,15 +126,16 @@ class CacheNode(Chart):
             link_down=self.bridging_link_down,
             messages_waiting=self._to_bridge(lambda bridge, _: bridge.take_messages()),
             publication_done=self._to_bridge(lambda bridge, confirmed: bridge.publication_done(confirmed)),
+            key_refused=self._to_bridge(lambda bridge, _: bridge.key_refused()),
             replica_timer=self._to_bridge(lambda bridge, name: bridge.timer_due(name)),
             lease_news=self._to_bridge(lambda bridge, news: bridge.lease_news(*news)),
             fleet_asked=self._to_bridge(lambda bridge, question: bridge.ask(question)),
         )
         self.state("unlinked", parent="bridging")
-        self.state("linked", parent="bridging", locked_out=self.linked_locked_out)
-        self.state("joining", parent="linked", joined=self.joining_joined)
+        self.state("linked", parent="bridging", joined=self.linked_joined, locked_out=self.linked_locked_out)
+        self.state("joining", parent="linked")
         self.state("in_sync", parent="linked", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
-        self.state("locked_out", parent="linked", ENTRY_SIGNAL=self.locked_out_ENTRY, let_in=self.locked_out_let_in)
+        self.state("locked_out", parent="linked", ENTRY_SIGNAL=self.locked_out_ENTRY)
 
     @staticmethod
     def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
@@ -302,8 +303,9 @@ class CacheNode(Chart):
     def linked_locked_out(self, e: Event) -> int:
         return self.trans("locked_out")
 
-    def joining_joined(self, e: Event) -> int:
-        return self.trans("in_sync")
+    def linked_joined(self, e: Event) -> int:
+        # what was posted over the link before this one says nothing
+        return self.trans("in_sync") if self._bridge and self._bridge.in_sync else HANDLED
 
     def in_sync_ENTRY(self, e: Event) -> int:
         """Subscribers, here and in the followers, learn that what they have is the fleet's."""
@@ -318,15 +320,8 @@ class CacheNode(Chart):
 
     def locked_out_ENTRY(self, e: Event) -> int:
         """What the fleet says cannot be opened; the file goes on being served, and written to."""
-        if self._bridge:
-            self._bridge.lock_out()
         self._tell()
         return HANDLED
-
-    def locked_out_let_in(self, e: Event) -> int:
-        if self._bridge:
-            self._bridge.let_in()
-        return self.trans("joining")
 
     # --- BridgeOwner ------------------------------------------------------------------------------------
 

@@ -70,13 +70,17 @@ def _settings(file_path: str | None) -> tuple[Settings, Path]:
 def _examine_with(settings: Settings, path: Path) -> Iterator[Finding]:
     from miros_cache_net.cli.health.broker_checks import check_brokers
     from miros_cache_net.cli.health.file_checks import check_file
+    from miros_cache_net.cli.health.fleet_check import check_answers
 
-    yield _check_key(settings)
+    key = _check_key(settings)
+    yield key
     yield from check_file(path)
     try:
         yield from check_brokers(settings, path)
     except SettingsError as error:
         yield Finding("broker", FAILED, str(error))
+    else:
+        yield check_answers(settings, path) if key.outcome == OK else Finding("answers", SKIPPED, "needs the key")
 
 
 def _check_key(settings: Settings) -> Finding:

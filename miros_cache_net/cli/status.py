@@ -16,7 +16,15 @@ from miros_cache_net.payloads import CacheReadPayload
 #: What an answer may take on its way before its clock is said to differ; the client waits as long for answers.
 _CLOCK_NOISE_S: Final = 5.0
 #: Of a node's counters: what a person wants to know of; ``--json`` has them all.
-_TROUBLES: Final = ("refused_", "reported_", "links_failed", "sendings_lost", "received_dropped", "followers_dropped")
+_TROUBLES: Final = (
+    "refused_",
+    "reported_",
+    "links_failed",
+    "sendings_lost",
+    "locked_out",
+    "received_dropped",
+    "followers_dropped",
+)
 _COLUMNS: Final = ("node", "host", "role", "link", "document", "age", "keys", "clock", "broker")
 
 
@@ -95,7 +103,7 @@ def _row(node: dict[str, Any], now_s: float) -> tuple[str, ...]:
         f"{age}, expired" if age and node.get("expired") else age,
         " ".join(map(str, node.get("keys") or ())),
         clock,
-        str(node.get("broker") or node.get("trouble") or ""),
+        str(node.get("trouble") or node.get("broker") or ""),
     )
 
 

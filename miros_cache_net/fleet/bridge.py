@@ -16,7 +16,6 @@ from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
-from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.publications import ANY_PEER, publication, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
@@ -31,8 +30,8 @@ from miros_cache_net.wire.keyring import RingProvider
 
 _OUT_OF_TIME: Final = "out of time"
 _LOCKED_OUT: Final = (
-    "none of this host's keys opens what the fleet says: compare `miros-cache-net key list` on this host and another, "
-    "and add the key that is missing"
+    "nobody has answered in a key that this host holds: compare `miros-cache-net key list` on this host and another, "
+    "and bring over the key that is missing"
 )
 _SERVE_AGAIN: Final = "serve again"
 
@@ -62,10 +61,11 @@ class BridgeOwner(Protocol):
 class Bridge:
     """One host's attachment to the fleet; used by its owner's thread, but for the `LinkListener` methods.
 
-    Those run on the link's thread and post ``link_up``, ``link_down``, ``messages_waiting``, ``locked_out`` and
-    ``let_in``; ``publication_done``, ``replica_timer``, ``lease_news`` and ``joined`` follow.  The owner answers each
-    with the method of that name.  The link may be started before the file has been read: `local_changed` tells of the
-    document, and `node` is asked for this host's name in stamps, not before `is_linked`.
+    Those run on the link's thread and post ``link_up``, ``link_down``, ``messages_waiting`` and ``key_refused``;
+    ``publication_done``, ``replica_timer`` and ``lease_news`` follow.  The owner answers each with the method of that
+    name.  ``joined`` and ``locked_out`` tell it how things stand.  The link may be started before the file has been
+    read: `local_changed` tells of the document, and `node` is asked for this host's name in stamps, not before
+    `is_linked`.
     """
 
     def __init__(
@@ -97,18 +97,12 @@ class Bridge:
             clock=clock,
             say=lambda error, line: owner.report(error.reason, line),
         )
-        self._keys = KeyAgreement(
-            clock,
-            limits.DEAF_INTERVALS * settings.digest_interval_s,
-            lambda: owner.bridge_event("locked_out"),
-            lambda: owner.bridge_event("let_in"),
-        )
-        self._is_locked_out = False
+        self._key_was_refused = False
         self._inbox = Inbox(
             self._gate,
             lambda: owner.bridge_event("messages_waiting"),
             lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
-            self._keys,
+            self._on_key_refused,
         )
         self._node = node
         self._is_file_known = False
@@ -156,7 +150,6 @@ class Bridge:
     def is_linked(self, up: LinkUp) -> None:
         self._counts["links_made"] += 1
         self.broker, self.trouble = up.broker, ""
-        self._is_locked_out = False
         self._replica.link_up(up.request_servers)
         self._questions.link_up()
         self._lease.link_up()
@@ -168,18 +161,8 @@ class Bridge:
         self._questions.link_down(str(error))
         self._lease.link_down()
 
-    def lock_out(self) -> None:
-        """Nothing of the fleet can be opened.  Who has not been in step is not asked: it has no answer for anybody."""
-        self._is_locked_out = True
-        self._counts["locked_out"] += 1
-        self.trouble = _LOCKED_OUT
-
-    def let_in(self) -> None:
-        """It can again, so it is asked for what was missed."""
-        self._is_locked_out = False
-        self.trouble = ""
-        self._replica.link_down()
-        self._replica.link_up(request_servers=1)
+    def key_refused(self) -> None:
+        self._replica.key_refused()
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
@@ -210,7 +193,7 @@ class Bridge:
             self.after(_SERVE_AGAIN, limits.REQUEST_AGE_S)
             return
         if name == _SERVE_AGAIN:
-            self._link.serve_requests(self._replica.in_sync and not self._is_locked_out)
+            self._link.serve_requests(self._replica.in_sync)
             return
         if name in (READ_TIMER, STATUS_TIMER):
             self._questions.timer(name)
@@ -235,10 +218,15 @@ class Bridge:
         self._replica.local_changed(document)
         self._is_file_known = True
 
+    @property
+    def in_sync(self) -> bool:
+        """This host has what the fleet has."""
+        return self._replica.in_sync
+
     # --- LinkListener: on the link's thread -----------------------------------------------------------
 
     def link_up(self, up: LinkUp) -> None:
-        self._keys.link_up(alone=not up.request_servers)
+        self._key_was_refused = False
         self._owner.bridge_event("link_up", up)
 
     def link_down(self, error: BrokerError) -> None:
@@ -246,6 +234,12 @@ class Bridge:
 
     def delivered(self, delivery: Delivery) -> None:
         self._inbox.put(delivery)
+
+    def _on_key_refused(self) -> None:
+        # once a link, because strangers may send any number
+        if not self._key_was_refused:
+            self._key_was_refused = True
+            self._owner.bridge_event("key_refused")
 
     def _first_question(self) -> Publication | None:
         """Of a host that has nothing, once it has a name to ask in."""
@@ -278,9 +272,15 @@ class Bridge:
         self._owner.restamp(after)
 
     def serve(self, serving: bool) -> None:
-        self._link.serve_requests(serving and not self._is_locked_out)
+        self._link.serve_requests(serving)
         if serving:
+            self.trouble = ""
             self._owner.bridge_event("joined")
+
+    def lock_out(self) -> None:
+        self._counts["locked_out"] += 1
+        self.trouble = _LOCKED_OUT
+        self._owner.bridge_event("locked_out")
 
     def after(self, name: str, delay_s: float) -> None:
         if name in self._timers:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery
 from miros_cache_net.errors import OutOfTime, UnknownKey, WireError
-from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
@@ -32,7 +31,8 @@ class Inbox:
     the bounds messages are dropped and counted: the next digests repair that.  Of one's own messages only a
     request is kept that came back: whoever asked has to know.  `wake` is called, on the link's thread, when the
     first message after a `take_all` has come; `out_of_time`, when a request that
-    nobody else will get had to be refused because the clocks do not agree.  `keys` is told what could be opened.
+    nobody else will get had to be refused because the clocks do not agree.  `key_refused`, with each
+    message of a key that this host does not hold.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Inbox:
         gate: Gate,
         wake: Callable[[], None],
         out_of_time: Callable[[], None] = lambda: None,
-        keys: KeyAgreement | None = None,
+        key_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._gate = gate
         self._wake = wake
         self._out_of_time = out_of_time
-        self._keys = keys
+        self._key_refused = key_refused
         self._guard = threading.Lock()
         self._waiting: dict[object, Received] = {}
         self._bytes: dict[object, int] = {}
@@ -59,14 +59,12 @@ class Inbox:
             if delivery.from_requests:
                 self._out_of_time()
             return
-        except WireError as error:
-            # the gate has counted and logged it
-            if self._keys and isinstance(error, UnknownKey):
-                self._keys.refused()
+        except UnknownKey:
+            self._key_refused()
             return
+        except WireError:
+            return  # the gate has counted and logged it
         own = self._gate.is_own(message)
-        if self._keys and not own:
-            self._keys.opened()
         if own and message.kind != envelope.CACHE_FILE_READ:
             return
         key = (message.origin.node, message.kind) if message.kind in _STATE_KINDS else message.message_id

@@ -163,6 +163,30 @@ def test_a_key_that_the_fleet_does_not_have_is_hinted_at(
         assert "do they have this key?" in finished.stderr.splitlines()[-1]
 
 
+def test_a_host_that_is_locked_out_is_shown_as_such_on_itself(
+    place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    alpha, beta = tmp_path / "alpha", tmp_path / "beta"
+    started(processes, alpha, "node", **place)
+    wait_until(lambda: "in step with the fleet" in read(alpha, "out"), what="linked")
+    assert (
+        json.loads(run(tmp_path, "doctor", "--json", **place).stdout)[-2]["detail"] == "1 node in step with the fleet"
+    )
+    other = {**place, "MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.1"}
+    started(processes, beta, "node", **other)
+
+    def shown() -> bool:
+        run(alpha, "update", "heard=true", **place)
+        table = run(beta, "status", **other).stdout
+        return " down " in table and "nobody has answered in a key that this host holds" in table
+
+    wait_until(shown, timeout_s=30, what="the state of the host that is locked out")
+    doctor = run(beta, "doctor", "--json", **other)
+    failed = [each for each in json.loads(doctor.stdout) if each["outcome"] == "FAILED"]
+    assert [each["check"] for each in failed] == ["answers"] and "do they have this key?" in failed[0]["detail"]
+    wait_until(lambda: "this host holds" in read(beta, "out"), what="the node to say why it is out of touch")
+
+
 @pytest.mark.parametrize("arguments", [("node",), ("status",), ("read", "--fleet")], ids=" ".join)
 def test_without_a_key_every_command_of_the_fleet_says_how_to_make_one(
     arguments: tuple[str, ...], tmp_path: Path
@@ -235,7 +259,19 @@ def test_doctor_is_content_where_a_node_would_run(place: dict[str, str], tmp_pat
     assert finished.returncode == 0, finished.stdout
     assert finished.stdout.endswith("\nall is well\n")
     checks = [line.split()[:2] for line in finished.stdout.splitlines()[1:-2]]
-    names = ("settings", "key", "directory", "file", "broker", "login", "vhost", "exchange", "fleet", "clock")
+    names = (
+        "settings",
+        "key",
+        "directory",
+        "file",
+        "broker",
+        "login",
+        "vhost",
+        "exchange",
+        "fleet",
+        "answers",
+        "clock",
+    )
     assert checks == [[name, "ok"] for name in names]
 
 

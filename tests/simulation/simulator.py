@@ -31,6 +31,7 @@ class Faults:
     delay_s: float = 0.5
     skew_ms: int = 20_000
     confirm_loss: float = 0.05
+    merge_loss: float = 0.05
     wrong_clock_ms: int = 0
 
 
@@ -77,7 +78,9 @@ class World:
 
     def heal(self) -> None:
         """No more faults; everybody is linked; enough time for the digests."""
-        self.faults = Faults(loss=0, duplication=0, delay_s=0.01, skew_ms=self.faults.skew_ms, confirm_loss=0)
+        self.faults = Faults(
+            loss=0, duplication=0, delay_s=0.01, skew_ms=self.faults.skew_ms, confirm_loss=0, merge_loss=0
+        )
         for host in self.hosts:
             host.set_clock()
             host.start()
@@ -232,8 +235,11 @@ class Host:
             self.replica.sent(confirmed)
 
     def merge(self, document: Document) -> None:
+        # no space, a lock that is held for long, a queue that gives it up
+        failed = self.world.happens(self.world.faults.merge_loss)
+
         def merge_now() -> None:
-            if self.replica is not None:
+            if self.replica is not None and not failed:
                 self._look()
                 self._stored(self.disk.merged(document))
 
@@ -244,6 +250,9 @@ class Host:
             self._stored(self.disk.restamped_after(after, self.wall_ms(), self.name))
 
         self.world.after(0.0, restamp_now)
+
+    def lock_out(self) -> None:
+        raise AssertionError("there is one key")
 
     def serve(self, serving: bool) -> None:
         self.serving = serving and self.linked

@@ -64,7 +64,7 @@ def test_clocks_an_hour_off_delay_agreement_until_they_are_right_and_lose_nothin
 
 
 def test_writes_under_a_clock_an_hour_ahead_are_kept_and_spread_once_it_is_right() -> None:
-    world = World(3, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+    world = World(3, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0, merge_loss=0))
     for host in world.hosts:
         host.start()
     world.run_for(10)
@@ -84,7 +84,7 @@ def test_writes_under_a_clock_an_hour_ahead_are_kept_and_spread_once_it_is_right
 
 
 def test_writes_under_a_clock_an_hour_behind_are_kept_and_win_once_it_is_right() -> None:
-    world = World(4, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+    world = World(4, hosts=3, faults=Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0, merge_loss=0))
     for host in world.hosts:
         host.start()
     wrong = world.hosts[0]
@@ -103,7 +103,7 @@ def test_writes_under_a_clock_an_hour_behind_are_kept_and_win_once_it_is_right()
 
 def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:
     def messages_in_ten_minutes(hosts: int) -> int:
-        world = World(1, hosts, Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+        world = World(1, hosts, Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0, merge_loss=0))
         for host in world.hosts:
             host.start()
         world.run_for(60)
@@ -120,7 +120,7 @@ def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:
 
 def test_messages_of_a_join_do_not_grow_with_the_number_of_hosts() -> None:
     def messages_of_a_join(hosts: int) -> int:
-        world = World(2, hosts + 1, Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0))
+        world = World(2, hosts + 1, Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0, merge_loss=0))
         newcomer = world.hosts[-1]
         for host in world.hosts[:-1]:
             host.start()

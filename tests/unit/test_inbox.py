@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.link import Delivery
-from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.fleet.inbox import Inbox
-from miros_cache_net.fleet.key_agreement import KeyAgreement
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key
 
@@ -63,18 +61,13 @@ def test_a_host_that_started_again_is_believed(inbox: Inbox) -> None:
     assert bodies(inbox) == ["after"]
 
 
-def test_only_what_others_send_says_whether_this_host_holds_their_key(woken: list[int]) -> None:
-    told: list[str] = []
-    keys = KeyAgreement(SYSTEM_CLOCK, 300.0, lambda: told.append("locked out"), lambda: told.append("let in"))
-    own = gate("beta")
-    inbox = Inbox(own, lambda: None, keys=keys)
-    stranger = KeyRing.from_keys([generate_key()])
-    put(inbox, b"garbage", b"gAAAA")
+def test_only_a_message_of_another_key_is_told_as_one(woken: list[int]) -> None:
+    told: list[int] = []
+    inbox = Inbox(gate("beta"), lambda: None, key_refused=lambda: told.append(1))
+    put(inbox, b"garbage", b"gAAAA", RING.encrypt(b"{}"), gate("alpha").seal("digest").body)
     assert told == []
-    put(inbox, stranger.encrypt(b"{}"), own.seal("CACHE").body, own.seal("CACHE_FILE_READ").body)
-    assert told == ["locked out"]
-    put(inbox, gate("alpha").seal("digest").body)
-    assert told == ["locked out", "let in"]
+    put(inbox, KeyRing.from_keys([generate_key()]).encrypt(b"{}"))
+    assert told == [1]
 
 
 def test_requests_are_all_kept(inbox: Inbox) -> None:
