@@ -125,7 +125,7 @@ class CacheNode(Chart):
             link_up=self.bridging_link_up,
             link_down=self.bridging_link_down,
             messages_waiting=self._to_bridge(lambda bridge, _: bridge.take_messages()),
-            publication_done=self._to_bridge(lambda bridge, confirmed: bridge.publication_done(confirmed)),
+            publication_done=self._to_bridge(lambda bridge, settled: bridge.publication_done(settled)),
             key_refused=self._to_bridge(lambda bridge, _: bridge.key_refused()),
             replica_timer=self._to_bridge(lambda bridge, name: bridge.timer_due(name)),
             lease_news=self._to_bridge(lambda bridge, news: bridge.lease_news(*news)),

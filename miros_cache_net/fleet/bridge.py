@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -98,6 +99,7 @@ class Bridge:
             say=lambda error, line: owner.report(error.reason, line),
         )
         self._key_was_refused = False
+        self._documents_sent = 0
         self._inbox = Inbox(
             self._gate,
             lambda: owner.bridge_event("messages_waiting"),
@@ -180,9 +182,12 @@ class Bridge:
             elif reply_to:
                 self.send(envelope.STATUS, self._owner.status(), reply_to)
 
-    def publication_done(self, confirmed: bool) -> None:
+    def publication_done(self, settled: tuple[int, bool]) -> None:
+        """Which document it was, and whether the broker has taken it; only the last one is still waited for."""
+        number, confirmed = settled
         self._counts["sendings_lost"] += not confirmed
-        self._replica.sent(confirmed)
+        if number == self._documents_sent:
+            self._replica.sent(confirmed)
 
     def timer_due(self, name: str) -> None:
         if name == _OUT_OF_TIME:
@@ -292,12 +297,15 @@ class Bridge:
         self._owner.report(reason, message)
 
     def _publication(self, kind: str, body: Any, to: str) -> Publication | None:
-        done = self._done if kind == envelope.CACHE else None
+        done = None
+        if kind == envelope.CACHE:
+            self._documents_sent += 1
+            done = partial(self._done, self._documents_sent)
         try:
             return publication(self._gate, kind, body, to, answer_timeout_s=self._answer_timeout_s, done=done)
         except CacheNetError as error:
             self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
             return None
 
-    def _done(self, confirmed: bool) -> None:
-        self._owner.bridge_event("publication_done", confirmed)
+    def _done(self, number: int, confirmed: bool) -> None:
+        self._owner.bridge_event("publication_done", (number, confirmed))

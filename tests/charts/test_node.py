@@ -204,20 +204,38 @@ def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
     assert alpha.node.connected
 
 
+def test_what_was_posted_over_the_link_before_puts_nobody_in_step(hosts: Hosts, broker: MemoryBroker) -> None:
+    settings = hosts.settings("alpha")
+    silent = MemoryLink(broker, place_of(settings, settings.file), connection_name="silent")
+    silent.serve_requests(True)
+    silent.start(Mute())
+    wait_until(lambda: servers(hosts, broker) == 1, what="somebody who never answers")
+    beta = hosts.start("beta", answer_timeout_s=60)
+    wait_until(lambda: beta.node.status()["broker"], what="the link")
+    beta.node.bridge_event("joined")
+    beta.node.fleet_status(timeout_s=0.1)  # is answered by the chart after what was posted before
+    assert not beta.node.connected
+    silent.stop()
+
+
+class Mute:
+    def link_up(self, up: Any) -> None: ...
+
+    def link_down(self, error: Any) -> None: ...
+
+    def delivered(self, delivery: Any) -> None: ...
+
+
 def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
     place = hosts.start("target").node.place
     link = MemoryLink(broker, place, connection_name="attacker")
 
-    class Deaf:
+    class Attacking(Mute):
         def link_up(self, up: Any) -> None:
             for body in bodies:
                 link.publish(Publication(body, kind="CACHE"))
 
-        def link_down(self, error: Any) -> None: ...
-
-        def delivered(self, delivery: Any) -> None: ...
-
-    link.start(Deaf())
+    link.start(Attacking())
     wait_until(lambda: len(broker.messages) >= len(bodies), what="the attack")
     link.stop()
 
