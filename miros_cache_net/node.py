@@ -132,10 +132,8 @@ class CacheNode(Chart):
             fleet_asked=self._to_bridge(lambda bridge, question: bridge.ask(question)),
         )
         self.state("unlinked", parent="bridging")
-        self.state("linked", parent="bridging", joined=self.linked_joined, locked_out=self.linked_locked_out)
-        self.state("joining", parent="linked")
-        self.state("in_sync", parent="linked", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
-        self.state("locked_out", parent="linked", ENTRY_SIGNAL=self.locked_out_ENTRY)
+        self.state("joining", parent="bridging", joined=self.joining_joined)
+        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
 
     @staticmethod
     def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
@@ -143,7 +141,10 @@ class CacheNode(Chart):
 
         def handle(node: CacheNode, e: Event) -> int:
             if node._bridge:
+                trouble = node._bridge.trouble
                 act(node._bridge, e.payload)
+                if node._bridge.trouble != trouble:
+                    node._tell()
             return HANDLED
 
         return handle
@@ -300,10 +301,7 @@ class CacheNode(Chart):
         self.report(e.payload.reason, str(e.payload))
         return self.trans("unlinked")
 
-    def linked_locked_out(self, e: Event) -> int:
-        return self.trans("locked_out")
-
-    def linked_joined(self, e: Event) -> int:
+    def joining_joined(self, e: Event) -> int:
         # what was posted over the link before this one says nothing
         return self.trans("in_sync") if self._bridge and self._bridge.in_sync else HANDLED
 
@@ -315,11 +313,6 @@ class CacheNode(Chart):
 
     def in_sync_EXIT(self, e: Event) -> int:
         self._in_step = False
-        self._tell()
-        return HANDLED
-
-    def locked_out_ENTRY(self, e: Event) -> int:
-        """What the fleet says cannot be opened; the file goes on being served, and written to."""
         self._tell()
         return HANDLED
 

@@ -96,7 +96,6 @@ class LightHost:
             "publication_done": lambda: self.bridge.publication_done(payload),
             "replica_timer": lambda: self.bridge.timer_due(payload),
             "joined": self._joined,
-            "locked_out": lambda: None,
             "key_refused": self.bridge.key_refused,
             "lease_news": lambda: self.bridge.lease_news(*payload),
         }

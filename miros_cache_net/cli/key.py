@@ -43,7 +43,8 @@ def command(ctx: click.Context) -> int:
     \b
     Examples:
       miros-cache-net key new
-      scp ~/.config/miros-cache-net/keys beta:.config/miros-cache-net/keys
+      ssh beta mkdir -p .config/miros-cache-net
+      scp -p ~/.config/miros-cache-net/keys beta:.config/miros-cache-net/keys
       miros-cache-net key list
     """
     return help_if_bare(ctx)

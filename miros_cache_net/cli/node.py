@@ -104,8 +104,7 @@ class _Report:
         if status["connected"] != self._connected:
             self._connected = status["connected"]
             through = f" through {status['broker']}" if status["broker"] else ""
-            why = f": {status['trouble']}" if status["trouble"] else ""
-            text = f"in step with the fleet{through}" if self._connected else f"out of touch with the fleet{why}"
+            text = f"in step with the fleet{through}" if self._connected else "out of touch with the fleet"
             self._say("connected" if self._connected else "disconnected", text, status)
 
     def _cache(self, payload: CacheReadPayload) -> None:

@@ -21,7 +21,6 @@ _TROUBLES: Final = (
     "reported_",
     "links_failed",
     "sendings_lost",
-    "locked_out",
     "received_dropped",
     "followers_dropped",
 )
@@ -45,8 +44,8 @@ def command(file_path: str | None, timeout_s: float, as_json: bool) -> int:
 
     First comes this machine's file.  For each node: its link, which version of the document it has and how old
     that is, its keys (the first encrypts), and how far its clock is from this machine's where that matters.  Below,
-    what each has refused, lost or reported since it started (--json has all counters).  The exit code is 1 unless
-    somebody answers and all have the same version.
+    what keeps it from the fleet, and what it has refused, lost or reported since it started (--json has all counters).
+    The exit code is 1 unless somebody answers, all have the same version, and nothing keeps one from the fleet.
 
     \b
     Examples:
@@ -71,7 +70,7 @@ def command(file_path: str | None, timeout_s: float, as_json: bool) -> int:
     else:
         _show(here, nodes, silent)
     versions = {node.get("version") for node in nodes}
-    return Exit.DONE if len(versions) == 1 else Exit.NO
+    return Exit.DONE if len(versions) == 1 and not any(node.get("trouble") for node in nodes) else Exit.NO
 
 
 def _show(here: CacheReadPayload, nodes: list[dict[str, Any]], silent: str) -> None:
@@ -85,6 +84,8 @@ def _show(here: CacheReadPayload, nodes: list[dict[str, Any]], silent: str) -> N
     now_s = time.time()
     print_table(_COLUMNS, [_row(node, now_s) for node in nodes])
     for node in nodes:
+        if trouble := node.get("trouble"):
+            click.echo(printable(f"{node.get('node', '?')}: {trouble}"))
         if troubles := _troubles(node.get("counters")):
             click.echo(printable(f"{node.get('node', '?')} counted: {troubles}"))
 
@@ -103,7 +104,7 @@ def _row(node: dict[str, Any], now_s: float) -> tuple[str, ...]:
         f"{age}, expired" if age and node.get("expired") else age,
         " ".join(map(str, node.get("keys") or ())),
         clock,
-        str(node.get("trouble") or node.get("broker") or ""),
+        str(node.get("broker") or ""),
     )
 
 

@@ -30,10 +30,12 @@ from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import RingProvider
 
 _OUT_OF_TIME: Final = "out of time"
-_LOCKED_OUT: Final = (
-    "nobody has answered in a key that this host holds: compare `miros-cache-net key list` on this host and another, "
-    "and bring over the key that is missing"
+_OTHER_KEY: Final = (
+    "all that is heard of other hosts is in a key that this host does not hold: compare `miros-cache-net key list` "
+    "on both, and bring over the key that is missing"
 )
+#: What nodes say to each other; anybody's command may ask.
+_OF_NODES = frozenset({envelope.CACHE, envelope.DIGEST, envelope.ANSWER, envelope.UNCHANGED, envelope.STATUS})
 _SERVE_AGAIN: Final = "serve again"
 
 
@@ -64,7 +66,7 @@ class Bridge:
 
     Those run on the link's thread and post ``link_up``, ``link_down``, ``messages_waiting`` and ``key_refused``;
     ``publication_done``, ``replica_timer`` and ``lease_news`` follow.  The owner answers each with the method of that
-    name.  ``joined`` and ``locked_out`` tell it how things stand.  The link may be started before the file has been
+    name.  ``joined`` tells it that this host is in step.  The link may be started before the file has been
     read: `local_changed` tells of the document, and `node` is asked for this host's name in stamps, not before
     `is_linked`.
     """
@@ -99,6 +101,7 @@ class Bridge:
             say=lambda error, line: owner.report(error.reason, line),
         )
         self._key_was_refused = False
+        self._hears_nodes = False
         self._documents_sent = 0
         self._inbox = Inbox(
             self._gate,
@@ -141,7 +144,7 @@ class Bridge:
         """Messages refused and received, by kind, and what became of the link; from any thread.
 
         ``links_made``, ``links_failed`` (lost, or not to be had for another reason than before), ``sendings_lost``
-        (documents that the broker did not confirm; they are sent again), ``locked_out``, ``reported_<reason>``.
+        (documents that the broker did not confirm; they are sent again), ``reported_<reason>``.
         """
         refused = {f"refused_{name}": number for name, number in sorted(self._gate.counters.items())}
         received = {f"received_{name}": number for name, number in sorted(self._inbox.counters.copy().items())}
@@ -152,6 +155,7 @@ class Bridge:
     def is_linked(self, up: LinkUp) -> None:
         self._counts["links_made"] += 1
         self.broker, self.trouble = up.broker, ""
+        self._hears_nodes = False
         self._replica.link_up(up.request_servers)
         self._questions.link_up()
         self._lease.link_up()
@@ -164,7 +168,8 @@ class Bridge:
         self._lease.link_down()
 
     def key_refused(self) -> None:
-        self._replica.key_refused()
+        if not self._hears_nodes:
+            self.trouble = _OTHER_KEY
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
@@ -173,6 +178,8 @@ class Bridge:
                 continue
             if message.origin.node != self._node():
                 self._agreement.heard(message)
+            if message.kind in _OF_NODES and not self._hears_nodes:
+                self._hears_nodes, self.trouble = True, ""
             if message.kind == envelope.CHALLENGE:
                 if reply_to:
                     self.send(envelope.CHALLENGE_ANSWER, message.body, reply_to)
@@ -279,13 +286,7 @@ class Bridge:
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)
         if serving:
-            self.trouble = ""
             self._owner.bridge_event("joined")
-
-    def lock_out(self) -> None:
-        self._counts["locked_out"] += 1
-        self.trouble = _LOCKED_OUT
-        self._owner.bridge_event("locked_out")
 
     def after(self, name: str, delay_s: float) -> None:
         if name in self._timers:

@@ -46,9 +46,6 @@ class ReplicaPort(Protocol):
     def after(self, name: str, delay_s: float) -> None:
         """Call `Replica.timer` with `name` then, instead of what was set under that name before."""
 
-    def lock_out(self) -> None:
-        """Tell the users that this host holds no key of its fleet; `serve` follows once it does."""
-
     def report(self, reason: Reason, message: str) -> None:
         """Tell the users."""
 
@@ -77,8 +74,8 @@ class Replica:
         self._held_back = False
         self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
         self.document = document
-        self.in_sync = self.is_locked_out = False
-        self._linked = self._is_unanswered = self._is_refusing = False
+        self.in_sync = False
+        self._linked = False
         self._asked = 0
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
@@ -92,7 +89,6 @@ class Replica:
     def link_up(self, request_servers: int) -> None:
         """The link stands; `request_servers` peers can answer."""
         self._linked = True
-        self._is_unanswered = self._is_refusing = False
         self._asked = 0
         if request_servers:
             self._ask()
@@ -101,7 +97,7 @@ class Replica:
 
     def link_down(self) -> None:
         """What was on its way may be lost, so nothing is known of the fleet any more."""
-        self._linked = self.in_sync = self.is_locked_out = False
+        self._linked = self.in_sync = False
         self._in_flight = self._joining_with = self._asked_with = None
         self._known = Document.unwritten({})
         self._port.serve(False)
@@ -139,21 +135,13 @@ class Replica:
         elif name == self.SPREAD_TIMER:
             self._held_back = False
             self._spread()
-        elif self.in_sync or self.is_locked_out:
+        elif self.in_sync:
             if self.document.ahead_ms(self._clock.wall_ms()) > limits.CLOCK_AHEAD_MS:
                 self._port.merge(Document.unwritten({}))  # any access has the store give such stamps anew
             self._spread()
-            if self.is_locked_out:
-                self._read(ANY_PEER)
             if self._trickle.should_send():
                 self._send_digest()
             self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
-
-    def key_refused(self) -> None:
-        """Something came over this link that is of a key which this host does not hold."""
-        self._is_refusing = True
-        if self.in_sync and self._is_unanswered:
-            self._lock_out()
 
     # --- the fleet --------------------------------------------------------------------------------
 
@@ -188,7 +176,6 @@ class Replica:
         return document
 
     def _join_once_stored(self, waiting: Document | None) -> None:
-        self._is_unanswered = self._is_refusing = False
         if waiting is None:
             self._joined()
         else:
@@ -256,23 +243,11 @@ class Replica:
         if self._linked and not self.in_sync:
             if self._asked < limits.JOIN_ATTEMPTS:
                 self._ask()
-            elif self._is_refusing and self._joining_with is None:
-                self._lock_out()
             else:
-                # maybe nobody is left; if a message comes that cannot be opened, somebody is
-                self._is_unanswered = self._joining_with is None
                 self._joined()
 
-    def _lock_out(self) -> None:
-        """Peers are there, and what they say cannot be opened.  They may hold this host's key, so it speaks on."""
-        self.in_sync, self.is_locked_out = False, True
-        self._port.serve(False)
-        self._port.lock_out()
-        self._spread()
-        self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
-
     def _joined(self) -> None:
-        self.in_sync, self.is_locked_out = True, False
+        self.in_sync = True
         self._joining_with = None
         self._port.serve(True)
         self._spread()
@@ -280,7 +255,7 @@ class Replica:
 
     def _spread(self) -> None:
         """Send the document if the fleet is not known to have all of it.  One at a time, paced: bursts become few."""
-        if not (self.in_sync or self.is_locked_out) or self._in_flight is not None or not self.document.is_written:
+        if not self.in_sync or self._in_flight is not None or not self.document.is_written:
             return
         if self._known.merged(self.document) is self._known:
             return

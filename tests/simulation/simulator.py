@@ -251,9 +251,6 @@ class Host:
 
         self.world.after(0.0, restamp_now)
 
-    def lock_out(self) -> None:
-        raise AssertionError("there is one key")
-
     def serve(self, serving: bool) -> None:
         self.serving = serving and self.linked
 

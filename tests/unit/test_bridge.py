@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.link import FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerUnreachable, Reason
 from miros_cache_net.fleet.bridge import Bridge
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import ManualClock
-from miros_cache_net.wire.keyring import generate_key, open_ring
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import KeyRing, RingProvider, generate_key, open_ring
 
 
 class Link:
@@ -70,6 +72,10 @@ class Owner:
         for name, payload in waiting:
             if name == "publication_done":
                 bridge.publication_done(payload)
+            elif name == "key_refused":
+                bridge.key_refused()
+            elif name == "messages_waiting":
+                bridge.take_messages()
 
 
 @pytest.fixture
@@ -87,13 +93,20 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+PLACE, UP = Place("x", "fleet", "cache.json"), LinkUp("amq.gen-1", 0, "RabbitMQ 4")
+
+
 @pytest.fixture
-def bridge(owner: Owner, link: Link, clock: ManualClock, tmp_path: Path) -> Bridge:
-    settings = Settings(keys=generate_key().decode(), file=str(tmp_path / "cache.json"))
+def settings(tmp_path: Path) -> Settings:
+    return Settings(keys=generate_key().decode(), file=str(tmp_path / "cache.json"))
+
+
+@pytest.fixture
+def bridge(owner: Owner, link: Link, clock: ManualClock, settings: Settings) -> Bridge:
     return Bridge(
         owner,
         settings,
-        Place("x", "fleet", "cache.json"),
+        PLACE,
         file=settings.file,
         node=lambda: "alpha",
         rings=open_ring(settings),
@@ -106,11 +119,10 @@ def bridge(owner: Owner, link: Link, clock: ManualClock, tmp_path: Path) -> Brid
 def test_a_confirm_that_comes_late_is_not_taken_for_that_of_the_next_document(
     bridge: Bridge, owner: Owner, link: Link, clock: ManualClock
 ) -> None:
-    up = LinkUp("amq.gen-1", 0, "RabbitMQ 4")
     bridge.local_changed(Document.unwritten({}).written({"n": 1}, Stamp(clock.wall_ms(), 0, "alpha"), clock.wall_ms()))
-    bridge.is_linked(up)
+    bridge.is_linked(UP)
     bridge.is_unlinked(BrokerUnreachable("gone"))
-    bridge.is_linked(up)
+    bridge.is_linked(UP)
     first, second = (publication.done for publication in link.documents)
     assert first is not None and second is not None
     first(True)
@@ -119,3 +131,49 @@ def test_a_confirm_that_comes_late_is_not_taken_for_that_of_the_next_document(
     assert bridge.counters()["sendings_lost"] == 1
     bridge.timer_due(Replica.DIGEST_TIMER)
     assert len(link.documents) == 3
+
+
+@pytest.fixture
+def hears(bridge: Bridge, owner: Owner, clock: ManualClock) -> Callable[[RingProvider, str], str]:
+    """Has the bridge hear a message of that kind, closed with that ring; what its trouble is then."""
+
+    def hear(ring: RingProvider, kind: str) -> str:
+        gate = Gate(ring, scope=PLACE.scope, document=PLACE.document, node="beta", host="beta", clock=clock)
+        bridge.delivered(Delivery(gate.seal(kind).body, routing_key(PLACE, kind)))
+        owner.pass_on(bridge)
+        return bridge.trouble
+
+    return hear
+
+
+def linked(bridge: Bridge) -> None:
+    bridge.link_up(UP)
+    bridge.is_linked(UP)
+
+
+def test_a_host_that_hears_only_another_key_says_so_until_it_hears_its_own(
+    bridge: Bridge, settings: Settings, hears: Callable[[RingProvider, str], str]
+) -> None:
+    ours, theirs = open_ring(settings), lambda: KeyRing.from_keys([generate_key()])
+    linked(bridge)
+    assert "in a key that this host does not hold" in hears(theirs, "digest")
+    # what commands of this very host may ask proves nothing
+    assert hears(ours, "status_request") and hears(ours, "CACHE_FILE_READ")
+    assert hears(ours, "digest") == ""
+    assert hears(theirs, "digest") == "", "strangers and stragglers are no trouble of this host"
+    linked(bridge)
+    assert hears(theirs, "digest") != ""
+    linked(bridge)
+    assert hears(ours, "digest") == "" and hears(theirs, "digest") == ""
+
+
+def test_a_host_that_hears_only_another_key_is_told_of_it_once_a_link(
+    bridge: Bridge, owner: Owner, hears: Callable[[RingProvider, str], str]
+) -> None:
+    told: list[str] = []
+    owner.bridge_event = lambda name, payload=None: told.append(name)  # type: ignore[method-assign]
+    linked(bridge)
+    told.clear()
+    for _ in range(100):
+        hears(lambda: KeyRing.from_keys([generate_key()]), "CACHE")
+    assert told == ["key_refused"]

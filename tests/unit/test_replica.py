@@ -26,7 +26,6 @@ class Port:
         self.serving = False
         self.timers: dict[str, float] = {}
         self.reports: list[Reason] = []
-        self.locked_out = 0
 
     def send(self, kind: str, body: Any, to: str) -> None:
         self.sent.append((kind, body, to))
@@ -42,9 +41,6 @@ class Port:
 
     def after(self, name: str, delay_s: float) -> None:
         self.timers[name] = delay_s
-
-    def lock_out(self) -> None:
-        self.locked_out += 1
 
     def report(self, reason: Reason, message: str) -> None:
         self.reports.append(reason)
@@ -256,78 +252,6 @@ def test_what_the_file_failed_to_take_in_is_merged_again_when_a_peer_holds_the_s
     assert port.sent[-1] == ("CACHE_FILE_READ", {"version": theirs.version}, "amq.gen-x")
     host.received(message("unchanged", {"version": theirs.version}), "")
     assert port.merged == [theirs, theirs]
-
-
-def unanswered(host: Replica) -> None:
-    for _ in range(limits.JOIN_ATTEMPTS):
-        host.timer(Replica.ANSWER_TIMER)
-
-
-@pytest.mark.parametrize("refused_first", [True, False])
-def test_who_gets_no_answer_but_what_it_cannot_open_is_locked_out(
-    port: Port, clock: ManualClock, refused_first: bool
-) -> None:
-    mine = written(clock, {"mine": 1}, node="alpha")
-    host = asking(port, clock, mine)
-    if refused_first:
-        host.key_refused()
-        unanswered(host)
-    else:
-        unanswered(host)
-        assert host.in_sync and port.serving
-        host.key_refused()
-    assert not host.in_sync and not port.serving and port.locked_out == 1
-    # the others may hold its key, so what is written here is sent to them
-    assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 1
-
-
-def test_who_is_locked_out_asks_now_and_then_and_the_first_answer_lets_it_in(port: Port, clock: ManualClock) -> None:
-    host = asking(port, clock, written(clock, {"a": 1}))
-    host.key_refused()
-    unanswered(host)
-    port.sent.clear()
-    port.timers.clear()
-    host.timer(Replica.DIGEST_TIMER)
-    assert ("CACHE_FILE_READ", ANY_PEER) in port.sent_kinds() and Replica.DIGEST_TIMER in port.timers
-    theirs = written(clock, {"a": 2}, ahead_ms=1)
-    host.received(message("answer", theirs.to_json()), "")
-    host.local_changed(theirs)
-    assert host.in_sync and port.serving
-    port.sent.clear()
-    host.timer(Replica.DIGEST_TIMER)
-    assert ("CACHE_FILE_READ", ANY_PEER) not in port.sent_kinds()
-
-
-@pytest.mark.parametrize("servers", [0, 1])
-def test_strangers_do_not_lock_out_who_is_alone_or_was_answered(port: Port, clock: ManualClock, servers: int) -> None:
-    host = replica(port, clock)
-    host.link_up(request_servers=servers)
-    if servers:
-        host.key_refused()
-        host.received(message("answer", NOTHING.to_json()), "")
-    host.key_refused()
-    host.timer(Replica.ANSWER_TIMER)
-    assert host.in_sync and port.serving and port.locked_out == 0
-
-
-def test_a_busy_file_and_a_stranger_lock_nobody_out(port: Port, clock: ManualClock) -> None:
-    host = asking(port, clock, NOTHING)
-    host.received(message("answer", written(clock, {"a": 1}).to_json()), "")
-    host.key_refused()
-    unanswered(host)
-    host.key_refused()
-    assert host.in_sync and port.locked_out == 0
-
-
-def test_a_new_link_begins_anew_for_who_was_locked_out(port: Port, clock: ManualClock) -> None:
-    host = asking(port, clock, NOTHING)
-    host.key_refused()
-    unanswered(host)
-    host.link_down()
-    assert not host.is_locked_out
-    host.link_up(request_servers=1)
-    unanswered(host)
-    assert host.in_sync and port.locked_out == 1
 
 
 def test_an_answer_to_what_was_asked_before_the_file_went_back_counts_no_more(port: Port, clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ _CHECK: Final = "answers"
 
 
 def check_answers(settings: Settings, path: Path, link_factory: LinkFactory = rabbit_link) -> Finding:
-    """Ask every node for its status.  One that is locked out itself, as this host's own may be, counts for nothing.
+    """Ask every node for its status.  One that hears nobody itself, as this host's own may, counts for nothing.
 
     Raises `SettingsError` where there is no usable key.
     """
@@ -27,9 +27,9 @@ def check_answers(settings: Settings, path: Path, link_factory: LinkFactory = ra
         with FleetClient(settings, path, link_factory=link_factory) as fleet:
             if fleet.up is None or not fleet.up.request_servers:
                 return Finding(_CHECK, OK, "nobody there to ask")
-            in_step = sum(node.get("connected") is True for node in fleet.statuses())
+            in_step = sum(node.get("connected") is True and not node.get("trouble") for node in fleet.statuses())
             if not in_step:
                 return Finding(_CHECK, FAILED, silence_line(fleet))
     except BrokerError:
-        return Finding(_CHECK, SKIPPED, "needs the broker")
+        return Finding(_CHECK, SKIPPED, "needs the link to the broker")
     return Finding(_CHECK, OK, f"{count_text(in_step, 'node')} in step with the fleet")
