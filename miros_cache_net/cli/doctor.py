@@ -25,7 +25,8 @@ def command(file_path: str | None, as_json: bool) -> int:
     """Check what a node needs, and say how to mend it.
 
     Settings, key, directory and file, clock; then each broker: whether it can be reached, login, virtual host,
-    exchange.  At a broker it does what a node does, so it declares the exchange if it is not there yet.
+    exchange; and whether a node of the fleet answers.  At a broker it does what a node does, so it declares the
+    exchange if it is not there yet.
     The exit code is 1 if anything has failed.
 
     \b
