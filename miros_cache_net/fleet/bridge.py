@@ -168,7 +168,8 @@ class Bridge:
         self._lease.link_down()
 
     def key_refused(self) -> None:
-        if not self._hears_nodes:
+        # without a link there is a trouble that matters more
+        if self.broker and not self._hears_nodes:
             self.trouble = _OTHER_KEY
 
     def take_messages(self) -> None:
@@ -178,8 +179,10 @@ class Bridge:
                 continue
             if message.origin.node != self._node():
                 self._agreement.heard(message)
-            if message.kind in _OF_NODES and not self._hears_nodes:
-                self._hears_nodes, self.trouble = True, ""
+            if message.kind in _OF_NODES:
+                self._hears_nodes = True
+                if self.trouble == _OTHER_KEY:
+                    self.trouble = ""
             if message.kind == envelope.CHALLENGE:
                 if reply_to:
                     self.send(envelope.CHALLENGE_ANSWER, message.body, reply_to)

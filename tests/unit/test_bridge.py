@@ -167,6 +167,15 @@ def test_a_host_that_hears_only_another_key_says_so_until_it_hears_its_own(
     assert hears(ours, "digest") == "" and hears(theirs, "digest") == ""
 
 
+def test_what_came_over_a_link_that_is_lost_says_nothing_of_why(
+    bridge: Bridge, settings: Settings, hears: Callable[[RingProvider, str], str]
+) -> None:
+    ours, theirs = open_ring(settings), lambda: KeyRing.from_keys([generate_key()])
+    linked(bridge)
+    bridge.is_unlinked(BrokerUnreachable("gone"))
+    assert hears(theirs, "digest") == hears(ours, "digest") == "gone"
+
+
 def test_a_host_that_hears_only_another_key_is_told_of_it_once_a_link(
     bridge: Bridge, owner: Owner, hears: Callable[[RingProvider, str], str]
 ) -> None:
