@@ -137,6 +137,8 @@ def test_a_killed_server_comes_back_on_the_same_port_with_what_was_durable(own_s
     with connect(own_server.url) as connection:
         connection.channel().exchange_declare("kept", "topic", durable=True)
         connection.channel().exchange_declare("lost", "topic", durable=False)
+        # what RabbitMQ has just confirmed it may write a moment later
+        own_server.ctl("eval", "mnesia:sync_log().")
         port = own_server.port
         own_server.kill()
         assert not own_server.running
