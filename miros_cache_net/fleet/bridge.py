@@ -168,6 +168,7 @@ class Bridge:
         self._lease.link_down()
 
     def key_refused(self) -> None:
+        """Something came that is closed with a key which this host does not hold."""
         # without a link there is a trouble that matters more
         if self.broker and not self._hears_nodes:
             self.trouble = _OTHER_KEY
