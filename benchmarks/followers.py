@@ -29,11 +29,11 @@ import miros_cache_net.fleet.bridge
 import miros_cache_net.wire.keyring  # noqa: F401 - imported before the fork, whoever is the bridge
 from miros_cache_net import Cache, CacheNode, Settings, limits
 from miros_cache_net.amqp.link import LinkUp
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import CACHE, event
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.messages import Frames, Hello, encode
 from miros_cache_net.key_file import generate_key
+from miros_cache_net.statechart.chart import Chart
 
 #: Process, the document's number, and when it heard of it.
 NEWS = struct.Struct("iid")

@@ -70,7 +70,7 @@ def _join(pipe: Any, means: Means, url: str, redis_ports: list[int], rounds: int
 
 def _our_join(means: Means) -> float:
     from miros_cache_net import CacheNode
-    from miros_cache_net.charts.listener import Listener
+    from miros_cache_net.statechart.listener import Listener
 
     joined, settings = threading.Event(), node_settings(means)
     at_s = 0.0

@@ -87,8 +87,8 @@ class Ours(End):
 
     def __init__(self, means: Means, heard: Heard) -> None:
         from miros_cache_net import CacheNode
-        from miros_cache_net.charts.listener import Listener
         from miros_cache_net.events import event
+        from miros_cache_net.statechart.listener import Listener
 
         super().__init__(means, heard)
         self._event = event

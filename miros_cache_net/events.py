@@ -1,6 +1,6 @@
-"""Every signal of the project, as constants, and how to make an event of one.  Layer 2.
+"""Every signal of the project, as constants, and how to make an event of one.  Layer 1.
 
-Public signals are UPPER_CASE and travel between charts (and, where DESIGN says so, between hosts);
+Public signals are UPPER_CASE and travel between charts, three of them between hosts too;
 private ones are lower_case and stay inside their chart.  Names are registered with `miros` here, once,
 because its registry never forgets one and slows with each.
 """

@@ -10,12 +10,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import check_place, place_of
 from miros_cache_net.charts.cache_file import CacheFileChart
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import CacheNetError, SettingsError
@@ -26,13 +25,14 @@ from miros_cache_net.fleet.links import LinkFactory, rabbit_link
 from miros_cache_net.host.messages import State
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.changes import AddressedChange, Merge, Restamp, as_contents
 from miros_cache_net.store.file_store import cache_path
 
 if TYPE_CHECKING:
     from miros_cache_net.fleet.bridge import Bridge
 
-HANDLED: Final = int(return_status.HANDLED)
 #: When a bridge without a usable key looks for one again.
 _KEY_AGAIN_S: Final = 5.0
 #: When a new bridge begins to watch the file: not while it connects.

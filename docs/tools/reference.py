@@ -20,19 +20,19 @@ from miros.event import signals
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.charts.cache_file import CacheFileChart
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.charts.man_net import ManNetChart
 from miros_cache_net.charts.scout import ProducerScoutChart
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.wire.keyring import generate_key
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 GENERATED = "<!-- written by docs/tools/reference.py from the code; change it there -->\n\n"
 #: Where `trans`, `post_fifo` and the like come from: no chart's own business.
-_BASES = {"miros_cache_net.charts.chart", "miros_cache_net.charts.life", "miros.hsm", "miros.activeobject"}
+_BASES = {"miros_cache_net.statechart.chart", "miros_cache_net.statechart.life", "miros.hsm", "miros.activeobject"}
 _INTERNAL = {"ENTRY_SIGNAL": "entry", "EXIT_SIGNAL": "exit", "INIT_SIGNAL": "init"}
 
 

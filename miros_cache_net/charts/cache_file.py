@@ -11,12 +11,13 @@ from miros.event import Event
 from miros_cache_net import limits
 from miros_cache_net.charts import addressing
 from miros_cache_net.charts.addressing import addressee, parse_write
-from miros_cache_net.charts.file_access import HANDLED, FileAccessChart
+from miros_cache_net.charts.file_access import FileAccessChart
 from miros_cache_net.charts.requests import Request, leaves_nothing_of_earlier
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.changes import Change, Destroy, as_contents
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome

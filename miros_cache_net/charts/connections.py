@@ -10,7 +10,6 @@ from typing import Final
 
 from miros.event import Event
 
-from miros_cache_net.charts import fabric
 from miros_cache_net.clock import Clock
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import CONNECTION_DISCOVERY, event
@@ -18,6 +17,7 @@ from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import CacheReadPayload, ConnectionDiscoveryPayload
 from miros_cache_net.peers import connection_url
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart import fabric
 from miros_cache_net.store.snapshot import Snapshot, read_file
 
 #: How long the thread that builds a chart leaves the interpreter to the subscribers of what it has just told: else it

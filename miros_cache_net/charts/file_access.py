@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net import limits
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.containment import describe
 from miros_cache_net.charts.requests import Request, WaitingRoom
 from miros_cache_net.clock import Clock
 from miros_cache_net.errors import CacheNetError, Reason
 from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.containment import describe
+from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.lock import Outcome
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 
-HANDLED: Final = int(return_status.HANDLED)
 #: How often a chart that is to stop looks whether those who wait for the file have been served.
 _FINISH_LOOK_S: Final = 0.01
 

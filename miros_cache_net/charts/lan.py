@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.charts.cache_file import CacheFileChart
@@ -25,9 +25,8 @@ from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.paths import cache_file
-
-HANDLED: Final = int(return_status.HANDLED)
 
 DEFAULT_FILE: Final = ".miros_rabbitmq_lan_cache.json"
 DEFAULT_TIME_OUT_IN_MINUTES: Final = 30

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.scout_party import ScoutParty
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
@@ -18,8 +17,8 @@ from miros_cache_net.lan.own_address import working_address
 from miros_cache_net.lan.survey import Survey, Surveyed, peer_text
 from miros_cache_net.payloads import RecceCompletePayload, RecceProgressPayload
 from miros_cache_net.settings import Settings
-
-HANDLED: Final = int(return_status.HANDLED)
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 
 class LanRecceChart(Chart):

@@ -6,9 +6,8 @@ import random
 import uuid
 from typing import Final
 
-from miros.event import Event, return_status
+from miros.event import Event
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.connections import Connections
 from miros_cache_net.charts.lan_file import LanFile
 from miros_cache_net.charts.lan_recce import LanRecceChart
@@ -17,8 +16,8 @@ from miros_cache_net.document import Stamp
 from miros_cache_net.events import RECCE_LAN, event
 from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
-
-HANDLED: Final = int(return_status.HANDLED)
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 #: When the fleet is asked again while another host discovers: a sweep takes about a second.
 TURN_AGAIN_S: Final = (1.0, 2.0)

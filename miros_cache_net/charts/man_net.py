@@ -7,13 +7,11 @@ import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.charts.scout_party import ScoutParty
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
@@ -21,9 +19,9 @@ from miros_cache_net.lan.hosts_file import DEFAULT_FILE, HostsFile, read_hosts
 from miros_cache_net.payloads import ConnectionDiscoveryPayload
 from miros_cache_net.peers import connection_url
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
-
-HANDLED: Final = int(return_status.HANDLED)
 
 
 class ManNetChart(Chart):

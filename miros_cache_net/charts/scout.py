@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
 from miros_cache_net.charts.challenge import Challenger
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
 from miros_cache_net.settings import Settings
-
-HANDLED: Final = int(return_status.HANDLED)
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 
 class ProducerScoutChart(Chart):

@@ -42,10 +42,10 @@ def command(file_path: str | None, as_json: bool) -> int:
       MIROS_CACHE_AMQP_URL=amqp://beta.lab miros-cache-net node --file /srv/cache/peers.json
       miros-cache-net node --json | jq --unbuffered 'select(.what == "cache") | .dict'
     """
-    from miros_cache_net.charts.listener import Listener
     from miros_cache_net.cli.fleet_settings import load_settings, log_to_stderr
     from miros_cache_net.events import CACHE
     from miros_cache_net.node import CacheNode
+    from miros_cache_net.statechart.listener import Listener
     from miros_cache_net.store.file_store import cache_path
 
     settings = load_settings(file_path)

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.lan_recce import HANDLED, LanRecceChart
+from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 _HEARD: Final = (LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE)
 #: Nothing is published at the peers, so no key is asked for by name.

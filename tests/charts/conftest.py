@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from miros.activeobject import InstrumentionWriter
 
-from miros_cache_net.charts.timers import THREAD_NAME
+from miros_cache_net.statechart.timers import THREAD_NAME
 from tests.charts.recorder import Recorder
 
 #: How long an ended chart's thread may take to vanish.

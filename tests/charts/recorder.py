@@ -8,7 +8,7 @@ from typing import Any
 
 from miros.event import Event, return_status
 
-from miros_cache_net.charts.chart import Chart
+from miros_cache_net.statechart.chart import Chart
 
 TIMEOUT_S = 20.0
 

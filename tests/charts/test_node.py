@@ -20,7 +20,6 @@ from miros_cache_net.amqp.link import FirstQuestion, LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.topology import place_of, request_queue_name
-from miros_cache_net.charts.timers import TIMERS
 from miros_cache_net.client import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
@@ -37,6 +36,7 @@ from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.timers import TIMERS
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import ManualClock, wait_until

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.listener import Listener
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.events import CACHE, CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.listener import Listener
 from miros_cache_net.testing import RabbitServer, wait_until
 from miros_cache_net.wire.keyring import generate_key
 from tests.fake_servers import FakeServer, generous_rabbit

@@ -70,7 +70,7 @@ def test_importing_loads_no_more_than_is_used(statement: str, never: set[str]) -
 
 def test_a_file_chart_that_answers_loads_beside_miros_no_library_that_is_slow_to_load(tmp_path: Path) -> None:
     answer = f"""
-from miros_cache_net.charts.listener import Listener
+from miros_cache_net.statechart.listener import Listener
 from miros_cache_net import CacheFileChart
 import threading
 came = threading.Event()

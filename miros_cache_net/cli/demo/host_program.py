@@ -13,11 +13,12 @@ import threading
 import time
 from typing import Any, Final
 
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.lan import HANDLED, LanChart
+from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE, CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 TIME_OUT_IN_MINUTES: Final = 30
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from miros.hsm import Attribute
 
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.containment import contained
-from miros_cache_net.charts.step import QuickFactory
 from miros_cache_net.errors import ChartError
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.containment import contained
+from miros_cache_net.statechart.step import QuickFactory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from miros_cache_net.charts.containment import Handler
+    from miros_cache_net.statechart.containment import Handler
 
 
 class _Declaration(Attribute):  # type: ignore[misc]

@@ -10,10 +10,10 @@ import pytest
 from miros.event import Event, return_status
 
 from miros_cache_net import limits
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.queue import ChartQueue
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.queue import ChartQueue
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 

@@ -11,9 +11,9 @@ import pytest
 from miros.activeobject import ActiveFabric, Factory
 from miros.event import Event, SignalSource, return_status, signals
 
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import event
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 

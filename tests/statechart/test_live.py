@@ -11,9 +11,9 @@ from miros.activeobject import Factory, InstrumentionWriter
 from miros.event import Event, return_status, signals
 from miros.hsm import stripped
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 

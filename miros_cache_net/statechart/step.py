@@ -15,11 +15,12 @@ from miros.activeobject import ActiveObject, Factory
 from miros.event import Event, return_status, signals
 from miros.hsm import HsmEventProcessor, InstrumentedHsmEventProcessor, SpyTuple, stdlib_datetime
 
+from miros_cache_net.statechart.state import HANDLED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-_HANDLED: Final = int(return_status.HANDLED)
 _UNHANDLED: Final = int(return_status.UNHANDLED)
 _SUPER: Final = int(return_status.SUPER)
 _REFLECTION: Final = int(signals.REFLECTION_SIGNAL)
@@ -117,7 +118,7 @@ def _state_method(name: str) -> Callable[..., Any]:
         rtc.spy.append(line)
         status = _handled(chart, e, name)
         if signal > HIGHEST_INNER:
-            hook = status == _HANDLED
+            hook = status == HANDLED
             if hook:
                 rtc.spy.append(f"{line}:HOOK")
             rtc.tuples.append(

@@ -13,9 +13,9 @@ import pytest
 from miros.activeobject import ActiveFabric
 from miros.event import Event, return_status
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import ChartError
 from miros_cache_net.events import event
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from miros.event import Event
 
-from miros_cache_net.charts.queue import ChartQueue
-from miros_cache_net.charts.timers import TIMERS, Afterwards, Timer
+from miros_cache_net.statechart.queue import ChartQueue
+from miros_cache_net.statechart.timers import TIMERS, Afterwards, Timer
 
 
 class TimedPosts:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.timers import THREAD_NAME, TIMERS, Timers
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.timers import THREAD_NAME, TIMERS, Timers
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.containment import describe
-from miros_cache_net.charts.states import StatesFactory
 from miros_cache_net.errors import Reason
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.containment import describe
+from miros_cache_net.statechart.states import StatesFactory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

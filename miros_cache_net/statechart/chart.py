@@ -10,14 +10,14 @@ from miros.event import Event
 from miros.hsm import spy_tuple
 
 from miros_cache_net import limits
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.life import NEW, STOPPED, LivingFactory
-from miros_cache_net.charts.timed_posts import TimedPosts
-from miros_cache_net.charts.timers import Afterwards, Timer
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.payloads import CacheErrorPayload
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.life import NEW, STOPPED, LivingFactory
+from miros_cache_net.statechart.timed_posts import TimedPosts
+from miros_cache_net.statechart.timers import Afterwards, Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 from miros.event import Event, return_status, signals
 from miros.hsm import spy_on
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.errors import ChartError, Reason
 from miros_cache_net.events import CACHE_ERROR, event
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 

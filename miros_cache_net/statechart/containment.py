@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from miros.event import Event, return_status, signals
 
+from miros_cache_net.statechart.state import HANDLED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
     Handler = Callable[..., Any]
 
-_HANDLED: Final = int(return_status.HANDLED)
 _SUPER: Final = int(return_status.SUPER)
 _UNHANDLED: Final = int(return_status.UNHANDLED)
 _TRAN: Final = int(return_status.TRAN)
@@ -40,17 +41,17 @@ def contained(handler: Handler, state_name: str) -> Handler:
             if not isinstance(exc, Exception) and threading.current_thread() is not chart.thread:
                 raise
             chart.handler_failed(state_name, e.signal_name, f"raised {describe(exc)}", exc)
-            return _HANDLED
+            return HANDLED
         if type(status) is not int or status not in _STATUSES:
             chart.handler_failed(
                 state_name, e.signal_name, f"returned {reprlib.repr(status)}, which is no return_status"
             )
-            return _HANDLED
+            return HANDLED
         if status >= _TRAN and e.signal in _NO_TRANSITION:
             chart.handler_failed(
                 state_name, e.signal_name, "asked for a transition, which entering or leaving a state cannot make"
             )
-            return _HANDLED
+            return HANDLED
         # SUPER without a search for the parent would have the processor ask this state for ever.
         return _UNHANDLED if status == _SUPER else status
 

@@ -10,12 +10,12 @@ from miros.event import Event
 from miros.hsm import HsmWithQueues
 
 from miros_cache_net import limits
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.containment import describe
-from miros_cache_net.charts.live import LiveFactory
-from miros_cache_net.charts.queue import ChartQueue
-from miros_cache_net.charts.step import HIGHEST_INNER
 from miros_cache_net.errors import ChartError, ChartForked, Reason
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.containment import describe
+from miros_cache_net.statechart.live import LiveFactory
+from miros_cache_net.statechart.queue import ChartQueue
+from miros_cache_net.statechart.step import HIGHEST_INNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from miros.activeobject import Factory
 from miros.event import Event, return_status, signals
 from miros.hsm import spy_on, stripped
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import event
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.testing import wait_until
 
 HANDLED = return_status.HANDLED

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from miros.activeobject import ActiveFabric
 
-from miros_cache_net.charts import fabric
-from miros_cache_net.charts.chart import Chart
-from miros_cache_net.charts.timers import TIMERS
 from miros_cache_net.errors import ChartForked, Reason
 from miros_cache_net.events import CACHE_ERROR, event
+from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.timers import TIMERS
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 

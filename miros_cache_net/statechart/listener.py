@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from miros.event import Event, return_status
+from miros.event import Event
 
-from miros_cache_net.charts.chart import Chart
 from miros_cache_net.events import event
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
-
-HANDLED: Final = int(return_status.HANDLED)
+    from typing import Any
 
 
 class Listener(Chart):
