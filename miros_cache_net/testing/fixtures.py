@@ -1,20 +1,49 @@
-"""pytest fixtures: ``pytest_plugins = ["miros_cache_net.testing"]`` in a conftest.py makes them known."""
+"""The pytest plugin: its fixtures are there wherever the package is installed, and load when a test uses them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from miros_cache_net.testing.manual_clock import ManualClock
-from miros_cache_net.testing.network import Network, NetworkHost
-from miros_cache_net.testing.rabbit import RabbitServer
+# Each fixture imports what it needs: pytest loads this file for every project on the machine.
+if TYPE_CHECKING:
+    from miros_cache_net.testing.fleet import Fleet
+    from miros_cache_net.testing.manual_clock import ManualClock
+    from miros_cache_net.testing.network import NetworkHost
+    from miros_cache_net.testing.rabbit import RabbitServer
+
+
+@pytest.fixture
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
+    """Call it with a number: a fleet of that many hosts, all in step, ended with the test.
+
+    ``fleet(3)`` is in memory, ``fleet(3, real=True)`` on the session's private RabbitMQ; what else is given is a
+    setting of every host.
+    """
+    from miros_cache_net.testing.fleet import Fleet
+
+    with ExitStack() as made:
+
+        def make(count: int = 0, *, real: bool = False, **settings: Any) -> Fleet:
+            broker = request.getfixturevalue("rabbit_server").start() if real else None
+            number = len(list(tmp_path.glob("fleet-*")))
+            hosts = made.enter_context(Fleet(tmp_path / f"fleet-{number}", broker, **settings))
+            for _ in range(count):
+                hosts.add()
+            return hosts
+
+        yield make
 
 
 @pytest.fixture(scope="session")
 def rabbit_server() -> Iterator[RabbitServer]:
     """One private RabbitMQ for the whole session; a test that stops or pauses it must start it again."""
+    from miros_cache_net.testing.rabbit import RabbitServer
+
     with RabbitServer() as server:
         yield server
 
@@ -28,6 +57,8 @@ def rabbit_url(rabbit_server: RabbitServer) -> str:
 @pytest.fixture
 def manual_clock() -> ManualClock:
     """A clock that only the test moves."""
+    from miros_cache_net.testing.manual_clock import ManualClock
+
     return ManualClock()
 
 
@@ -37,5 +68,7 @@ def network_namespaces() -> Iterator[Callable[[int], tuple[NetworkHost, ...]]]:
 
     Without root or the program `ip` the test fails; it is never skipped.
     """
+    from miros_cache_net.testing.network import Network
+
     with ExitStack() as networks:
         yield lambda count: networks.enter_context(Network(count))
