@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from miros_cache_net.amqp.memory_link import MemoryLink
     from miros_cache_net.testing.cable import CannotCut
     from miros_cache_net.testing.fleet import Fleet
-    from miros_cache_net.testing.host import Host, NotThisKind
+    from miros_cache_net.testing.host import Host, NotRunning, NotThisKind
     from miros_cache_net.testing.manual_clock import ManualClock
     from miros_cache_net.testing.network import Network, NetworkHost, NetworkUnavailable
+    from miros_cache_net.testing.node_process import NodeProcess, NodeProcessFailed
     from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
     from miros_cache_net.testing.rabbit_cluster import RabbitCluster
     from miros_cache_net.testing.rabbit_files import RabbitNotInstalled, free_port
     from miros_cache_net.testing.skewed_clock import SkewedClock
     from miros_cache_net.testing.small_disk import DiskUnavailable
     from miros_cache_net.testing.tcp_forwarder import TcpForwarder
-    from miros_cache_net.testing.thread_host import NotRunning, ThreadHost
     from miros_cache_net.testing.waiting import wait_until
 
 _HOMES: Final = {
@@ -36,7 +36,9 @@ _HOMES: Final = {
     "Network": "testing.network",
     "NetworkHost": "testing.network",
     "NetworkUnavailable": "testing.network",
-    "NotRunning": "testing.thread_host",
+    "NodeProcess": "testing.node_process",
+    "NodeProcessFailed": "testing.node_process",
+    "NotRunning": "testing.host",
     "NotThisKind": "testing.host",
     "RabbitCluster": "testing.rabbit_cluster",
     "RabbitFailed": "testing.rabbit",
@@ -44,7 +46,6 @@ _HOMES: Final = {
     "RabbitServer": "testing.rabbit",
     "SkewedClock": "testing.skewed_clock",
     "TcpForwarder": "testing.tcp_forwarder",
-    "ThreadHost": "testing.thread_host",
     "free_port": "testing.rabbit_files",
     "wait_until": "testing.waiting",
 }
@@ -60,6 +61,8 @@ __all__ = [
     "Network",
     "NetworkHost",
     "NetworkUnavailable",
+    "NodeProcess",
+    "NodeProcessFailed",
     "NotRunning",
     "NotThisKind",
     "RabbitCluster",
@@ -68,7 +71,6 @@ __all__ = [
     "RabbitServer",
     "SkewedClock",
     "TcpForwarder",
-    "ThreadHost",
     "free_port",
     "wait_until",
 ]

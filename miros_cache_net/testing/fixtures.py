@@ -11,27 +11,36 @@ import pytest
 
 # Each fixture imports what it needs: pytest loads this file for every project on the machine.
 if TYPE_CHECKING:
+    from typing import Literal
+
     from miros_cache_net.testing.fleet import Fleet
     from miros_cache_net.testing.manual_clock import ManualClock
     from miros_cache_net.testing.network import NetworkHost
     from miros_cache_net.testing.rabbit import RabbitServer
+
+    AnyKind = Literal["thread", "process", "namespace"]
 
 
 @pytest.fixture
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """Call it with a number: a fleet of that many hosts, all in step, ended with the test.
 
-    ``fleet(3)`` is in memory, ``fleet(3, real=True)`` on the session's private RabbitMQ; what else is given is a
-    setting of every host.
+    ``fleet(3)`` has them as threads of this process, in memory; ``real=True`` on the session's private RabbitMQ.
+    ``kind="process"`` makes processes of them and ``kind="namespace"`` processes with a network each, both real.
+    What else is given is a setting of every host.
     """
     from miros_cache_net.testing.fleet import Fleet
 
     with ExitStack() as made:
 
-        def make(count: int = 0, *, real: bool = False, **settings: Any) -> Fleet:
+        def make(count: int = 0, *, real: bool = False, kind: AnyKind = "thread", **settings: Any) -> Fleet:
+            directory = tmp_path / f"fleet-{len(list(tmp_path.glob('fleet-*')))}"
+            directory.mkdir()
+            if kind == "namespace":
+                return made.enter_context(Fleet.in_namespaces(count, directory, **settings))
+            real = real or kind == "process"
             broker = request.getfixturevalue("rabbit_server").start() if real else None
-            number = len(list(tmp_path.glob("fleet-*")))
-            hosts = made.enter_context(Fleet(tmp_path / f"fleet-{number}", broker, **settings))
+            hosts = made.enter_context(Fleet(directory, broker, kind=kind, **settings))
             for _ in range(count):
                 hosts.add()
             return hosts

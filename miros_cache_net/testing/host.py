@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from miros_cache_net.client import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
@@ -20,9 +20,20 @@ from miros_cache_net.testing.skewed_clock import SkewedClock
 from miros_cache_net.testing.small_disk import SmallDisk
 from miros_cache_net.testing.waiting import wait_until
 
+if TYPE_CHECKING:
+    from miros_cache_net.node import CacheNode
+    from miros_cache_net.testing.node_process import NodeProcess
+
 
 class NotThisKind(CacheNetError):
     """A kind of host cannot do what it was asked; the message names one that can."""
+
+
+class NotRunning(CacheNetError):
+    """Something was asked of a host's node that does not run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the node of {name} does not run: start() it first")
 
 
 class Host(ABC):
@@ -69,6 +80,15 @@ class Host(ABC):
     # --- its node ---------------------------------------------------------------------------------------
 
     @property
+    def node(self) -> CacheNode:
+        """Its node; what that publishes reaches every chart of this process.  `NotThisKind` outside of it."""
+        raise NotThisKind(f"the node of {self.name} is in a process of its own: ask status(), or make it kind='thread'")
+
+    def spawn(self) -> NodeProcess:
+        """Start one more process with a node on this host; it ends with the host.  `NotThisKind` for a thread."""
+        raise NotThisKind(f"{self.name} has no process of its own: make it kind='process'")
+
+    @property
     @abstractmethod
     def running(self) -> bool:
         """Its node was started, and has been neither stopped nor killed since."""
@@ -82,7 +102,7 @@ class Host(ABC):
         """End its node in good order; the file stays.  Idempotent."""
 
     def kill(self) -> None:
-        """End its node as ``kill -9`` does.  `NotThisKind` in this process."""
+        """End its node as ``kill -9`` does.  `NotThisKind` for a thread."""
         raise NotThisKind(f"{self.name} is a thread of this process and dies with it: make it kind='process'")
 
     @abstractmethod
@@ -143,11 +163,11 @@ class Host(ABC):
 
     def environment(self) -> dict[str, str]:
         """The environment for a program of yours on this host: this process's own, and the host's settings."""
-        variables = {
-            description.field: description.env_names[0] for description in Settings.describe() if description.env_names
-        }
-        own = {variables[name]: str(value) for name, value in self._values.items()}
-        return {**os.environ, **own, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        variables = {setting.field: setting.env_names for setting in Settings.describe() if setting.env_names}
+        known = {variable for names in variables.values() for variable in names}
+        kept = {name: value for name, value in os.environ.items() if name not in known}
+        own = {variables[field][0]: str(value) for field, value in self._values.items()}
+        return {**kept, **own, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program on this host, in its directory and with its `environment`; end it yourself.

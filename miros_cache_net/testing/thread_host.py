@@ -6,24 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.errors import CacheNetError
 from miros_cache_net.node import CacheNode
 from miros_cache_net.testing.cable import Cable, MemoryCable
-from miros_cache_net.testing.host import Host
-
-
-class NotRunning(CacheNetError):
-    """Something was asked of a host's node that does not run."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the node of {name} does not run: start() it first")
+from miros_cache_net.testing.host import Host, NotRunning
 
 
 class ThreadHost(Host):
-    """In memory or on RabbitMQ, as its cable leads.  Cannot be killed.
-
-    `node` is its `CacheNode`; what that publishes reaches every chart of this process.
-    """
+    """In memory or on RabbitMQ, as its cable leads."""
 
     kind: ClassVar[str] = "thread"
 
