@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["miros_cache_net.testing"]
+# known by its entry point where the package was installed since it has one
+pytest_plugins = ["miros_cache_net.testing.fixtures"]

@@ -1,35 +1,84 @@
-"""What tests of programs with a cache need: a private RabbitMQ, hosts on a network, a clock to move.
+"""What tests of programs with a cache need: a fleet to run them in, brokers, hosts on a network, a clock to move.
 
-With pytest: ``pytest_plugins = ["miros_cache_net.testing"]`` in ``conftest.py`` brings the fixtures
-`rabbit_server`, `rabbit_url`, `manual_clock` and `network_namespaces`.  Without pytest the classes work alone.
+Where the package is installed, pytest knows the fixtures `fleet`, `rabbit_server`, `rabbit_url`, `manual_clock` and
+`network_namespaces`.  Without pytest the classes work alone.  All of them load when they are first used.
 """
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING, Any, Final
 
-from miros_cache_net.testing.manual_clock import ManualClock
-from miros_cache_net.testing.network import Network, NetworkHost, NetworkUnavailable
-from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
-from miros_cache_net.testing.rabbit_cluster import RabbitCluster
-from miros_cache_net.testing.rabbit_files import RabbitNotInstalled, free_port
-from miros_cache_net.testing.waiting import wait_until
+if TYPE_CHECKING:
+    from miros_cache_net.amqp.memory import MemoryBroker
+    from miros_cache_net.amqp.memory_link import MemoryLink
+    from miros_cache_net.testing.cable import CannotCut
+    from miros_cache_net.testing.fleet import Fleet
+    from miros_cache_net.testing.host import Host, NotRunning, NotThisKind
+    from miros_cache_net.testing.manual_clock import ManualClock
+    from miros_cache_net.testing.network import Network, NetworkHost, NetworkUnavailable
+    from miros_cache_net.testing.node_process import NodeProcess, NodeProcessFailed
+    from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
+    from miros_cache_net.testing.rabbit_cluster import RabbitCluster
+    from miros_cache_net.testing.rabbit_files import RabbitNotInstalled, free_port
+    from miros_cache_net.testing.skewed_clock import SkewedClock
+    from miros_cache_net.testing.small_disk import DiskUnavailable
+    from miros_cache_net.testing.tcp_forwarder import TcpForwarder
+    from miros_cache_net.testing.waiting import wait_until
+
+_HOMES: Final = {
+    "CannotCut": "testing.cable",
+    "DiskUnavailable": "testing.small_disk",
+    "Fleet": "testing.fleet",
+    "Host": "testing.host",
+    "ManualClock": "testing.manual_clock",
+    "MemoryBroker": "amqp.memory",
+    "MemoryLink": "amqp.memory_link",
+    "Network": "testing.network",
+    "NetworkHost": "testing.network",
+    "NetworkUnavailable": "testing.network",
+    "NodeProcess": "testing.node_process",
+    "NodeProcessFailed": "testing.node_process",
+    "NotRunning": "testing.host",
+    "NotThisKind": "testing.host",
+    "RabbitCluster": "testing.rabbit_cluster",
+    "RabbitFailed": "testing.rabbit",
+    "RabbitNotInstalled": "testing.rabbit_files",
+    "RabbitServer": "testing.rabbit",
+    "SkewedClock": "testing.skewed_clock",
+    "TcpForwarder": "testing.tcp_forwarder",
+    "free_port": "testing.rabbit_files",
+    "wait_until": "testing.waiting",
+}
 
 __all__ = [
+    "CannotCut",
+    "DiskUnavailable",
+    "Fleet",
+    "Host",
     "ManualClock",
+    "MemoryBroker",
+    "MemoryLink",
     "Network",
     "NetworkHost",
     "NetworkUnavailable",
+    "NodeProcess",
+    "NodeProcessFailed",
+    "NotRunning",
+    "NotThisKind",
     "RabbitCluster",
     "RabbitFailed",
     "RabbitNotInstalled",
     "RabbitServer",
+    "SkewedClock",
+    "TcpForwarder",
     "free_port",
     "wait_until",
 ]
 
-# Fixtures exist where pytest runs; `import miros_cache_net.testing` in a program must not load pytest.
-if "pytest" in sys.modules:
-    from miros_cache_net.testing.fixtures import manual_clock, network_namespaces, rabbit_server, rabbit_url
 
-    __all__ += ["manual_clock", "network_namespaces", "rabbit_server", "rabbit_url"]
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(__import__(f"miros_cache_net.{_HOMES[name]}", fromlist=[name]), name)
+    globals()[name] = value
+    return value

@@ -61,6 +61,7 @@ def loaded_by(statement: str, libraries: set[str] = HEAVY) -> set[str]:
         ("from miros_cache_net import CacheNode", {"click", "rich", "pytest"}),
         ("from miros_cache_net import Settings", HEAVY - {"pydantic", "pydantic_settings"}),
         ("import miros_cache_net.testing", HEAVY),
+        ("import miros_cache_net.testing.fixtures", HEAVY - {"pytest"}),
         ("import miros_cache_net.cli", {"miros", "pika", "cryptography", "pydantic", "pydantic_settings", "rich"}),
     ],
 )
@@ -166,6 +167,17 @@ def test_the_installed_package_tells_type_checkers_its_types(installed: Path, tm
         run(
             sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python", program, cwd=tmp_path
         )
+
+
+@pytest.mark.slow
+def test_with_pytest_alone_beside_the_package_a_fleet_runs_in_memory(installed: Path, tmp_path: Path) -> None:
+    run(installed / "python", "-m", "pip", "install", "--quiet", "pytest")
+    how_to = (ROOT / "docs" / "how-to" / "test-your-program.md").read_text()
+    example = how_to.partition("<!-- test_fleet.py -->\n```python\n")[2].partition("```")[0]
+    (tmp_path / "test_fleet.py").write_text(example)
+    # no program of this machine can be found, and so no RabbitMQ
+    words = run("env", f"PATH={installed}", "HOME=/nonexistent", installed / "pytest", tmp_path, cwd=tmp_path)
+    assert "plugins: miros-cache-net" in words and "1 passed" in words
 
 
 def test_this_version_has_its_part_in_the_changelog() -> None:

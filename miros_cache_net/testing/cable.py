@@ -1,0 +1,124 @@
+"""How a host of a test reaches its broker, and how that way is cut."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.errors import CacheNetError
+from miros_cache_net.settings import Settings
+from miros_cache_net.testing.network import NetworkHost
+from miros_cache_net.testing.tcp_forwarder import TcpForwarder
+
+#: Where nothing answers: a host whose broker is in memory must not meet a RabbitMQ of this machine.
+_NOWHERE = "amqp://127.0.0.1:1"
+
+
+class CannotCut(CacheNetError):
+    """A host was given its broker's address as it is, and nothing of the test's stands in between."""
+
+
+class Cable(Protocol):
+    """`settings`: what a host has to use to go this way."""
+
+    settings: dict[str, Any]
+
+    def cut(self) -> None: ...
+
+    def heal(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MemoryCable:
+    """To the broker in this process; `link` is what a node there takes as its `link_factory`."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.settings: dict[str, Any] = {"amqp_urls": _NOWHERE}
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._link: MemoryLink | None = None
+        self._is_cut = False
+
+    def link(self, settings: Settings, place: Place) -> Link:
+        with self._lock:
+            self._link = link = MemoryLink(self._broker, place, connection_name=settings.node_name)
+            if self._is_cut:
+                self._broker.cut(link)
+        return link
+
+    def cut(self) -> None:
+        with self._lock:
+            self._is_cut = True
+            if self._link is not None:
+                self._broker.cut(self._link)
+
+    def heal(self) -> None:
+        with self._lock:
+            self._is_cut = False
+            if self._link is not None:
+                self._broker.restore(self._link)
+
+    def close(self) -> None: ...
+
+
+class ForwardedCable:
+    """To RabbitMQ on this machine through a forwarder for each of the URLs, which are divided by commas."""
+
+    def __init__(self, urls: str) -> None:
+        self._stack = ExitStack()
+        self._forwarders: list[TcpForwarder] = []
+        self.settings: dict[str, Any] = {"amqp_urls": ",".join(self._forwarded(url) for url in urls.split(","))}
+
+    def _forwarded(self, url: str) -> str:
+        parts = urlsplit(url)
+        forwarder = self._stack.enter_context(TcpForwarder(parts.port or 5672, host=parts.hostname or "127.0.0.1"))
+        self._forwarders.append(forwarder)
+        user, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{forwarder.port}"))
+
+    def cut(self) -> None:
+        for forwarder in self._forwarders:
+            forwarder.refuse()
+
+    def heal(self) -> None:
+        for forwarder in self._forwarders:
+            forwarder.accept()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class NetworkCable:
+    """The one of a host on a network of its own: pulled out, nothing is refused, and nothing comes through."""
+
+    def __init__(self, host: NetworkHost, urls: str) -> None:
+        self.settings: dict[str, Any] = {"amqp_urls": urls}
+        self._host = host
+
+    def cut(self) -> None:
+        self._host.unplug()
+
+    def heal(self) -> None:
+        self._host.plug_in()
+
+    def close(self) -> None: ...
+
+
+class FixedCable:
+    """The broker's own address, with nothing in between."""
+
+    def __init__(self, urls: str) -> None:
+        self.settings: dict[str, Any] = {"amqp_urls": urls}
+
+    def cut(self) -> None:
+        raise CannotCut("a host that was given the URLs of its broker cannot be cut off: give its fleet a RabbitServer")
+
+    def heal(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,178 @@
+"""A fleet of hosts for a test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+from miros_cache_net.amqp.memory import MemoryBroker
+from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.key_file import generate_key
+from miros_cache_net.testing.cable import Cable, FixedCable, ForwardedCable, MemoryCable, NetworkCable
+from miros_cache_net.testing.host import Host, NotThisKind
+from miros_cache_net.testing.network import Network, NetworkHost
+from miros_cache_net.testing.process_host import NamespaceHost, ProcessHost
+from miros_cache_net.testing.rabbit import RabbitServer
+from miros_cache_net.testing.thread_host import ThreadHost
+from miros_cache_net.testing.waiting import wait_until
+
+Kind = Literal["thread", "process"]
+#: What each host has unless a test says otherwise: a lost link is noticed, and made up for, in seconds.
+_SETTINGS: Mapping[str, Any] = {"heartbeat_s": 2, "digest_interval_s": 2.0}
+
+
+class Fleet(Sequence[Host]):
+    """Hosts that share documents through one broker, in the order in which they were added; a context manager.
+
+        with Fleet(directory) as hosts:
+            hosts.add("alpha")
+            hosts[0].write({"a": 1})
+
+    directory  where each host gets a directory of its own
+    broker     a `MemoryBroker` (None: a new one), a `RabbitServer`, or the URLs of one that cannot be cut off
+    kind       of its hosts, unless `add` says otherwise: "thread" of this process, or "process"
+    settings   of every host, by the names of `Settings`
+
+    Each fleet has a key of its own, and on RabbitMQ an exchange of its own.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        broker: MemoryBroker | RabbitServer | str | None = None,
+        *,
+        kind: Kind = "thread",
+        **settings: Any,
+    ) -> None:
+        self.broker = MemoryBroker() if broker is None else broker
+        self._kind = kind
+        self.key = generate_key().decode()
+        self._directory = directory
+        self._settings = {**_SETTINGS, "keys": self.key, "exchange": f"test.{secrets.token_hex(8)}", **settings}
+        self._hosts: list[Host] = []
+        self._stack = ExitStack()
+
+    @classmethod
+    def in_namespaces(cls, count: int, directory: Path, **settings: Any) -> Fleet:
+        """`count` hosts, each in a network namespace of its own, and a RabbitMQ that they all reach.
+
+        `NetworkUnavailable` without root or the program `ip`.
+        """
+        fleet = cls(directory, **settings)
+        try:
+            network = fleet._stack.enter_context(Network(count))
+            # `guest` may come from anywhere: nobody else is on that network
+            server = RabbitServer(config="loopback_users = none", address=network[0].tester_address)
+            fleet.broker = fleet._stack.enter_context(server)
+            for host in network:
+                fleet.add(on=host)
+        except BaseException:
+            fleet.close()
+            raise
+        return fleet
+
+    # --- its hosts --------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str = "",
+        *,
+        wait: bool = True,
+        kind: Kind | None = None,
+        on: NetworkHost | None = None,
+        default: Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        **settings: Any,
+    ) -> Host:
+        """One more host, started, and in step with the others unless `wait` is False.
+
+        name      of the host; "": its number in the fleet
+        on        the namespace for its processes
+        default   contents of its file until something else is known
+        clock     the true time there, for a thread
+        settings  of this host alone
+        """
+        name = name or f"host-{len(self)}"
+        directory = self._directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        values = {**self._settings, "file": str(directory / "cache.json"), "node_name": name, **settings}
+        host: Host
+        if on is not None:
+            host = NamespaceHost(values, NetworkCable(on, self._urls(name)), on, default=default)
+        elif (kind or self._kind) == "process":
+            self._urls(name)
+            host = ProcessHost(values, self._cable(settings), default=default)
+        else:
+            host = ThreadHost(values, self._cable(settings), default=default, clock=clock)
+        self._stack.callback(host.close)
+        host.start()
+        self._hosts.append(host)
+        if wait:
+            host.wait_joined()
+        return host
+
+    def _cable(self, settings: Mapping[str, Any]) -> Cable:
+        if "amqp_urls" in settings:
+            return FixedCable(settings["amqp_urls"])
+        if isinstance(self.broker, MemoryBroker):
+            return MemoryCable(self.broker)
+        return FixedCable(self.broker) if isinstance(self.broker, str) else ForwardedCable(self.broker.url)
+
+    def _urls(self, name: str) -> str:
+        """Where a process finds the broker."""
+        if isinstance(self.broker, MemoryBroker):
+            raise NotThisKind(f"{name} is a process and cannot reach a broker in memory: give the fleet a RabbitServer")
+        return self.broker if isinstance(self.broker, str) else self.broker.url
+
+    @overload
+    def __getitem__(self, index: int) -> Host: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Host]: ...
+    def __getitem__(self, index: int | slice) -> Host | list[Host]:
+        return self._hosts[index]
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    # --- what they hold ---------------------------------------------------------------------------------
+
+    def agree(
+        self, *hosts: Host, on: Callable[[dict[str, Any]], object] = lambda _: True, timeout_s: float = 30.0
+    ) -> None:
+        """Wait until `hosts` (none given: all whose node runs) hold the same document, for which `on` holds.
+
+        AssertionError after `timeout_s`; it tells what each of them holds.
+        """
+        asked = hosts or [host for host in self if host.running]
+        if not asked:
+            raise AssertionError("no host of the fleet runs, so none can agree: start() them")
+
+        def agreed() -> bool:
+            return len({host.cache.read().version for host in asked}) == 1 and bool(on(asked[0].read()))
+
+        try:
+            wait_until(agreed, timeout_s=timeout_s)
+        except AssertionError:
+            lines = "\n  ".join(host.described() for host in asked)
+            raise AssertionError(f"after {timeout_s:g} s the hosts do not agree as they should:\n  {lines}") from None
+
+    # --- its end ----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop all hosts.  Idempotent."""
+        self._stack.close()
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self.close()
