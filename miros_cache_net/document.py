@@ -18,7 +18,7 @@ from functools import cached_property
 from miros_cache_net import layout, limits, strict_json
 from miros_cache_net.errors import DocumentError, PayloadError
 from miros_cache_net.frozen import FrozenDict, freeze
-from miros_cache_net.layout import FORMAT, META_KEY
+from miros_cache_net.layout import FORMAT, FORMATS, META_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Stamp(NamedTuple):
             raise DocumentError(f"{text[:80]!r} is no stamp") from None
         if str(stamp) != text:
             raise DocumentError(f"{text[:80]!r} is no canonical stamp")
+        if stamp.wall_ms > limits.LATEST_STAMP_MS:
+            raise DocumentError(f"the stamp {text} lies past the year 2200")
         return stamp
 
 
@@ -66,13 +68,21 @@ def is_node_name(text: str) -> bool:
     return 0 < len(text) <= limits.NODE_NAME_BYTES and _NODE_CHARACTERS.issuperset(text)
 
 
+def own_time_ms(now_ms: int) -> int:
+    """What a host's own clock counts for: from the first millisecond of 1970 to the year 2190."""
+    return min(max(1, now_ms), limits.OWN_CLOCK_MS)
+
+
 def next_stamp(last: Stamp, now_ms: int, node: str) -> Stamp:
-    """The stamp of an event on `node` now that happens after `last` (the HLC's send rule)."""
-    if now_ms > last.wall_ms:
-        return Stamp(now_ms, 0, node)
+    """The stamp of an event on `node` now that happens after `last`, all that was seen (the HLC's send rule)."""
+    if own_time_ms(now_ms) > last.wall_ms:
+        return Stamp(own_time_ms(now_ms), 0, node)
     if last.counter < limits.STAMP_COUNTER:
         return Stamp(last.wall_ms, last.counter + 1, node)
-    return Stamp(last.wall_ms + 1, 0, node)
+    if last.wall_ms < limits.LATEST_STAMP_MS:
+        return Stamp(last.wall_ms + 1, 0, node)
+    # there is none after it: those who write then share it, and no one has to stop
+    return max(last, Stamp(last.wall_ms, last.counter, node))
 
 
 class Floor(NamedTuple):
@@ -120,7 +130,7 @@ class Document(_Parts):
 
     @property
     def origin(self) -> str:
-        """The node that wrote the whole document last, "" if nobody did."""
+        """The node that wrote the whole document last, or updated it first; "" if nobody did."""
         return self.floor.stamp.node
 
     def age_s(self, now_ms: int) -> float:
@@ -128,8 +138,9 @@ class Document(_Parts):
         return layout.age_s(self.floor.discovered_at_ms, now_ms)
 
     def expired(self, now_ms: int) -> bool:
-        """Older than ``time_out_in_minutes``, destroyed, or never written (see `layout.expires_at_ms`)."""
-        return now_ms > layout.expires_at_ms(self.contents, self.floor.discovered_at_ms)
+        """Older than ``time_out_in_minutes``, destroyed, or never written (see `layout.young_between_ms`)."""
+        young_from_ms, young_to_ms = layout.young_between_ms(self.contents, self.floor.discovered_at_ms)
+        return not young_from_ms <= now_ms <= young_to_ms
 
     # --- what replicas compare --------------------------------------------------------------------
 
@@ -155,7 +166,16 @@ class Document(_Parts):
 
     def ahead_ms(self, now_ms: int) -> int:
         """How far its newest stamp or its discovery lies in the future of `now_ms`."""
-        return max(self.last_stamp.wall_ms, self.floor.stamp.wall_ms, self.floor.discovered_at_ms) - now_ms
+        return max(self.last_stamp.wall_ms, self.floor.discovered_at_ms) - now_ms
+
+    @property
+    def excess(self) -> str:
+        """Which cap it passes, and how far; "" if none.  A merge can make such a document, a file never holds one."""
+        if len(self.contents) > limits.DOCUMENT_KEYS:
+            return f"{len(self.contents)} keys are more than the {limits.DOCUMENT_KEYS} allowed"
+        if self._bytes > limits.DOCUMENT_BYTES:
+            return f"{self._bytes} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed"
+        return ""
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -175,56 +195,44 @@ class Document(_Parts):
         return document
 
     def updated(self, changes: Mapping[str, Any], delete: Iterable[str], stamp: Stamp, now_ms: int) -> Document:
-        """Single keys set and deleted.  Does not make the document younger.
+        """Single keys set and deleted.  Does not make the document younger; one without a discovery has it now.
 
-        On a document without a discovery (never written, or destroyed) it counts as a whole write.
+        Where that would leave too much beside the contents (deleted keys, stamps), it is made as a whole write of what
+        is visible, as old as before: the new floor needs none of it.
         """
         gone = frozenset(delete) - {META_KEY}
         frozen = _checked(changes)
         both = gone.intersection(frozen)
         if both:
             raise PayloadError(f"the key {min(both)!r} is both set and deleted")
-        if self.is_empty:
-            kept = {key: value for key, value in self.contents.items() if key not in gone}
-            return self.written({**kept, **frozen}, stamp, now_ms)
-        entries = dict(self.entries)
+        begun = self._begun(stamp.node, now_ms)
+        entries = dict(begun.entries)
         entries.update((key, Entry(stamp, value)) for key, value in frozen.items())
         entries.update((key, Entry(stamp, None, True)) for key in gone)
-        if len(entries) > limits.DOCUMENT_KEYS:
-            raise PayloadError(f"{len(entries)} keys are more than the {limits.DOCUMENT_KEYS} allowed")
-        return Document(self.floor, entries)
+        document = Document(begun.floor, entries)
+        tombstones = len(entries) - len(document.contents)
+        if tombstones > limits.TOMBSTONES or document.excess:
+            return document.written(document.contents, stamp, begun.floor.discovered_at_ms)
+        return document
+
+    def _begun(self, node: str, now_ms: int) -> Document:
+        """Itself where it has a discovery, else with one now, under a floor that no whole write falls below.
+
+        That is the floor of the destruction, or the weakest that can be told from none: of two hosts that begin apart
+        from each other, or after one destruction, both updates remain.
+        """
+        if not self.is_empty:
+            return self
+        discovered_at_ms = max(1, now_ms)
+        if self.is_written:
+            return Document(Floor(self.floor.stamp, discovered_at_ms), self.entries)
+        weakest = Stamp(0, 0, node)
+        entries = {key: Entry(weakest, entry.value) for key, entry in self.entries.items()}
+        return Document(Floor(weakest, discovered_at_ms), entries)
 
     def destroyed(self, stamp: Stamp) -> Document:
         """Emptied for everybody, and expired."""
         return Document(Floor(stamp, 0), {})
-
-    def restamped_after(self, after: Stamp, now_ms: int, node: str) -> Document:
-        """All stamps later than `after` given anew, now, in their order."""
-        stamps = sorted({self.floor.stamp, *(entry.stamp for entry in self.entries.values())})
-        anew: dict[Stamp, Stamp] = {}
-        last = max((stamp for stamp in stamps if stamp <= after), default=ZERO)
-        for stamp in stamps:
-            anew[stamp] = stamp
-            if stamp > after:
-                last = anew[stamp] = next_stamp(max(last, stamp), now_ms, node)
-        floor = Floor(anew[self.floor.stamp], self.floor.discovered_at_ms)
-        return Document(floor, {key: entry._replace(stamp=anew[entry.stamp]) for key, entry in self.entries.items()})
-
-    def restamped(self, now_ms: int, node: str) -> Document:
-        """`self` while no stamp lies too far ahead of `now_ms`; else those that do are given anew, in their order.
-
-        Such stamps are this host's own, from before its clock was set back: others' are never taken in.
-        """
-        if self.ahead_ms(now_ms) <= limits.CLOCK_AHEAD_MS:
-            return self
-        latest_ms = now_ms + limits.CLOCK_AHEAD_MS
-        stamps = sorted({self.floor.stamp, *(entry.stamp for entry in self.entries.values())})
-        anew: dict[Stamp, Stamp] = {}
-        last = ZERO
-        for stamp in stamps:
-            last = anew[stamp] = stamp if stamp.wall_ms <= latest_ms else next_stamp(last, now_ms, node)
-        floor = Floor(anew[self.floor.stamp], min(self.floor.discovered_at_ms, now_ms))
-        return Document(floor, {key: entry._replace(stamp=anew[entry.stamp]) for key, entry in self.entries.items()})
 
     def merged(self, other: Document) -> Document:
         """The least document that holds both; `self` itself where `other` adds nothing."""
@@ -242,10 +250,9 @@ class Document(_Parts):
 
     def to_text(self) -> bytes:
         """The file's and the wire's form: the contents at the top level, then `META_KEY`.  Canonical."""
-        text = layout.text_of(self.contents_text, self._meta_text, self.version)
-        if len(text) > limits.DOCUMENT_BYTES:
-            raise PayloadError(f"{len(text)} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed")
-        return text
+        if self.excess:
+            raise PayloadError(self.excess)
+        return layout.text_of(self.contents_text, self._meta_text, self.version)
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -267,6 +274,10 @@ class Document(_Parts):
     def unwritten(cls, default: Mapping[str, Any]) -> Document:
         """A document that nobody wrote yet: shows `default`, is expired, and loses every merge."""
         return cls(Floor(ZERO, 0), {key: Entry(ZERO, value) for key, value in _checked(default).items()})
+
+    @property
+    def _bytes(self) -> int:
+        return layout.bytes_of(self.contents_text, self._meta_text)
 
     @cached_property
     def _meta_text(self) -> bytes:
@@ -308,14 +319,14 @@ def _checked(contents: Mapping[str, Any]) -> FrozenDict:
 
 
 def _from_meta(contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document:
-    if meta.get("format") != FORMAT:
-        raise DocumentError(f"document format {meta.get('format')!r}; this release reads {FORMAT}")
+    if meta.get("format") not in FORMATS:
+        raise DocumentError(layout.unknown_format(meta.get("format")))
     discovered_at_ms = meta.get("discovered_at_ms")
-    if type(discovered_at_ms) is not int or not 0 <= discovered_at_ms <= limits.STAMP_WALL_MS:
-        raise DocumentError("discovered_at_ms is no time")
+    if type(discovered_at_ms) is not int or not 0 <= discovered_at_ms <= limits.LATEST_STAMP_MS:
+        raise DocumentError("discovered_at_ms is no time, or past the year 2200")
     floor = Stamp.parse(meta.get("floor"))
     stamps, deleted = _stamps(meta, "stamps"), _stamps(meta, "deleted")
-    if len(contents) + len(deleted) > limits.DOCUMENT_KEYS:
+    if len(contents) > limits.DOCUMENT_KEYS:
         raise DocumentError(f"more than {limits.DOCUMENT_KEYS} keys")
     entries = {key: Entry(stamps.get(key, floor), item) for key, item in contents.items()}
     if not entries.keys().isdisjoint(deleted) or not entries.keys() >= stamps.keys():

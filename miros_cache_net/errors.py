@@ -19,6 +19,7 @@ class Reason(str, Enum):
     MALFORMED = "malformed"  # set aside, started again from the default
     # what an event carried
     PAYLOAD = "payload"
+    TOO_LARGE = "too_large"  # this host's and another's contents pass a cap only together
     AMBIGUOUS = "ambiguous"  # a base name that fits two charts
     # the file and its directory
     REFUSED = "refused"  # a sticky directory, a name that is too long, a newer format
@@ -70,6 +71,12 @@ class PayloadError(CacheNetError, ValueError):
     """What an event or a caller handed over cannot be written."""
 
     reason = Reason.PAYLOAD
+
+
+class DocumentTooLarge(CacheNetError, ValueError):
+    """Two documents pass a cap when they are merged; the message says which, how far, and how to mend it."""
+
+    reason = Reason.TOO_LARGE
 
 
 # --- the cache file -------------------------------------------------------------------------------

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 
 from miros_cache_net import limits, strict_json
+from miros_cache_net.frozen import FrozenDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from hashlib import blake2b
     from typing import Any, Final, NamedTuple
-
-    from miros_cache_net.frozen import FrozenDict
 else:
     from miros_cache_net.named_tuple import NamedTuple
 
@@ -28,11 +27,16 @@ else:
 
 #: The one reserved top-level key: metadata, never part of what users read or write.
 META_KEY: Final = "_miros_cache_net"
-FORMAT: Final = 1
+#: What is written.
+FORMAT: Final = 2
+#: What is read.
+FORMATS: Final = (1, 2)
 TIME_OUT_KEY: Final = "time_out_in_minutes"
 
 _MARK: Final = b'"%s":{"digest":"' % META_KEY.encode()
 _DIGEST_DIGITS: Final = 32
+#: What `text_of` adds to contents and metadata, but for a comma.
+_FRAME_BYTES: Final = len(_MARK) + _DIGEST_DIGITS + 2
 #: Where the node stands in the text of a stamp.
 _NODE_AT: Final = 18
 
@@ -58,10 +62,26 @@ def text_of(contents: bytes, meta: bytes, version: str) -> bytes:
     return b'%s%s%s%s",%s}' % (contents[:-1], comma, _MARK, version.encode(), meta[1:])
 
 
+def unknown_format(number: object) -> str:
+    """What is said of a document of a format that is not read."""
+    return f"format {number!r}; this release reads {' and '.join(map(str, FORMATS))}"
+
+
+def bytes_of(contents: bytes, meta: bytes) -> int:
+    """How long `text_of` is."""
+    return len(contents) + len(meta) + _FRAME_BYTES - (len(contents) == 2)
+
+
 def version_of(contents: bytes, meta: bytes) -> str:
     """32 hexadecimal digits of BLAKE2b over both."""
-    digest = blake2b(contents, digest_size=_DIGEST_DIGITS // 2)
-    digest.update(meta)
+    return digest_of(contents, meta)
+
+
+def digest_of(*parts: bytes) -> str:
+    """32 hexadecimal digits of BLAKE2b over all parts."""
+    digest = blake2b(digest_size=_DIGEST_DIGITS // 2)
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -77,24 +97,43 @@ def face_of(text: bytes) -> tuple[Face, dict[str, Any]] | None:
     try:
         value = strict_json.loads_canonical(text)
         meta = dict.pop(value, META_KEY)
-        floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
+        return _face(value, meta, version)
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         return None
-    if meta.get("format") != FORMAT or type(floor) is not str or type(discovered_at_ms) is not int:
+
+
+def face_in(value: Mapping[str, Any]) -> tuple[Face, dict[str, Any]] | None:
+    """The same of a parsed text that was laid out anew, by an editor perhaps, and says what it said."""
+    meta = value.get(META_KEY)
+    if not isinstance(meta, dict) or "floor" not in meta or "discovered_at_ms" not in meta:
         return None
-    return (Face(value, discovered_at_ms, floor[_NODE_AT:], version), meta) if discovered_at_ms >= 0 else None
+    contents = FrozenDict((key, item) for key, item in value.items() if key != META_KEY)
+    signed = {key: item for key, item in meta.items() if key != "digest"}
+    version = version_of(strict_json.dumps(contents), strict_json.dumps(signed))
+    return _face(contents, meta, version) if version == meta.get("digest") else None
 
 
-def expires_at_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> float:
-    """When a document expires, ms since 1970: ``-inf`` if it has, ``inf`` if it never does.
+def _face(contents: FrozenDict, meta: dict[str, Any], version: str) -> tuple[Face, dict[str, Any]] | None:
+    floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
+    if meta.get("format") not in FORMATS or type(floor) is not str or type(discovered_at_ms) is not int:
+        return None
+    return (Face(contents, discovered_at_ms, floor[_NODE_AT:], version), meta) if discovered_at_ms >= 0 else None
+
+
+def young_between_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> tuple[float, float]:
+    """The times, ms since 1970, from and to which a document has not expired.
 
     Without ``time_out_in_minutes`` a written document never expires.  0, negative and non-numeric time-outs count as
-    expired at once: what cannot be understood is not trusted to be young.
+    expired at once: what cannot be understood is not trusted to be young.  Neither is a discovery that lies further in
+    the future than clocks may differ.
     """
     minutes = contents.get(TIME_OUT_KEY, math.inf)
     if discovered_at_ms == 0 or isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
-        return -math.inf
-    return discovered_at_ms + min(minutes, limits.STAMP_WALL_MS) * 60_000 if minutes != math.inf else math.inf
+        return math.inf, -math.inf
+    if minutes == math.inf:
+        return -math.inf, math.inf
+    lasts_ms = min(minutes, limits.STAMP_WALL_MS) * 60_000
+    return discovered_at_ms - limits.CLOCK_AHEAD_MS, discovered_at_ms + lasts_ms
 
 
 def age_s(discovered_at_ms: int, now_ms: int) -> float:

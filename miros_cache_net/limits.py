@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 DOCUMENT_BYTES: Final = 8 * 1024 * 1024
 #: Nesting.  People write < 10; CPython's own parser gives up near 1000, a hostile 8 MiB of "[" must not get there.
 DOCUMENT_DEPTH: Final = 64
-#: Top-level keys, tombstones included: each costs ~100 bytes of metadata, so at most ~6.5 MB of it.
+#: Visible top-level keys: each costs ~100 bytes of metadata, so at most ~6.5 MB of it.
 DOCUMENT_KEYS: Final = 65_536
+#: Deleted keys that an update may leave; one that would leave more is made as a whole write, which needs none of them.
+#: With a key of 20 bytes each costs ~60, together 0.25 MB.  What hosts deleted apart from each other adds up when it is
+#: merged; only `DOCUMENT_BYTES` bounds that, at 30 bytes each or more to 280,000 and ~80 MB in memory.
+TOMBSTONES: Final = 4_096
 #: A top-level key in UTF-8 bytes.
 KEY_BYTES: Final = 1024
 #: Digits of a whole number: CPython's own default for parsing, which keeps the quadratic conversion cheap.
@@ -27,9 +31,14 @@ NUMBER_DIGITS_WRITTEN: Final = 4214
 STAMP_COUNTER: Final = 0xFFFF
 #: Physical part of a stamp: 48 bits of milliseconds reach the year 10889.
 STAMP_WALL_MS: Final = 0xFFFF_FFFF_FFFF
+#: The year 2200: later stamps and discoveries are refused, so that one wrong clock does not use up all there are.
+LATEST_STAMP_MS: Final = 7_258_118_400_000
+#: The year 2190: up to here a host's own clock counts.  The ten years in between hold 3e11 ms of 65,536 stamps each for
+#: what comes after the last of them, 600 years at a million writes a second.
+OWN_CLOCK_MS: Final = 6_942_585_600_000
 #: Bytes of a node's name; it stands in every stamp.
 NODE_NAME_BYTES: Final = 48
-#: How far ahead of this machine's clock a stamp may be (DESIGN 3: hosts within 60 s agree).
+#: Clocks that differ by no more are said to agree.  A discovery further in the future makes nobody's document young.
 CLOCK_AHEAD_MS: Final = 60_000
 
 # --- the file -------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import check_place, place_of
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, SettingsError
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from miros_cache_net.fleet.asking import Asking
@@ -27,7 +27,7 @@ from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED
-from miros_cache_net.store.changes import AddressedChange, Merge, Restamp, as_contents
+from miros_cache_net.store.changes import AddressedChange, Merge, as_contents
 from miros_cache_net.store.file_store import cache_path
 
 if TYPE_CHECKING:
@@ -328,10 +328,6 @@ class CacheNode(Chart):
 
     def merge(self, document: Document) -> None:
         change = AddressedChange(Merge(document), self.file_chart.file_path)
-        self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
-
-    def restamp(self, after: Stamp) -> None:
-        change = AddressedChange(Restamp(after), self.file_chart.file_path)
         self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
 
     def _tell(self, version: str = "") -> None:

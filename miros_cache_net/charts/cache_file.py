@@ -15,10 +15,10 @@ from miros_cache_net.charts.file_access import FileAccessChart
 from miros_cache_net.charts.requests import Request, leaves_nothing_of_earlier
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
-from miros_cache_net.errors import CacheNetError, PayloadError, Reason
+from miros_cache_net.errors import CacheNetError, DocumentTooLarge, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.statechart.state import HANDLED
-from miros_cache_net.store.changes import Change, Destroy, as_contents
+from miros_cache_net.store.changes import Change, Destroy, Merge, as_contents
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.paths import cache_file
@@ -234,6 +234,9 @@ class CacheFileChart(FileAccessChart):
         self._publish_if_changed(snapshot)
 
     def _change_failed(self, change: Change, error: Exception) -> None:
+        if isinstance(change, Merge) and change.refused is not None and isinstance(error, DocumentTooLarge):
+            change.refused(error)
+            return
         self.report_error(error, f"{self.file_path}: {type(change).__name__.lower()} refused: ")
 
     def _publish_if_changed(self, snapshot: Snapshot) -> None:

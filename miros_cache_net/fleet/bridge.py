@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
@@ -50,9 +50,6 @@ class BridgeOwner(Protocol):
 
     def merge(self, document: Document) -> None:
         """Have the file chart merge it."""
-
-    def restamp(self, after: Stamp) -> None:
-        """Have the file chart give all later stamps anew."""
 
     def report(self, reason: Reason, message: str) -> None:
         """Publish ``CACHE_ERROR``."""
@@ -283,9 +280,6 @@ class Bridge:
 
     def merge(self, document: Document) -> None:
         self._owner.merge(document)
-
-    def restamp(self, after: Stamp) -> None:
-        self._owner.restamp(after)
 
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)

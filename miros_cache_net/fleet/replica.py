@@ -37,9 +37,6 @@ class ReplicaPort(Protocol):
     def merge(self, document: Document) -> None:
         """Have it merged into the file; `Replica.local_changed` follows if that changed anything."""
 
-    def restamp(self, after: Stamp) -> None:
-        """Have all stamps later than `after` given anew in the file; `Replica.local_changed` follows."""
-
     def serve(self, serving: bool) -> None:
         """Take part in answering the requests of joining hosts, or not."""
 
@@ -129,15 +126,12 @@ class Replica:
 
     def timer(self, name: str) -> None:
         """A moment asked for with `ReplicaPort.after` has come."""
-        self._watch_clock()
         if name == self.ANSWER_TIMER:
             self._no_answer()
         elif name == self.SPREAD_TIMER:
             self._held_back = False
             self._spread()
         elif self.in_sync:
-            if self.document.ahead_ms(self._clock.wall_ms()) > limits.CLOCK_AHEAD_MS:
-                self._port.merge(Document.unwritten({}))  # any access has the store give such stamps anew
             self._spread()
             if self._trickle.should_send():
                 self._send_digest()
@@ -147,7 +141,6 @@ class Replica:
 
     def received(self, message: Message, reply_to: str) -> None:
         """A trusted message from another host."""
-        self._watch_clock()
         if message.kind == envelope.CACHE_FILE_READ:
             if reply_to:
                 self._answer(message, reply_to)
@@ -206,11 +199,6 @@ class Replica:
     def _all_known(self) -> Document:
         """Also what the file is still to take in."""
         return self.document.merged(self._known) if self._known.is_written else self.document
-
-    def _watch_clock(self) -> None:
-        after = self._clock_watch.set_forward()
-        if after is not None and max(self.document.last_stamp, self.document.floor.stamp) > after:
-            self._port.restamp(after)
 
     def _compare(self, message: Message, reply_to: str) -> None:
         agrees = _version_in(message) == self._version()

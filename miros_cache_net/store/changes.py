@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from miros_cache_net import strict_json
 from miros_cache_net.document import Document, Stamp
-from miros_cache_net.errors import PayloadError, Superseded
+from miros_cache_net.errors import DocumentTooLarge, PayloadError, Superseded
 from miros_cache_net.frozen import FrozenDict
 
 TYPE_CHECKING = False
@@ -25,7 +25,8 @@ class Change(Protocol):
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
         """The changed document, or `document` itself where nothing changes.
 
-        `stamp` is later than every stamp in the document.  Raises `PayloadError` where it cannot be done.
+        `stamp` is later than every stamp that this host has seen, `now_ms` what its clock counts for.  Raises
+        `PayloadError` where it cannot be done.
         """
 
 
@@ -67,12 +68,24 @@ class Destroy:
 
 
 class Merge(NamedTuple):
-    """What another host sent."""
+    """What another host sent.
+
+    `refused` is called, by who carries the change out, with the `DocumentTooLarge` that `apply` raised: both documents
+    together pass a cap, the file stays as it is.
+    """
 
     document: Document
+    refused: Callable[[DocumentTooLarge], None] | None = None
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        return document.merged(self.document)
+        merged = document.merged(self.document)
+        excess = "" if merged is document else merged.excess
+        if excess:
+            raise DocumentTooLarge(
+                f"what another host holds and what this one holds pass a cap together: {excess}; "
+                "to mend it, write the whole document on any host"
+            )
+        return merged
 
 
 class Modify(NamedTuple):
@@ -88,15 +101,6 @@ class Modify(NamedTuple):
         if document.is_written and text == document.contents_text:
             return document
         return document.written(contents, stamp, now_ms, text)
-
-
-class Restamp(NamedTuple):
-    """What was written after `after`, while this machine's clock was behind, counts as written now."""
-
-    after: Stamp
-
-    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        return document.restamped_after(self.after, now_ms, stamp.node)
 
 
 class AddressedChange(NamedTuple):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
-from miros_cache_net.errors import DocumentError, PayloadError, Reason
-from miros_cache_net.store.changes import Change
+from miros_cache_net.document import Document, Stamp, next_stamp, own_time_ms
+from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.store.changes import Change, Merge
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.paths import cache_file
@@ -72,7 +72,6 @@ class FileStore:
             path, clock=clock, node_name=node_name, take_over_after_s=take_over_after_s, notice=notice
         )
         self._notice = notice
-        self._written: tuple[str | None, Stamp | None] = (None, None)
         self._failed = False
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
@@ -88,9 +87,8 @@ class FileStore:
 
     def stamp_now(self) -> Stamp:
         """A stamp later than all in the document, for a discovery that begins now.  Without a lock."""
-        document, now_ms = self.read().document.restamped(self.clock.wall_ms(), "any"), self.clock.wall_ms()
         node = self.access.record.node if self.access.record.made_on else new_node_name()
-        return next_stamp(max(document.last_stamp, document.floor.stamp), now_ms, node)
+        return next_stamp(self.read().document.last_stamp, self.clock.wall_ms(), node)
 
     def enter(self) -> None:
         """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
@@ -136,13 +134,12 @@ class FileStore:
 
     def changed(self, document: Document, change: Change) -> Document:
         """Inside the access: `document` with one change made, which may raise."""
-        now_ms = self.clock.wall_ms()
-        last = max(document.last_stamp, document.floor.stamp, self._record_clock(now_ms))
+        now_ms = own_time_ms(self.clock.wall_ms())
+        if isinstance(change, Merge):
+            # also what is refused: a whole write of this host could not mend it otherwise
+            self.access.saw(change.document.last_stamp)
+        last = max(document.last_stamp, self.access.record.clock)
         changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
-        if len(changed.entries) > limits.DOCUMENT_KEYS:
-            raise PayloadError(
-                f"{len(changed.entries)} keys, deleted ones included; {limits.DOCUMENT_KEYS} are allowed"
-            )
         if changed is not document:
             # too large is this change's fault, and must not fail the others
             self._text = changed, changed.to_text()
@@ -155,17 +152,18 @@ class FileStore:
         self._text = None, b""
         if made_for is not document:
             text = document.to_text()
-        discovered_at_ms = document.floor.discovered_at_ms
+        # programs that judge by it could do nothing with a time in the future
+        mtime_ms = max(0, min(document.floor.discovered_at_ms, self.clock.wall_ms()))
         old = os.fstat(access.document_fd) if access.document_fd >= 0 else None
         mode, group = (access.record.mode, old.st_gid) if old else (new_file_mode(), -1)
         # until all is done: a mark that stays, so that the next one in sweeps
         self._failed = True
         with opened_directory(self.path) as directory:
             fd, mode = put_in_place(
-                directory, os.path.basename(self.path), text, mtime_ms=discovered_at_ms, mode=mode, group=group
+                directory, os.path.basename(self.path), text, mtime_ms=mtime_ms, mode=mode, group=group
             )  # fmt: skip
             access.replaced_by(fd, mode)
-            self._written = document.version, max(document.last_stamp, document.floor.stamp)
+            access.stored(document.version, document.last_stamp)
             os.fsync(directory)
         self._failed = False
         snapshot = Snapshot(document, False, os.fstat(fd))
@@ -174,9 +172,8 @@ class FileStore:
 
     def leave(self) -> None:
         """End the access: the file is writable again, the lock free.  Never raises."""
-        written, failed = self._written, self._failed
-        self._written, self._failed = (None, None), False
-        self.access.leave(*written, failed=failed)
+        failed, self._failed = self._failed, False
+        self.access.leave(failed=failed)
 
     def close(self) -> None:
         """Give up everything; a held access is left."""
@@ -200,23 +197,15 @@ class FileStore:
             return self.replace(document)
         if snapshot.foreign or self._was_restored(document):
             return self.replace(self._adopted(snapshot))
-        document = document.restamped(self.clock.wall_ms(), self.access.record.node)
-        return snapshot if document is snapshot.document else self.replace(document)
+        return snapshot
 
     def _is_known(self, snapshot: Snapshot) -> bool:
-        """The lock file says that we wrote just this, and that none of its stamps lies too far ahead."""
-        record, latest_ms = self.access.record, self.clock.wall_ms() + limits.CLOCK_AHEAD_MS
+        """The lock file says that we wrote just this."""
         return (
-            snapshot.face.version == record.digest
+            snapshot.face.version == self.access.record.digest
             and snapshot.status is not None
             and not self.access.stranded
-            and max(record.clock.wall_ms, snapshot.face.discovered_at_ms) <= latest_ms
         )
-
-    def _record_clock(self, now_ms: int) -> Stamp:
-        """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""
-        clock = self.access.record.clock
-        return clock if clock.wall_ms - now_ms <= limits.CLOCK_AHEAD_MS else ZERO
 
     def _started_again(self, error: DocumentError) -> Snapshot:
         aside = set_aside(self.path)
@@ -233,12 +222,12 @@ class FileStore:
         record = self.access.record
         if self.access.recovered or record.digest in ("", document.version):
             return False
-        return max(document.last_stamp, document.floor.stamp) <= record.clock
+        return document.last_stamp <= record.newest
 
     def _adopted(self, snapshot: Snapshot) -> Document:
         """What a stranger wrote, as a local write of that moment."""
-        document, now_ms = snapshot.document, self.clock.wall_ms()
+        document, now_ms = snapshot.document, own_time_ms(self.clock.wall_ms())
         discovered_at_ms = min(document.floor.discovered_at_ms, now_ms)
         moment_ms = discovered_at_ms if snapshot.foreign else now_ms
-        stamp = next_stamp(self._record_clock(now_ms), moment_ms, self.access.record.node)
+        stamp = next_stamp(self.access.record.clock, moment_ms, self.access.record.node)
         return document.written(document.contents, stamp, discovered_at_ms)

@@ -103,21 +103,27 @@ class ExclusiveAccess:
         except OSError as error:
             raise store_error(error, self.path) from error
 
-    def leave(self, digest: str | None = None, clock: Stamp | None = None, *, failed: bool = False) -> None:
+    def saw(self, stamp: Stamp) -> None:
+        """Inside: the stamps given from now on, by any process of this host, are later than this one."""
+        self.record = self.record.saw(stamp)
+
+    def leave(self, *, failed: bool = False) -> None:
         """Make the document writable again, clear the mark and unlock.  Never raises.
 
-        digest, clock  of what was stored, for the lock file
-        failed         keep the mark: whoever enters next looks after what may be left over
+        failed  keep the mark: whoever enters next looks after what may be left over
         """
         if not self._lock.held:
             return
         try:
             with contextlib.suppress(OSError):
                 self._make_writable()
-                self.record = self.record.stored(digest, clock)
                 write_sidecar(self._lock.fd, self.record if failed else self.record.cleared())
         finally:
             self._unlock()
+
+    def stored(self, digest: str, newest: Stamp) -> None:
+        """Inside: the version of the document that is in place now, and its greatest stamp."""
+        self.record = self.record.stored(digest, newest)
 
     def replaced_by(self, fd: int, mode: int | None = None) -> None:
         """The document has a new inode, open as `fd` (-1: it has gone), to be left with `mode` (None: as before)."""

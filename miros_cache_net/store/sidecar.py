@@ -6,13 +6,16 @@ Its text is one padded line of JSON, written in place by one system call while t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from functools import cache
 
 from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
+from miros_cache_net.layout import digest_of
 from miros_cache_net.store.paths import beside
 
 TYPE_CHECKING = False
@@ -22,6 +25,7 @@ else:
     from miros_cache_net.named_tuple import NamedTuple
 
 NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
+_MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
 def sidecar_path(document: str) -> str:
@@ -33,11 +37,12 @@ class Sidecar(NamedTuple):
     """The lock file's record.
 
     node     this host's name in stamps; made once for each document
-    made_on  host and inode for which `node` was made: a copied directory gets a name of its own
+    made_on  device, inode and machine for which `node` was made: a copy gets a name of its own
     holder   process in exclusive access, "" if none: lock free and holder named means that it died or failed
     mode     permission bits that the holder has to give back to the document
-    digest   of the contents that we wrote last
-    clock    greatest stamp seen or given
+    digest   version of the document that we wrote last
+    newest   greatest stamp in it
+    clock    greatest stamp seen or given, also of what was not stored
     """
 
     node: str
@@ -45,30 +50,37 @@ class Sidecar(NamedTuple):
     holder: str = ""
     mode: int = 0
     digest: str = ""
+    newest: Stamp = ZERO
     clock: Stamp = ZERO
 
     def marked(self, mode: int) -> Sidecar:
-        holder = f"{os.uname().nodename}:{os.getpid()}"
-        return Sidecar(self.node, self.made_on, holder, mode, self.digest, self.clock)
+        return self._replace(holder=f"{os.uname().nodename}:{os.getpid()}", mode=mode)
 
-    def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
-        """After a replacement; None keeps what is there, the clock never falls."""
-        clock = max(clock or ZERO, self.clock)
-        return Sidecar(self.node, self.made_on, self.holder, self.mode, digest or self.digest, clock)
+    def stored(self, digest: str, newest: Stamp) -> Sidecar:
+        """After a replacement."""
+        return self._replace(digest=digest, newest=newest, clock=max(newest, self.clock))
+
+    def saw(self, stamp: Stamp) -> Sidecar:
+        """After this stamp was met or given, whatever became of it: the next one is later.  The clock never falls."""
+        return self if stamp <= self.clock else self._replace(clock=stamp)
 
     def cleared(self) -> Sidecar:
         """What a holder leaves behind."""
-        return Sidecar(self.node, self.made_on, "", 0, self.digest, self.clock)
+        return self._replace(holder="", mode=0)
 
 
 def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
-    """The record behind `fd`; a new one where it is empty, broken, or was copied from elsewhere."""
-    made_on = f"{os.uname().nodename}:{os.fstat(fd).st_ino}"
+    """The record behind `fd`; a new one where it is empty or broken, with another name where it is a copy."""
+    status = os.fstat(fd)
+    made_on = f"{status.st_dev}:{status.st_ino}:{_machine()}"
     try:
         record = _parse(os.pread(fd, limits.SIDECAR_BYTES, 0))
     except (ValueError, DocumentError):
         return Sidecar(new_node_name(node_name), made_on)
-    return record if record.made_on == made_on else record._replace(node=new_node_name(node_name), made_on=made_on)
+    if record.made_on == made_on:
+        return record
+    readable = node_name or record.node.rpartition("-")[0]
+    return record._replace(node=new_node_name(readable), made_on=made_on)
 
 
 def write_sidecar(fd: int, record: Sidecar) -> None:
@@ -80,6 +92,7 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
             "holder": record.holder,
             "mode": record.mode,
             "digest": record.digest,
+            "newest": str(record.newest),
             "clock": str(record.clock),
         }
     )
@@ -93,6 +106,16 @@ def new_node_name(name: str | None = None) -> str:
     readable = name or os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
     slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")[: limits.NODE_NAME_BYTES - 9].rstrip("-")
     return f"{slug or 'node'}-{os.urandom(4).hex()}"
+
+
+@cache
+def _machine() -> str:
+    """What tells this machine from a clone of it, "" if nothing does.  A digest: the id itself is for nobody else."""
+    for path in _MACHINE_ID_FILES:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if text := file.read(limits.SIDECAR_BYTES).strip():
+                return digest_of(b"miros-cache-net", text)[:16]
+    return ""
 
 
 #: Mostly this process wrote last what it reads next.
@@ -120,5 +143,8 @@ def _parse(text: bytes) -> Sidecar:
         raise ValueError("no record")
     if not is_node_name(str(texts["node"])):
         raise ValueError("no node name")
-    record = Sidecar(mode=mode & 0o777, clock=Stamp.parse(value.get("clock")), **texts)  # type: ignore[arg-type]
+    clock = Stamp.parse(value.get("clock"))
+    # format 1 kept one stamp for both
+    newest = Stamp.parse(value["newest"]) if "newest" in value else clock
+    record = Sidecar(mode=mode & 0o777, newest=newest, clock=clock, **texts)  # type: ignore[arg-type]
     return _remember(text, record)

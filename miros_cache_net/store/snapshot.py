@@ -44,7 +44,7 @@ class Snapshot:
         elif document is not None:
             self.face, self._meta = document.face, {}
         face = self.face
-        self._expires_at_ms = layout.expires_at_ms(face.contents, face.discovered_at_ms)
+        self._young_from_ms, self._young_to_ms = layout.young_between_ms(face.contents, face.discovered_at_ms)
         self._path: str | os.PathLike[str] = ""
         self._place = ("", "", "")
 
@@ -65,7 +65,7 @@ class Snapshot:
             self._path, self._place = path, (created_at, os.path.basename(text), text)
         created_at, file_name, file_path = self._place
         contents, discovered_at_ms, origin, version = self.face
-        expired = now_ms > self._expires_at_ms
+        expired = not self._young_from_ms <= now_ms <= self._young_to_ms
         return CacheReadPayload(
             contents,
             discovered_at_ms / 1000,
@@ -122,20 +122,16 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
 
 def _laid_out_by_others(value: dict[str, object], status: os.stat_result) -> Snapshot:
     """Written by a stranger, or ours and saved again by an editor."""
-    from miros_cache_net.document import Document, Stamp
+    from miros_cache_net.document import Document, Stamp, own_time_ms
 
     meta = value.get(layout.META_KEY)
-    if isinstance(meta, dict):
-        number = meta.get("format")
-        if type(number) is int and number > layout.FORMAT:
-            raise FileRefused(f"the file has format {number}, written by a newer release; update this one")
-        try:
-            document = Document.from_json(value)
-        except DocumentError:
-            document = None
-        if document is not None and document.version == meta.get("digest"):
-            return Snapshot(document, False, status)
-    mtime_ms = min(max(1, int(status.st_mtime * 1000)), limits.STAMP_WALL_MS)
+    number = meta.get("format") if isinstance(meta, dict) else None
+    if type(number) is int and number not in layout.FORMATS:
+        raise FileRefused(f"the file has {layout.unknown_format(number)}; a newer one wrote it, update this one")
+    known = layout.face_in(value)
+    if known is not None:
+        return Snapshot(None, False, status, known=known)
+    mtime_ms = own_time_ms(int(status.st_mtime * 1000))
     try:
         document = Document.unwritten({}).written(value, Stamp(mtime_ms, 0, UNSTAMPED_NODE), mtime_ms)
     except ValueError as error:

@@ -183,7 +183,6 @@ class Host:
     def write(self) -> None:
         """What any program of the host does to the file: it is on the disk when it is acknowledged."""
         rng, now_ms = self.world.random, self.wall_ms()
-        self._look()
         stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), now_ms, self.name)
         kind = rng.choice(("write", "update", "update", "delete", "destroy"))
         value = f"{self.name} {stamp}"
@@ -202,10 +201,6 @@ class Host:
         stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), self.wall_ms(), self.name)
         self._stored(self.disk.written(contents, stamp, self.wall_ms()))
         self.world.acknowledged.append(Acknowledged(stamp, contents, True))
-
-    def _look(self) -> None:
-        """What every access to the file does first."""
-        self._stored(self.disk.restamped(self.wall_ms(), self.name))
 
     def _stored(self, document: Document) -> None:
         if document is self.disk:
@@ -240,16 +235,9 @@ class Host:
 
         def merge_now() -> None:
             if self.replica is not None and not failed:
-                self._look()
                 self._stored(self.disk.merged(document))
 
         self.world.after(self.world.random.uniform(0, 0.05), merge_now)
-
-    def restamp(self, after: Stamp) -> None:
-        def restamp_now() -> None:
-            self._stored(self.disk.restamped_after(after, self.wall_ms(), self.name))
-
-        self.world.after(0.0, restamp_now)
 
     def serve(self, serving: bool) -> None:
         self.serving = serving and self.linked

@@ -67,11 +67,126 @@ def test_an_update_changes_single_keys_and_does_not_make_the_document_younger() 
     assert document.age_s(NOW + 60_000) == 60
 
 
-def test_an_update_of_a_document_nobody_wrote_counts_as_a_whole_write() -> None:
+def test_a_first_update_keeps_the_default_and_is_discovered_now() -> None:
     document = Document.unwritten({"a": 1, "b": 2}).updated({"c": 3}, ["b"], stamp(NOW), NOW)
     assert document.contents == {"a": 1, "c": 3}
-    assert document.floor == (stamp(NOW), NOW)
+    assert document.is_written
     assert not document.expired(NOW)
+    assert (document.age_s(NOW + 5_000), document.origin) == (5, "alpha")
+
+
+def test_a_first_update_loses_nothing_that_others_wrote() -> None:
+    fleet = written({"a": 1, "honest": True}, NOW - 60_000)
+    fresh = Document.unwritten({"a": "default"}).updated({"mine": 3}, [], stamp(NOW, "beta"), NOW)
+    for merged in (fleet.merged(fresh), fresh.merged(fleet)):
+        assert merged.contents == {"a": 1, "honest": True, "mine": 3}
+        assert merged.floor == fleet.floor
+
+
+def test_the_first_updates_of_two_hosts_both_remain() -> None:
+    one = Document.unwritten({"default": 1}).updated({"a": 1}, [], stamp(NOW, "alpha"), NOW)
+    other = Document.unwritten({"default": 2}).updated({"b": 2}, [], stamp(NOW - 9_000, "beta"), NOW - 9_000)
+    assert one.merged(other).contents == other.merged(one).contents == {"a": 1, "b": 2, "default": 2}
+
+
+def test_a_default_that_nobody_wrote_never_joins_a_first_update() -> None:
+    first = Document.unwritten({}).updated({"a": 1}, [], stamp(NOW), NOW)
+    assert first.merged(Document.unwritten({"default": 1})) is first
+
+
+def test_two_updates_after_one_destruction_both_remain() -> None:
+    gone = written({"old": 1}).destroyed(stamp(NOW + 1))
+    one = gone.updated({"a": 1}, [], stamp(NOW + 2), NOW + 2)
+    other = gone.updated({"b": 2}, [], stamp(NOW + 2, "beta"), NOW + 3)
+    merged = one.merged(other)
+    assert merged.contents == {"a": 1, "b": 2}
+    assert merged.floor == (gone.floor.stamp, NOW + 3)
+    assert not merged.expired(NOW + 3)
+
+
+@pytest.mark.parametrize("start", [Document.unwritten({}), written({"a": 1}).destroyed(stamp(NOW))])
+def test_an_update_in_the_year_1970_is_a_discovery_too(start: Document) -> None:
+    assert start.updated({"a": 1}, [], stamp(NOW + 1), 0).floor.discovered_at_ms == 1
+
+
+def churned(document: Document, keys: int, at: int = NOW + 1) -> Document:
+    """After so many keys came and went, one update each."""
+    for number in range(keys):
+        document = document.updated({}, [f"gone-{number}"], stamp(at), at)
+    return document
+
+
+def test_one_deleted_key_too_many_makes_an_update_a_whole_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TOMBSTONES", 3)
+    full = churned(written({"a": 1, "b": 2}), 3)
+    assert full.floor.stamp == stamp(NOW)
+    swallowed = full.updated({"b": 3}, ["a"], stamp(NOW + 2), NOW + 2)
+    assert swallowed.contents == {"b": 3}
+    assert swallowed.floor == (stamp(NOW + 2), NOW)
+    assert list(swallowed.entries) == ["b"]
+
+
+def test_what_a_floor_swallowed_is_brought_back_by_no_late_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TOMBSTONES", 0)
+    old = written({"a": 1, "b": 2})
+    swallowed = old.updated({}, ["a"], stamp(NOW + 1), NOW + 1)
+    assert swallowed.merged(old) is swallowed
+    assert old.merged(swallowed).contents == {"b": 2}
+
+
+def test_a_merge_keeps_the_deleted_keys_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TOMBSTONES", 3)
+    base = written({"a": 1})
+    one = base.updated({}, ["x1", "x2", "x3"], stamp(NOW + 1), NOW)
+    other = base.updated({}, ["y1", "y2", "y3"], stamp(NOW + 1, "beta"), NOW)
+    merged = one.merged(other)
+    assert sum(entry.deleted for entry in merged.entries.values()) == 6
+    assert Document.from_json(strict_json.loads(merged.to_text())) == merged
+
+
+def test_deleted_keys_count_for_nothing_in_the_cap_on_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DOCUMENT_KEYS", 3)
+    full = churned(written({"a": 1, "b": 2, "c": 3}), 10)
+    assert Document.from_json(full.to_json()) == full
+    with pytest.raises(PayloadError, match="4 keys are more than the 3"):
+        full.updated({"d": 4}, [], stamp(NOW + 2), NOW)
+
+
+def test_keys_that_come_and_go_for_ever_can_be_updated_for_ever() -> None:
+    live = [f"key-{number}" for number in range(500)]
+    document = written(dict.fromkeys(live, 0))
+    for number in range(500, 70_000, 500):
+        at = NOW + number
+        new = [f"key-{number + each}" for each in range(500)]
+        document = document.updated(dict.fromkeys(new, number), live, stamp(at), at)
+        assert len(document.contents) == 500
+        live = new
+    assert document.age_s(NOW + 1_000) == 1
+    assert len(document.to_text()) < 1_000_000
+
+
+def test_an_update_fits_where_its_contents_alone_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = written({f"key-{number}": number for number in range(100)})
+    monkeypatch.setattr(limits, "DOCUMENT_BYTES", len(document.to_text()) + 200)
+    for number in range(100):
+        document = document.updated({f"key-{number}": 0}, [f"gone-{number}"], stamp(NOW + number + 1), NOW)
+        assert document.excess == ""
+        assert document.contents[f"key-{number}"] == 0
+    with pytest.raises(PayloadError, match="bytes of document are more than"):
+        document.updated({"big": "x" * 2_000}, [], stamp(NOW + 200), NOW).to_text()
+
+
+def test_a_merge_past_a_cap_says_which_and_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = written({"a": 1})
+    both = base.updated({"b": 1}, [], stamp(NOW + 1), NOW).merged(base.updated({"c": 1}, [], stamp(NOW + 1, "b"), NOW))
+    assert both.excess == ""
+    monkeypatch.setattr(limits, "DOCUMENT_BYTES", len(both.to_text()) - 1)
+    assert (
+        both.excess
+        == f"{limits.DOCUMENT_BYTES + 1} bytes of document are more than the {limits.DOCUMENT_BYTES} allowed"
+    )
+    monkeypatch.setattr(limits, "DOCUMENT_KEYS", 2)
+    assert both.excess == "3 keys are more than the 2 allowed"
 
 
 def test_a_destroyed_document_is_empty_and_expired_everywhere() -> None:
@@ -159,6 +274,50 @@ def test_stamps_rise_on_one_node_even_when_the_clock_stands_or_falls_back() -> N
     assert next_stamp(full, NOW, "alpha") == Stamp(NOW + 1, 0, "alpha")
 
 
+def test_a_clock_past_the_year_2190_counts_no_further() -> None:
+    year_9999 = 253_370_764_800_000
+    first = next_stamp(stamp(NOW), year_9999, "alpha")
+    assert first == Stamp(limits.OWN_CLOCK_MS, 0, "alpha")
+    assert next_stamp(first, year_9999, "beta") == Stamp(limits.OWN_CLOCK_MS, 1, "beta")
+
+
+def test_nobody_has_to_stop_after_the_last_stamp_there_is() -> None:
+    last = Stamp(limits.LATEST_STAMP_MS, limits.STAMP_COUNTER, "mallory")
+    before = next_stamp(Stamp(limits.LATEST_STAMP_MS - 1, limits.STAMP_COUNTER, "mallory"), NOW, "alpha")
+    assert before == Stamp(limits.LATEST_STAMP_MS, 0, "alpha")
+    for node in ("alpha", "zulu"):
+        again = next_stamp(last, NOW, node)
+        assert again >= last
+        assert Stamp.parse(str(again)) == again
+
+
+@pytest.mark.parametrize("late", [limits.LATEST_STAMP_MS + 1, limits.STAMP_WALL_MS])
+def test_what_lies_past_the_year_2200_is_refused(late: int) -> None:
+    base = written({"a": 1})
+    for ahead in (
+        base.written({"a": 2}, stamp(late), NOW),
+        base.written({"a": 2}, stamp(NOW + 1), late),
+        base.updated({"a": 2}, [], stamp(late), NOW),
+        base.updated({}, ["a"], stamp(late), NOW),
+        base.destroyed(stamp(late)),
+    ):
+        with pytest.raises(DocumentError, match="2200"):
+            Document.from_json(ahead.to_json())
+
+
+def test_an_hour_ahead_is_no_reason_to_refuse_a_document() -> None:
+    ahead = written({"a": 1}, NOW + 3_600_000, NOW + 3_600_000)
+    assert Document.from_json(ahead.to_json()) == ahead
+    assert ahead.ahead_ms(NOW) == 3_600_000
+
+
+@pytest.mark.parametrize(("ahead_s", "expired"), [(0, False), (60, False), (61, True), (10**9, True)])
+def test_a_discovery_from_the_future_is_not_young(ahead_s: int, expired: bool) -> None:
+    with_time_out = written({"time_out_in_minutes": 10**6}, NOW, NOW + ahead_s * 1000)
+    assert with_time_out.expired(NOW) is expired
+    assert not written({}, NOW, NOW + ahead_s * 1000).expired(NOW)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -190,7 +349,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         {},
         [],
         {META_KEY: 1},
-        broken(format=2),
+        broken(format=3),
         broken(floor="x"),
         broken(floor=str(stamp(NOW + 1)), stamps={"a": str(stamp(NOW))}),
         broken(discovered_at_ms=-1),
@@ -235,22 +394,3 @@ def test_sixty_four_levels_are_still_read() -> None:
 
 def test_a_byte_order_mark_is_no_reason_to_refuse_a_persons_file() -> None:
     assert strict_json.loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
-
-
-def test_stamps_from_before_the_clock_was_set_back_are_given_anew_in_their_order() -> None:
-    hour = 3_600_000
-    future = written({"a": 1}, NOW + hour, NOW + hour).updated({"b": 2}, ["a"], stamp(NOW + hour + 5), NOW)
-    now = future.restamped(NOW, "alpha")
-    assert now.contents == future.contents
-    assert now.ahead_ms(NOW) <= 0
-    assert now.floor.stamp < now.entries["b"].stamp == now.entries["a"].stamp
-    assert now.age_s(NOW) == 0
-    assert now.restamped(NOW, "alpha") is now
-
-
-def test_only_the_stamps_that_lie_ahead_are_given_anew() -> None:
-    mixed = written({"a": 1, "b": 2}).updated({"b": 3}, [], stamp(NOW + 3_600_000), NOW)
-    now = mixed.restamped(NOW, "alpha")
-    assert now.floor == mixed.floor
-    assert now.entries["a"] == mixed.entries["a"]
-    assert mixed.entries["a"].stamp < now.entries["b"].stamp < stamp(NOW + 1)

@@ -10,6 +10,7 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.document import Stamp, is_node_name
+from miros_cache_net.store import sidecar
 from miros_cache_net.store.sidecar import Sidecar, new_node_name, read_sidecar, sidecar_path, write_sidecar
 
 
@@ -34,15 +35,63 @@ def test_the_node_name_is_made_once_for_a_document(fd: int) -> None:
     assert read_sidecar(fd, "other").node == record.node
 
 
+def suffix(record: Sidecar) -> str:
+    return record.node.rpartition("-")[2]
+
+
 def test_a_copied_lock_file_gets_a_name_of_its_own(fd: int, tmp_path: Path) -> None:
-    record = read_sidecar(fd, "alpha").stored("d" * 32, None)
+    record = read_sidecar(fd, "alpha").stored("d" * 32, Stamp(5, 6, "alpha-1"))
     write_sidecar(fd, record)
     copy = os.open(tmp_path / "copy", os.O_RDWR | os.O_CREAT)
     os.write(copy, os.pread(fd, limits.SIDECAR_BYTES, 0))
-    copied = read_sidecar(copy, "alpha")
+    copied = read_sidecar(copy)
     os.close(copy)
-    assert copied.node != record.node
-    assert copied.digest == record.digest
+    assert suffix(copied) != suffix(record)
+    assert copied.node.startswith("alpha-")
+    assert (copied.digest, copied.newest, copied.clock) == (record.digest, record.newest, record.clock)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this machine's id stands; what was read of it is forgotten when `cache_clear` is called."""
+    path = tmp_path / "machine-id"
+    monkeypatch.setattr(sidecar, "_MACHINE_ID_FILES", (str(path),))
+    sidecar._machine.cache_clear()
+    yield path
+    sidecar._machine.cache_clear()
+
+
+def test_a_clone_of_the_machine_gets_a_name_of_its_own(fd: int, machine: Path) -> None:
+    names = []
+    for text in ("0123abcd\n", "0123abcd\n", "4567cdef\n", None):
+        machine.unlink(missing_ok=True) if text is None else machine.write_text(text)
+        sidecar._machine.cache_clear()
+        record = read_sidecar(fd, "alpha")
+        write_sidecar(fd, record)
+        assert "0123abcd" not in record.made_on
+        names.append(record.node)
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
+def test_another_host_name_alone_makes_no_other_name(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sidecar(fd, read_sidecar(fd, "alpha"))
+    before = read_sidecar(fd)
+    there = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((there[0], "elsewhere", *there[2:])))
+    assert read_sidecar(fd) == before
+
+
+def test_a_lock_file_of_format_1_keeps_its_name_s_readable_part_and_its_clock(fd: int) -> None:
+    clock = "018bcfe56800.0003.alpha-0a1b2c3d"
+    text = (
+        '{"node": "alpha-0a1b2c3d", "made_on": "alpha:12345", "holder": "", "mode": 0, '
+        f'"digest": "{"d" * 32}", "clock": "{clock}"}}'
+    )
+    os.pwrite(fd, text.ljust(limits.SIDECAR_BYTES - 1).encode() + b"\n", 0)
+    record = read_sidecar(fd)
+    assert record.node.startswith("alpha-")
+    assert str(record.clock) == str(record.newest) == clock
 
 
 @pytest.mark.parametrize(
@@ -58,7 +107,9 @@ def test_a_broken_record_is_a_new_one(fd: int, text: bytes) -> None:
 def test_the_clock_in_the_record_never_falls() -> None:
     record = Sidecar("a", "m").stored("x", Stamp(9, 0, "a"))
     assert record.stored("y", Stamp(3, 0, "a")).clock == Stamp(9, 0, "a")
-    assert record.stored(None, None) == record
+    assert record.saw(Stamp(3, 0, "a")) == record
+    seen = record.saw(Stamp(10, 0, "b"))
+    assert (seen.clock, seen.newest) == (Stamp(10, 0, "b"), Stamp(9, 0, "a"))
 
 
 @pytest.mark.parametrize("name", ["", "Ünïcödé", "UPPER.case", "a" * 200, "---", "sp ace\n"])

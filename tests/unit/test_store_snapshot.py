@@ -150,8 +150,8 @@ def test_a_file_broken_long_ago_is_not_waited_for(
 
 
 def test_a_newer_format_and_a_second_name_are_refused(reader: SnapshotReader, path: Path) -> None:
-    put(path, '{"_miros_cache_net": {"format": 2}}')
-    with pytest.raises(FileRefused, match="update this one"):
+    put(path, '{"_miros_cache_net": {"format": 3}}')
+    with pytest.raises(FileRefused, match="format 3; this release reads 1 and 2"):
         reader.read()
     put(path, "{}")
     path.with_name("second").hardlink_to(path)
