@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK
-from miros_cache_net.document import Document, Stamp, next_stamp
+from miros_cache_net.document import Document, next_stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.bridge import Bridge
 from miros_cache_net.fleet.links import LinkFactory, place_of
@@ -111,9 +111,6 @@ class LightHost:
 
     def merge(self, document: Document) -> None:
         self._hosts.post(lambda: self._store(self.document.merged(document)))
-
-    def restamp(self, after: Stamp) -> None:
-        self._hosts.post(lambda: self._store(self.document.restamped_after(after, SYSTEM_CLOCK.wall_ms(), self.name)))
 
     def report(self, reason: Reason, message: str) -> None:
         pass
