@@ -231,13 +231,9 @@ class WrongPlace(WireError):
 
 
 class Replayed(WireError):
-    """A request seen before, or too old to be answered."""
+    """A request seen before."""
 
     counter = "replayed"
-
-
-class OutOfTime(Replayed):
-    """A request whose sender's clock and ours are too far apart."""
 
 
 class HostProtocolError(CacheNetError):

@@ -38,7 +38,8 @@ LATEST_STAMP_MS: Final = 7_258_118_400_000
 OWN_CLOCK_MS: Final = 6_942_585_600_000
 #: Bytes of a node's name; it stands in every stamp.
 NODE_NAME_BYTES: Final = 48
-#: Clocks that differ by no more are said to agree.  A discovery further in the future makes nobody's document young.
+#: How far ahead of this machine's clock another's may be before it is said: NTP keeps them within milliseconds, and a
+#: message may take seconds.  A discovery further ahead makes nobody's document young.
 CLOCK_AHEAD_MS: Final = 60_000
 
 # --- the file -------------------------------------------------------------------------------------
@@ -102,10 +103,8 @@ HOST_NAME_BYTES: Final = 255
 MESSAGE_ID_BYTES: Final = 64
 #: The same cause of refusal is logged this often at most; in between it is counted.
 REFUSAL_LOG_S: Final = 60.0
-#: How old a request may be, and so how long its id is remembered: the clocks' 60 s and as much again.
-REQUEST_AGE_S: Final = 120.0
-#: How long one message in time proves that a clock is right: with a digest every 30 s even two hosts hear several.
-CLOCKS_AGREE_S: Final = 300.0
+#: How long a request's id is remembered: four minutes are longer than any queue keeps one.
+REPLAY_WINDOW_S: Final = 240.0
 #: Request ids remembered: at ~150 bytes each 10 MB; a flood beyond that forgets the oldest.
 REPLAY_IDS: Final = 65_536
 
@@ -196,8 +195,27 @@ FIRST_LOOK_S: Final = 0.03
 #: A broker's user who forges where to answer costs a host its connection: once in this time, which is little beside
 #: what such a user can do anyway (delete the exchange).
 NO_DIRECT_ANSWERS_S: Final = 600.0
-#: How many peers a joining host asks, one after another, before it takes itself for the first.
+#: How often a joining host asks, a second apart, before it takes itself for the first.
 JOIN_ATTEMPTS: Final = 3
+#: Whoever hears a joining host's digest says its own within this time, and keeps quiet if another was quicker.  Of 100
+#: hosts that hear each other after 5 ms, 100 x 5 / 250 = 2 are not kept quiet in time.
+JOIN_DIGEST_S: Final = 0.25
+#: Joining hosts that one digest answers, at 64 bytes an id; further ones ask again within a second.
+JOINERS_ANSWERED: Final = 64
+#: Requests of one host that are not answered yet: a join asks three times in two ways, a listing once, a read of the
+#: fleet once a second.  With each goes the document that was held when it was asked, which they share.
+OPEN_REQUESTS: Final = 16
+#: Answers that one host gives, in bytes of document: sealing takes ~20 ns a byte, so 8 MiB a second are a sixth of a
+#: core, and a document at its cap goes out once a second.  At first four times that: 300 hosts that join together, with
+#: 100 kB.
+ANSWER_BYTES_PER_S: Final = 8 * 1024 * 1024
+ANSWER_BYTES_AT_ONCE: Final = 32 * 1024 * 1024
+#: What the smallest answer counts as, because each is an encryption and a message: 2,048 a second.
+ANSWER_LEAST_BYTES: Final = 4096
+#: Hosts remembered whose documents pass a cap together with this one's (~300 bytes each).
+REFUSED_DOCUMENTS: Final = 16
+#: How long it is in the trouble that another host's clock is ahead, since it was heard last: ten digest intervals.
+CLOCK_TROUBLE_S: Final = 300.0
 #: The same complaint about the same host is repeated after this long.
 REPORT_AGAIN_S: Final = 300.0
 #: Complaints about hosts that are remembered: bounds what names from outside can make of it (~100 bytes each).

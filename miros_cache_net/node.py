@@ -75,7 +75,6 @@ class CacheNode(Chart):
         self._link_factory = link_factory
         self._rng = rng or random.Random()
         self._bridge: Bridge | None = None
-        self._in_step = False
         self._version = ""
         self._asking = Asking(lambda question: self.bridge_event("fleet_asked", question))
         self._path = path = cache_path(file_path if file_path is not None else self.settings.file)
@@ -133,7 +132,7 @@ class CacheNode(Chart):
         )
         self.state("unlinked", parent="bridging")
         self.state("joining", parent="bridging", joined=self.joining_joined)
-        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY, EXIT_SIGNAL=self.in_sync_EXIT)
+        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY)
 
     @staticmethod
     def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
@@ -141,10 +140,8 @@ class CacheNode(Chart):
 
         def handle(node: CacheNode, e: Event) -> int:
             if node._bridge:
-                trouble = node._bridge.trouble
                 act(node._bridge, e.payload)
-                if node._bridge.trouble != trouble:
-                    node._tell()
+                node._tell()
             return HANDLED
 
         return handle
@@ -307,12 +304,6 @@ class CacheNode(Chart):
 
     def in_sync_ENTRY(self, e: Event) -> int:
         """Subscribers, here and in the followers, learn that what they have is the fleet's."""
-        self._in_step = True
-        self._tell()
-        return HANDLED
-
-    def in_sync_EXIT(self, e: Event) -> int:
-        self._in_step = False
         self._tell()
         return HANDLED
 
@@ -332,10 +323,11 @@ class CacheNode(Chart):
 
     def _tell(self, version: str = "") -> None:
         """Have the other processes of this host know how things stand."""
-        broker, trouble = (self._bridge.broker, self._bridge.trouble) if self._bridge else ("", "")
+        bridge = self._bridge
+        broker, trouble = (bridge.broker, bridge.trouble) if bridge else ("", "")
         # what the file chart has found in order: not what a stranger may be writing just now
         self._version = version or self._version
-        self._host.tell(State(self._version, self._in_step, broker, trouble))
+        self._host.tell(State(self._version, bool(bridge and bridge.in_step), broker, trouble))
 
     def _keys_now(self) -> list[str]:
         with suppress(SettingsError):  # the bridge's ring reports it; what was read last still counts

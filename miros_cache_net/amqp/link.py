@@ -68,11 +68,12 @@ class LinkUp:
 
     own_queue        server-given name of this link's exclusive queue
     request_servers  consumers that the shared request queue had: 0 means nobody can answer a join
+                     None: the queue cannot be had now
     broker           product, version and address of the broker, without password
     """
 
     own_queue: str
-    request_servers: int
+    request_servers: int | None
     broker: str
 
 

@@ -9,9 +9,9 @@ from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import SettingsError, WireError
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.sidecar import new_node_name
-from miros_cache_net.wire.envelope import CHALLENGE, CHALLENGE_ANSWER
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import open_ring
+from miros_cache_net.wire.kinds import CHALLENGE, CHALLENGE_ANSWER
 
 
 class NodeChallenge:

@@ -9,34 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
-from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
-from miros_cache_net.fleet.publications import ANY_PEER, publication, routing_words
+from miros_cache_net.fleet.open_requests import OpenRequests
+from miros_cache_net.fleet.publications import ANY_PEER, Outgoing, outgoing, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.host.messages import LEASE
 from miros_cache_net.host.questions import Question
 from miros_cache_net.settings import Settings
-from miros_cache_net.wire import envelope
+from miros_cache_net.wire import kinds
+from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import RingProvider
 
-_OUT_OF_TIME: Final = "out of time"
 _OTHER_KEY: Final = (
     "all that is heard of other hosts is in a key that this host does not hold: compare `miros-cache-net key list` "
     "on both, and bring over the key that is missing"
 )
-#: What nodes say to each other; anybody's command may ask.
-_OF_NODES = frozenset({envelope.CACHE, envelope.DIGEST, envelope.ANSWER, envelope.UNCHANGED, envelope.STATUS})
-_SERVE_AGAIN: Final = "serve again"
 
 
 class BridgeOwner(Protocol):
@@ -84,7 +80,7 @@ class Bridge:
         self._owner = owner
         self._answer_timeout_s = settings.answer_timeout_s
         self.broker = ""
-        self.trouble = ""
+        self._link_trouble = ""
         self._timers: dict[str, Callable[[], None]] = {}
         self._counts: Counter[str] = Counter()
         self._gate = Gate(
@@ -103,16 +99,16 @@ class Bridge:
         self._inbox = Inbox(
             self._gate,
             lambda: owner.bridge_event("messages_waiting"),
-            lambda: owner.bridge_event("replica_timer", _OUT_OF_TIME),
             self._on_key_refused,
         )
         self._node = node
         self._is_file_known = False
-        self._agreement = ClockAgreement(clock)
+        open_requests = OpenRequests()
         self._replica = Replica(
             self,
             Document.unwritten({}),
             clock,
+            open_requests,
             answer_timeout_s=settings.answer_timeout_s,
             digest_interval_s=settings.digest_interval_s,
             rng=rng,
@@ -120,12 +116,25 @@ class Bridge:
         self._questions = FleetQuestions(
             self,
             SYSTEM_CLOCK,
+            open_requests,
             answer_timeout_s=settings.answer_timeout_s,
             own_status=owner.status,
             rng=rng,
         )
         self._link: Link = link_factory(settings, place)
         self._lease = FleetLease(self, discovery_lock_path(file))
+        self._handlers: dict[str, Callable[[Message, str], None]] = {
+            kinds.CACHE: self._replica.received,
+            kinds.CACHE_FILE_WRITE: self._replica.received,
+            kinds.CACHE_FILE_READ: self._replica.received,
+            kinds.DIGEST: self._replica.received,
+            kinds.ANSWER: self._answered,
+            kinds.UNCHANGED: self._replica.received,
+            kinds.STATUS_REQUEST: self._tell_status,
+            kinds.STATUS: self._questions.received,
+            kinds.CHALLENGE: self._be_challenged,
+            kinds.CHALLENGE_ANSWER: lambda message, reply_to: None,  # whoever asks such a thing is no node
+        }
 
     def start(self) -> None:
         self._link.start(self, self._first_question)
@@ -141,25 +150,28 @@ class Bridge:
         """Messages refused and received, by kind, and what became of the link; from any thread.
 
         ``links_made``, ``links_failed`` (lost, or not to be had for another reason than before), ``sendings_lost``
-        (documents that the broker did not confirm; they are sent again), ``reported_<reason>``.
+        (documents that the broker did not confirm; they are sent again), ``answers_refused`` (there were too many
+        requests), ``reported_<reason>``.
         """
         refused = {f"refused_{name}": number for name, number in sorted(self._gate.counters.items())}
         received = {f"received_{name}": number for name, number in sorted(self._inbox.counters.copy().items())}
-        return refused | received | dict(sorted(self._counts.copy().items()))
+        own = self._counts.copy()
+        own["answers_refused"] = self._replica.answers_refused
+        return refused | received | dict(sorted(own.items()))
 
     # --- what the owner passes on -------------------------------------------------------------------
 
     def is_linked(self, up: LinkUp) -> None:
         self._counts["links_made"] += 1
-        self.broker, self.trouble = up.broker, ""
+        self.broker, self._link_trouble = up.broker, ""
         self._hears_nodes = False
         self._replica.link_up(up.request_servers)
-        self._questions.link_up()
+        self._questions.link_up(up.request_servers)
         self._lease.link_up()
 
     def is_unlinked(self, error: BrokerError) -> None:
         self._counts["links_failed"] += 1
-        self.broker, self.trouble = "", str(error)
+        self.broker, self._link_trouble = "", str(error)
         self._replica.link_down()
         self._questions.link_down(str(error))
         self._lease.link_down()
@@ -168,27 +180,18 @@ class Bridge:
         """Something came that is closed with a key which this host does not hold."""
         # without a link there is a trouble that matters more
         if self.broker and not self._hears_nodes:
-            self.trouble = _OTHER_KEY
+            self._link_trouble = _OTHER_KEY
 
     def take_messages(self) -> None:
         for message, reply_to in self._inbox.take_all():
             if self._gate.is_own(message):
                 self._questions.came_back()
                 continue
-            if message.origin.node != self._node():
-                self._agreement.heard(message)
-            if message.kind in _OF_NODES:
+            if message.kind in kinds.OF_NODES:
                 self._hears_nodes = True
-                if self.trouble == _OTHER_KEY:
-                    self.trouble = ""
-            if message.kind == envelope.CHALLENGE:
-                if reply_to:
-                    self.send(envelope.CHALLENGE_ANSWER, message.body, reply_to)
-            elif message.kind != envelope.STATUS_REQUEST:
-                self._replica.received(message, reply_to)
-                self._questions.received(message)
-            elif reply_to:
-                self.send(envelope.STATUS, self._owner.status(), reply_to)
+                if self._link_trouble == _OTHER_KEY:
+                    self._link_trouble = ""
+            self._handlers[message.kind](message, reply_to)
 
     def publication_done(self, settled: tuple[int, bool]) -> None:
         """Which document it was, and whether the broker has taken it; only the last one is still waited for."""
@@ -198,16 +201,6 @@ class Bridge:
             self._replica.sent(confirmed)
 
     def timer_due(self, name: str) -> None:
-        if name == _OUT_OF_TIME:
-            if self._agreement.holds:
-                return
-            # one of the clocks is wrong, maybe ours: who asks is better served by another
-            self._link.serve_requests(False)
-            self.after(_SERVE_AGAIN, limits.REQUEST_AGE_S)
-            return
-        if name == _SERVE_AGAIN:
-            self._link.serve_requests(self._replica.in_sync)
-            return
         if name in (READ_TIMER, STATUS_TIMER):
             self._questions.timer(name)
         elif name == LEASE_TIMER:
@@ -233,8 +226,18 @@ class Bridge:
 
     @property
     def in_sync(self) -> bool:
-        """This host has what the fleet has."""
+        """This host takes part: it has been answered, or is alone."""
         return self._replica.in_sync
+
+    @property
+    def in_step(self) -> bool:
+        """This host takes part, and has what the fleet has."""
+        return self._replica.in_step
+
+    @property
+    def trouble(self) -> str:
+        """What keeps this host from its fleet, "" if nothing does."""
+        return self._link_trouble or self._replica.trouble
 
     # --- LinkListener: on the link's thread -----------------------------------------------------------
 
@@ -258,7 +261,9 @@ class Bridge:
         """Of a host that has nothing, once it has a name to ask in."""
         if not self._is_file_known or self._replica.document.is_written:
             return None
-        return self._publication(envelope.CACHE_FILE_READ, None, ANY_PEER)
+        question = self._outgoing(kinds.CACHE_FILE_READ, None, ANY_PEER)
+        # no join: its answer is taken in as the state that it is
+        return None if question is None else question.publication
 
     # --- LeasePort --------------------------------------------------------------------------------------
 
@@ -273,10 +278,12 @@ class Bridge:
 
     # --- ReplicaPort ------------------------------------------------------------------------------------
 
-    def send(self, kind: str, body: Any, to: str) -> None:
-        to_publish = self._publication(kind, body, to)
-        if to_publish is not None:
-            self._link.publish(to_publish)
+    def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
+        made = self._outgoing(kind, body, to, answers)
+        if made is None:
+            return ""
+        self._link.publish(made.publication)
+        return made.message_id
 
     def merge(self, document: Document) -> None:
         self._owner.merge(document)
@@ -295,13 +302,30 @@ class Bridge:
         self._counts[f"reported_{reason.value}"] += 1
         self._owner.report(reason, message)
 
-    def _publication(self, kind: str, body: Any, to: str) -> Publication | None:
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    def _answered(self, message: Message, reply_to: str) -> None:
+        # whoever asked for it, it is state
+        self._replica.received(message, reply_to)
+        self._questions.received(message, reply_to)
+
+    def _tell_status(self, message: Message, reply_to: str) -> None:
+        if reply_to:
+            self.send(kinds.STATUS, self._owner.status(), reply_to, message.message_id)
+
+    def _be_challenged(self, message: Message, reply_to: str) -> None:
+        if reply_to:
+            self.send(kinds.CHALLENGE_ANSWER, message.body, reply_to, message.message_id)
+
+    def _outgoing(self, kind: str, body: Any, to: str, answers: str = "") -> Outgoing | None:
         done = None
-        if kind == envelope.CACHE:
+        if kind == kinds.CACHE:
             self._documents_sent += 1
             done = partial(self._done, self._documents_sent)
         try:
-            return publication(self._gate, kind, body, to, answer_timeout_s=self._answer_timeout_s, done=done)
+            return outgoing(
+                self._gate, kind, body, to, answer_timeout_s=self._answer_timeout_s, answers=answers, done=done
+            )  # fmt: skip
         except CacheNetError as error:
             self._owner.report(error.reason, f"{kind} cannot be sent: {error}")
             return None

@@ -1,54 +1,50 @@
-"""Clocks that do not agree: stamps from the future are set aside, and a clock that is set forward is noticed."""
+"""Clocks that do not agree: whose it is, said to the users.  Nothing is kept out because of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document import Document
+from miros_cache_net.errors import Reason
+from miros_cache_net.fleet.complaints import Complaints
+from miros_cache_net.wire.envelope import Message
+
+_MEND = "set the clock of that host, or of this one (chrony, NTP)"
 
 
 class ClockWatch:
-    """Knows since which stamp this clock has been behind another host's, if it was this one that was wrong.
-
-    complain  called with the name of a host whose stamps lie ahead, and with what to say of it
+    """Compares what is heard with this clock.  A message of the past may be a replay, one of the future is not.
 
     Belongs to one thread.
     """
 
-    def __init__(self, clock: Clock, complain: Callable[[str, str], None]) -> None:
+    def __init__(self, clock: Clock, complaints: Complaints) -> None:
         self._clock = clock
-        self._complain = complain
-        self._offset_ms = self._clock_offset_ms()
-        self._behind_since: Stamp | None = None
+        self._complaints = complaints
+        self._text = ""
+        self._until_s = -math.inf
 
-    def is_ahead(self, document: Document, node: str, held: Document) -> bool:
-        """Whether `document`, which `node` has sent to a host that holds `held`, must be set aside."""
+    def heard(self, message: Message) -> None:
+        """A trusted message from another host."""
+        ahead_s = (message.sent_ms - self._clock.wall_ms()) / 1000
+        if ahead_s * 1000 <= limits.CLOCK_AHEAD_MS:
+            return
+        what = f"has a clock that is {ahead_s:.0f} s ahead of this one's: {_MEND}"
+        if not self.trouble:  # it would be another one with each second
+            self._text = f"{message.origin.node} {what}"
+        self._until_s = self._clock.monotonic_s() + limits.CLOCK_TROUBLE_S
+        self._complaints.tell(Reason.CLOCK, message.origin.node, what)
+
+    def took(self, document: Document, node: str) -> None:
+        """A document of `node` brings something new."""
         ahead_ms = document.ahead_ms(self._clock.wall_ms())
-        if ahead_ms <= limits.CLOCK_AHEAD_MS:
-            return False
-        if self._behind_since is None:
-            self._behind_since = max(held.last_stamp, held.floor.stamp)
-        self._complain(
-            node,
-            f"sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; set aside until the clocks agree. "
-            "Set the clock of that host, or of this one (chrony, NTP)",
-        )
-        return True
+        if ahead_ms > limits.CLOCK_AHEAD_MS:
+            what = f"sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; they were taken in, but {_MEND}"
+            self._complaints.tell(Reason.CLOCK, node, what)
 
-    def set_forward(self) -> Stamp | None:
-        """After which stamp this host has written with a clock that was behind, once, when that has been set forward.
-
-        What was written meanwhile is younger than all that was set aside, whatever its stamps say.
-        """
-        offset_ms = self._clock_offset_ms()
-        forward = offset_ms - self._offset_ms > limits.CLOCK_AHEAD_MS
-        self._offset_ms = offset_ms
-        if not forward:
-            return None
-        after, self._behind_since = self._behind_since, None
-        return after
-
-    def _clock_offset_ms(self) -> float:
-        return self._clock.wall_ms() - self._clock.monotonic_s() * 1000
+    @property
+    def trouble(self) -> str:
+        """Whose clock was ahead lately, "" if nobody's."""
+        return self._text if self._clock.monotonic_s() < self._until_s else ""

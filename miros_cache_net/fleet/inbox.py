@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery
-from miros_cache_net.errors import OutOfTime, UnknownKey, WireError
-from miros_cache_net.wire import envelope
+from miros_cache_net.errors import UnknownKey, WireError
+from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
-
-_STATE_KINDS = frozenset({envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.DIGEST})
 
 
 class Received(NamedTuple):
@@ -30,21 +28,17 @@ class Inbox:
     A host's newer document or digest takes the place of its older one, because it holds all of it.  Beyond
     the bounds messages are dropped and counted: the next digests repair that.  Of one's own messages only a
     request is kept that came back: whoever asked has to know.  `wake` is called, on the link's thread, when the
-    first message after a `take_all` has come; `out_of_time`, when a request that
-    nobody else will get had to be refused because the clocks do not agree.  `key_refused`, with each
-    message of a key that this host does not hold.
+    first message after a `take_all` has come; `key_refused`, with each message of a key that this host does not hold.
     """
 
     def __init__(
         self,
         gate: Gate,
         wake: Callable[[], None],
-        out_of_time: Callable[[], None] = lambda: None,
         key_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._gate = gate
         self._wake = wake
-        self._out_of_time = out_of_time
         self._key_refused = key_refused
         self._guard = threading.Lock()
         self._waiting: dict[object, Received] = {}
@@ -55,19 +49,15 @@ class Inbox:
         """One message off the link; never raises for what is in it."""
         try:
             message = self._gate.open(delivery.body, routing_key=delivery.routing_key, key_id=delivery.key_id)
-        except OutOfTime:
-            if delivery.from_requests:
-                self._out_of_time()
-            return
         except UnknownKey:
             self._key_refused()
             return
         except WireError:
             return  # the gate has counted and logged it
         own = self._gate.is_own(message)
-        if own and message.kind != envelope.CACHE_FILE_READ:
+        if own and message.kind != kinds.CACHE_FILE_READ:
             return
-        key = (message.origin.node, message.kind) if message.kind in _STATE_KINDS else message.message_id
+        key = (message.origin.node, message.kind) if message.kind in kinds.STATES else message.message_id
         with self._guard:
             self.counters["own_request" if own else message.kind] += 1
             first = not self._waiting

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.amqp.topology import is_direct_reply, is_server_named, parse_routing_key, request_queue_name
-from miros_cache_net.wire import envelope
+from miros_cache_net.wire import kinds
 from miros_cache_net.wire.gate import Gate
 
 EVERYBODY: Final = ""
 #: Where to send a request that exactly one peer, whichever, shall answer.
 ANY_PEER: Final = "?"
-#: Who wants an answer into the sender's own queue.
-_ASKING_KINDS: Final = frozenset({envelope.CACHE_FILE_READ, envelope.DIGEST, envelope.STATUS_REQUEST})
 
 
-def publication(
-    gate: Gate, kind: str, body: Any, to: str, *, answer_timeout_s: float, done: Callable[[bool], None] | None = None
-) -> Publication:
+class Outgoing(NamedTuple):
+    """A message for the link, and the id by which an answer names it."""
+
+    publication: Publication
+    message_id: str
+
+
+def outgoing(
+    gate: Gate,
+    kind: str,
+    body: Any,
+    to: str,
+    *,
+    answer_timeout_s: float,
+    answers: str = "",
+    done: Callable[[bool], None] | None = None,
+) -> Outgoing:
     """A message of `kind` to `EVERYBODY`, `ANY_PEER` or the queue `to`.
 
     answer_timeout_s  how long whoever asks any peer waits for it: nobody wants the answer later
+    answers           the id of the request that it answers
     done              called with whether the broker has taken it
 
     Raises `PayloadError` or `TooLarge` for what no peer would open.
     """
-    sealed = gate.seal(kind, body)
-    return Publication(
+    sealed = gate.seal(kind, body, answers=answers)
+    publication = Publication(
         sealed.body,
         kind=kind if to == EVERYBODY else "",
         queue="" if to in (EVERYBODY, ANY_PEER) else to,
         requests=to == ANY_PEER,
-        reply_here=kind in _ASKING_KINDS,
+        reply_here=kind in kinds.ASKING,
         key_id=sealed.key_id,
         ttl_s=answer_timeout_s if to == ANY_PEER else None,
         done=done,
     )
+    return Outgoing(publication, sealed.message_id)
 
 
 def routing_words(place: Place) -> Callable[[str], Sequence[str] | None]:

@@ -12,27 +12,35 @@ node and in a simulator.
 from __future__ import annotations
 
 import random
-from functools import partial
 from typing import Any, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document import Document
 from miros_cache_net.errors import DocumentError, Reason
+from miros_cache_net.fleet.answer_rate import AnswerRate
 from miros_cache_net.fleet.clock_watch import ClockWatch
 from miros_cache_net.fleet.complaints import Complaints
+from miros_cache_net.fleet.digest import Digest, version_of
+from miros_cache_net.fleet.joiners import Joiners
+from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.pace import Pace
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
+from miros_cache_net.fleet.refused_documents import RefusedDocuments, passed_cap
 from miros_cache_net.fleet.trickle import Trickle
-from miros_cache_net.wire import envelope
+from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
 
 
 class ReplicaPort(Protocol):
     """What a replica can do to the world."""
 
-    def send(self, kind: str, body: Any, to: str) -> None:
-        """Send to `EVERYBODY`, `ANY_PEER` or the queue `to`; `Replica.sent` follows for kind ``CACHE``."""
+    def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
+        """Send to `EVERYBODY`, `ANY_PEER` or the queue `to`; `Replica.sent` follows for kind ``CACHE``.
+
+        answers  the id of the request that this answers
+        Returns the message's own id, "" where it could not be sent.
+        """
 
     def merge(self, document: Document) -> None:
         """Have it merged into the file; `Replica.local_changed` follows if that changed anything."""
@@ -48,10 +56,14 @@ class ReplicaPort(Protocol):
 
 
 class Replica:
-    """One host's part in keeping one document.  `document` is the file's present state."""
+    """One host's part in keeping one document.  `document` is the file's present state.
+
+    open_requests  of this host's link; with each of its own requests a replica notes the document that it held
+    """
 
     ANSWER_TIMER = "answer"
     DIGEST_TIMER = "digest"
+    JOINER_TIMER = "joiner"
     SPREAD_TIMER = "spread"
 
     def __init__(
@@ -59,6 +71,7 @@ class Replica:
         port: ReplicaPort,
         document: Document,
         clock: Clock,
+        open_requests: OpenRequests,
         *,
         answer_timeout_s: float,
         digest_interval_s: float,
@@ -66,50 +79,70 @@ class Replica:
     ) -> None:
         self._port = port
         self._clock = clock
+        self._open = open_requests
         self._answer_timeout_s = answer_timeout_s
         self._pace = Pace(limits.SPREAD_AT_ONCE, limits.SPREAD_LEAST_S, limits.SPREAD_MOST_S)
         self._held_back = False
         self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
+        self._joiners = Joiners(rng)
         self.document = document
         self.in_sync = False
+        """It takes part: it sends what it has, and answers."""
         self._linked = False
+        self._has_servers = False
         self._asked = 0
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
-        self._joining_with: Document | None = None
-        self._asked_with: Document | None = None
+        self._to_be_stored: Document | None = None
+        self._refused = RefusedDocuments()
         self._complaints = Complaints(clock, port.report)
-        self._clock_watch = ClockWatch(clock, partial(self._complaints.tell, Reason.CLOCK))
+        self._clock_watch = ClockWatch(clock, self._complaints)
+        self._rate = AnswerRate(clock)
+
+    @property
+    def in_step(self) -> bool:
+        """It takes part, and its file holds what it was answered."""
+        return self.in_sync and self._to_be_stored is None and not self._refused
+
+    @property
+    def trouble(self) -> str:
+        """What keeps this host from being like the others, "" if nothing does."""
+        return self._refused.trouble or self._clock_watch.trouble
+
+    @property
+    def answers_refused(self) -> int:
+        """Requests that were not answered, because there were too many."""
+        return self._rate.refused
 
     # --- the link ---------------------------------------------------------------------------------
 
-    def link_up(self, request_servers: int) -> None:
-        """The link stands; `request_servers` peers can answer."""
+    def link_up(self, request_servers: int | None) -> None:
+        """The link stands; `request_servers` peers consume the request queue (None: it cannot be had now)."""
         self._linked = True
+        self._has_servers = bool(request_servers)
         self._asked = 0
-        if request_servers:
-            self._ask()
-        else:
-            self._joined()
+        self._ask()
 
     def link_down(self) -> None:
         """What was on its way may be lost, so nothing is known of the fleet any more."""
         self._linked = self.in_sync = False
-        self._in_flight = self._joining_with = self._asked_with = None
+        self._in_flight = self._to_be_stored = None
         self._known = Document.unwritten({})
+        self._refused.clear()
+        self._open.clear()
         self._port.serve(False)
 
     # --- this host --------------------------------------------------------------------------------
 
     def local_changed(self, document: Document) -> None:
         """The file holds `document` now, whoever wrote it."""
-        if document.merged(self.document) is not document:
-            # it went back: stamps from before the clock was set back were given anew, or an old copy was put there
-            self._known, self._in_flight, self._asked_with = Document.unwritten({}), None, None
         self.document = document
-        waiting = self._joining_with
+        self._refused.local_changed(document)
+        waiting = self._to_be_stored
         if waiting is not None and document.merged(waiting) is document:
-            self._joined()
+            self._to_be_stored = None
+            if not self.in_sync:
+                self._joined()
         self._spread()
 
     def sent(self, confirmed: bool) -> None:
@@ -131,101 +164,157 @@ class Replica:
         elif name == self.SPREAD_TIMER:
             self._held_back = False
             self._spread()
+        elif name == self.JOINER_TIMER:
+            self._answer_joiners()
         elif self.in_sync:
             self._spread()
             if self._trickle.should_send():
-                self._send_digest()
+                self._say(Digest.of(self.document, apart=bool(self._refused)))
             self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     # --- the fleet --------------------------------------------------------------------------------
 
     def received(self, message: Message, reply_to: str) -> None:
-        """A trusted message from another host."""
-        if message.kind == envelope.CACHE_FILE_READ:
+        """A trusted message from another host, of a kind that is about the document."""
+        self._clock_watch.heard(message)
+        if message.kind == kinds.CACHE_FILE_READ:
             if reply_to:
                 self._answer(message, reply_to)
-        elif message.kind == envelope.UNCHANGED:
+        elif message.kind == kinds.UNCHANGED:
             self._have_the_same(message)
-        elif message.kind == envelope.DIGEST:
-            self._compare(message, reply_to)
-        elif message.kind in (envelope.CACHE, envelope.CACHE_FILE_WRITE, envelope.ANSWER):
-            waiting = self._take(message)
-            if message.kind == envelope.ANSWER and self._linked and not self.in_sync:
-                self._join_once_stored(waiting)
+        elif message.kind == kinds.DIGEST:
+            digest = Digest.from_body(message.body)
+            if digest is not None:
+                self._compare(message, digest, reply_to)
+        else:
+            self._take(message)
 
-    def _take(self, message: Message) -> Document | None:
-        """Have the file take it in; the document if the file does not hold it yet."""
+    def _take(self, message: Message) -> None:
+        """Have the file take the document in; whoever asked for it is in step once the file holds it."""
         try:
             document = Document.from_json(message.body)
         except DocumentError as error:
             self._complaints.tell(Reason.WIRE, message.origin.node, f"sent no document: {error}")
+            return
+        waiting = self._merge(document, message.origin.node) if document.is_written else None
+        if message.kind == kinds.ANSWER and self._open.about(message.answers, Document) is not None:
+            self._open.close(message.answers)
+            self._answered(waiting)
+
+    def _merge(self, document: Document, node: str) -> Document | None:
+        """`document` if it is on its way into the file."""
+        merged = self.document.merged(document)
+        cap = "" if merged is self.document else passed_cap(self.document, document, merged)
+        if cap:
+            # the file's keeper refuses it too, and learns of its stamps
+            if self._refused.note(node, document, self.document, cap):
+                self._port.merge(document)
+                self._say_soon()
             return None
-        if self._clock_watch.is_ahead(document, message.origin.node, self.document) or not document.is_written:
-            return None
+        self._refused.fits(node)
         self._known = self._known.merged(document)
-        if self.document.merged(document) is self.document:
+        if merged is self.document:
             return None
+        self._clock_watch.took(document, node)
         self._port.merge(document)
         return document
 
-    def _join_once_stored(self, waiting: Document | None) -> None:
+    def _answered(self, waiting: Document | None) -> None:
+        if not self._linked or self.in_sync:
+            return
+        self._to_be_stored = waiting
         if waiting is None:
             self._joined()
         else:
             # a file that somebody holds must not keep this host out of the fleet for ever
-            self._joining_with = waiting
             self._asked = limits.JOIN_ATTEMPTS
             self._port.after(self.ANSWER_TIMER, self._answer_timeout_s * limits.JOIN_ATTEMPTS)
 
     def _answer(self, message: Message, reply_to: str) -> None:
         held = self._all_known()
-        if held.is_written and _version_in(message) == held.version:
-            self._port.send(envelope.UNCHANGED, {"version": held.version}, reply_to)
+        asked = message.body.get("version") if isinstance(message.body, dict) else None
+        same = held.is_written and asked == held.version
+        if not self._rate.allows(0 if same else len(held.contents_text)):
+            return
+        if same:
+            self._port.send(kinds.UNCHANGED, {"version": held.version}, reply_to, message.message_id)
         else:
-            self._port.send(envelope.ANSWER, held.to_json(), reply_to)
+            self._port.send(kinds.ANSWER, held.to_json(), reply_to, message.message_id)
 
     def _have_the_same(self, message: Message) -> None:
         """A peer holds just what this host held when it asked."""
-        same = self._asked_with
-        if same is None or _version_in(message) != same.version:
-            return
+        asked_with = self._open.about(message.answers, Document)
+        version = message.body.get("version") if isinstance(message.body, dict) else None
+        if asked_with is not None and asked_with.is_written and version == asked_with.version:
+            self._open.close(message.answers)
+            self._agrees_with(asked_with)
+
+    def _agrees_with(self, same: Document) -> None:
         self._known = self._known.merged(same)
         waiting = None if self.document.merged(same) is self.document else same
         if waiting is not None:
             self._port.merge(waiting)  # it came before, and the file has failed to take it in
-        if self._linked and not self.in_sync:
-            self._join_once_stored(waiting)
+        self._answered(waiting)
 
     def _all_known(self) -> Document:
         """Also what the file is still to take in."""
         return self.document.merged(self._known) if self._known.is_written else self.document
 
-    def _compare(self, message: Message, reply_to: str) -> None:
-        agrees = _version_in(message) == self._version()
-        newest = str(message.body.get("newest", "")) if isinstance(message.body, dict) else ""
-        # a host with a clock far ahead disagrees for as long as that lasts; it must not keep the fleet talking
-        if self._trickle.heard(agrees or self._lies_ahead(newest)) and self.in_sync:
-            self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
-        if not agrees and reply_to and newest >= self._newest():
-            self._read(reply_to)
+    def _compare(self, message: Message, digest: Digest, reply_to: str) -> None:
+        agrees = digest.version == version_of(self.document)
+        if agrees:
+            self._joiners.answered(digest.answers)
+            self._refused.fits(message.origin.node)
+        is_wanted = self._wanted(digest)
+        if digest.joining:
+            self._be_asked(message.message_id)
+        elif not self._refused.knows(digest.version, self.document):
+            if self._trickle.heard(agrees) and self.in_sync:
+                self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
+            newer = digest.newest >= Digest.of(self.document).newest
+            if not agrees and reply_to and (newer or digest.apart or is_wanted):
+                self._read(reply_to)
 
-    def _lies_ahead(self, newest: str) -> bool:
-        try:
-            return Stamp.parse(newest).wall_ms - self._clock.wall_ms() > limits.CLOCK_AHEAD_MS
-        except DocumentError:
-            return False
+    def _wanted(self, digest: Digest) -> bool:
+        """Whether it answers one of ours with another document; one with the same completes the join."""
+        asked = {each: held for each in digest.answers if (held := self._open.about(each, Document)) is not None}
+        same = [held for held in asked.values() if digest.version == version_of(held)]
+        for each in asked:
+            self._open.close(each)
+        if same:
+            self._agrees_with(same[0])
+        elif asked and not self.in_sync:
+            # who holds something else has a while to send it
+            self._asked = limits.JOIN_ATTEMPTS
+            self._port.after(self.ANSWER_TIMER, 2 * self._answer_timeout_s)
+        return bool(asked) and not same
+
+    def _be_asked(self, message_id: str) -> None:
+        delay_s = self._joiners.asked(message_id, self.in_sync)
+        if delay_s is not None:
+            self._port.after(self.JOINER_TIMER, delay_s)
+
+    def _answer_joiners(self) -> None:
+        ids = self._joiners.take()
+        if self._linked and ids:
+            self._say(Digest.of(self.document, apart=bool(self._refused), answers=ids))
 
     # --- joining and spreading --------------------------------------------------------------------
 
     def _ask(self) -> None:
+        """One peer, by the queue that those who are in step consume; else, or if that was in vain, everybody."""
         self._asked += 1
-        self._read(ANY_PEER)
+        if self._has_servers:
+            self._read(ANY_PEER)
+        if not self._has_servers or self._asked > 1:
+            self._open.add(self._say(Digest.of(self.document, joining=True)), self.document)
         self._port.after(self.ANSWER_TIMER, self._answer_timeout_s)
 
     def _read(self, to: str) -> None:
         """Ask for the document, on condition that it is another than ours (compare If-None-Match, RFC 9110)."""
-        self._asked_with = held = self._all_known()
-        self._port.send(envelope.CACHE_FILE_READ, {"version": held.version} if held.is_written else None, to)
+        held = self._all_known()
+        body = {"version": held.version} if held.is_written else None
+        self._open.add(self._port.send(kinds.CACHE_FILE_READ, body, to), held)
 
     def _no_answer(self) -> None:
         if self._linked and not self.in_sync:
@@ -236,7 +325,6 @@ class Replica:
 
     def _joined(self) -> None:
         self.in_sync = True
-        self._joining_with = None
         self._port.serve(True)
         self._spread()
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
@@ -255,22 +343,13 @@ class Replica:
             self._port.after(self.SPREAD_TIMER, wait_s)
             return
         self._in_flight = self.document
-        self._port.send(envelope.CACHE, self._body(), EVERYBODY)
+        self._port.send(kinds.CACHE, self.document.to_json(), EVERYBODY)
 
-    def _send_digest(self) -> None:
-        body = {"version": self._version(), "newest": self._newest()}
-        self._port.send(envelope.DIGEST, body, EVERYBODY)
+    def _say_soon(self) -> None:
+        """The others shall know that this host has another document."""
+        self._trickle.heard(False)
+        if self.in_sync:
+            self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
-    def _version(self) -> str:
-        # what nobody wrote differs from host to host and is nothing to agree on
-        return self.document.version if self.document.is_written else ""
-
-    def _newest(self) -> str:
-        return str(max(self.document.last_stamp, self.document.floor.stamp))
-
-    def _body(self) -> dict[str, Any]:
-        return self.document.to_json()
-
-
-def _version_in(message: Message) -> Any:
-    return message.body.get("version") if isinstance(message.body, dict) else None
+    def _say(self, digest: Digest) -> str:
+        return self._port.send(kinds.DIGEST, digest.to_body(), EVERYBODY)

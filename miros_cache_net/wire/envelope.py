@@ -1,7 +1,8 @@
 """The message inside the encryption: its fields, and its form as compact UTF-8 JSON.
 
-The form is version 1: an object with ``v, kind, scope, document, id, node, host, boot, seq, sent_ms, body``.
-Within a version, fields may be added that older releases pass over; anything else raises the version.
+The form is version 2: an object with ``v, kind, scope, document, id, answers, node, host, boot, seq, sent_ms, body``
+(version 1 had no ``answers``).  Within a version, fields may be added that older releases pass over; anything else
+raises the version.
 """
 
 from __future__ import annotations
@@ -12,33 +13,9 @@ from typing import Any, Final, NamedTuple
 from miros_cache_net import limits, strict_json
 from miros_cache_net.document import is_node_name
 from miros_cache_net.errors import DocumentError, MalformedMessage, PayloadError, WrongVersion
+from miros_cache_net.wire.kinds import KINDS
 
-VERSION: Final = 1
-
-CACHE: Final = "CACHE"
-CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"
-CACHE_FILE_READ: Final = "CACHE_FILE_READ"
-DIGEST: Final = "digest"
-ANSWER: Final = "answer"
-UNCHANGED: Final = "unchanged"
-STATUS_REQUEST: Final = "status_request"
-STATUS: Final = "status"
-CHALLENGE: Final = "challenge"
-CHALLENGE_ANSWER: Final = "challenge_answer"
-
-#: Every kind of message there is.  Names from outside are compared with these and never become signals.
-KINDS: Final = (
-    CACHE,
-    CACHE_FILE_WRITE,
-    CACHE_FILE_READ,
-    DIGEST,
-    ANSWER,
-    UNCHANGED,
-    STATUS_REQUEST,
-    STATUS,
-    CHALLENGE,
-    CHALLENGE_ANSWER,
-)
+VERSION: Final = 2
 
 
 class Origin(NamedTuple):
@@ -60,10 +37,11 @@ class Origin(NamedTuple):
 class Message:
     """One message.
 
-    kind        one of `KINDS`
+    kind        one of `kinds.KINDS`
     message_id  unique among all messages
     sent_ms     milliseconds since 1970 by the sender's clock
     body        a JSON value, frozen where it came from `decode`
+    answers     the id of the request that it answers, "" if it answers none
     """
 
     kind: str
@@ -73,6 +51,7 @@ class Message:
     origin: Origin
     sent_ms: int
     body: Any = None
+    answers: str = ""
 
 
 def encode(message: Message) -> bytes:
@@ -84,6 +63,7 @@ def encode(message: Message) -> bytes:
         "scope": message.scope,
         "document": message.document,
         "id": message.message_id,
+        "answers": message.answers,
         "node": origin.node,
         "host": origin.host,
         "boot": origin.boot,
@@ -129,13 +109,14 @@ def _message(fields: dict[str, Any]) -> Message:
     if not is_node_name(node):
         raise MalformedMessage("the message's node is no node name")
     kind = fields.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise MalformedMessage("the message is of no known kind")
     return Message(
         kind=kind,
         scope=_text(fields, "scope", limits.PLACE_WORD_BYTES),
         document=_text(fields, "document", limits.PLACE_WORD_BYTES),
         message_id=_text(fields, "id", limits.MESSAGE_ID_BYTES),
+        answers=_text(fields, "answers", limits.MESSAGE_ID_BYTES, least_bytes=0),
         origin=Origin(
             node=node,
             host=_text(fields, "host", limits.HOST_NAME_BYTES),
@@ -150,11 +131,11 @@ def _message(fields: dict[str, Any]) -> Message:
 _GREATEST_SEQUENCE: Final = 2**63 - 1
 
 
-def _text(fields: dict[str, Any], name: str, most_bytes: int) -> str:
+def _text(fields: dict[str, Any], name: str, most_bytes: int, least_bytes: int = 1) -> str:
     """Printable, so that what a peer names itself can do nothing to a terminal or a log."""
     value = fields.get(name)
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.encode()) <= most_bytes:
-        raise MalformedMessage(f"the message's {name} is no printable text of 1 to {most_bytes} bytes")
+    if not isinstance(value, str) or not value.isprintable() or not least_bytes <= len(value.encode()) <= most_bytes:
+        raise MalformedMessage(f"the message's {name} is no printable text of {least_bytes} to {most_bytes} bytes")
     return value
 
 

@@ -77,8 +77,8 @@ class Gate:
         """Whether this very gate sealed the message, under whatever name."""
         return message.origin.boot == self.boot
 
-    def seal(self, kind: str, body: Any = None) -> Sealed:
-        """A new message of `kind` (one of `envelope.KINDS`) around a JSON value, encrypted.
+    def seal(self, kind: str, body: Any = None, *, answers: str = "") -> Sealed:
+        """A new message of `kind` (one of `kinds.KINDS`) around a JSON value, encrypted; `answers`: a request's id.
 
         Raises `PayloadError` for what is no message, `TooLarge` for a body that no peer would open.
         """
@@ -91,6 +91,7 @@ class Gate:
             origin=Origin(self._node(), self._host, self.boot, sequence),
             sent_ms=self._clock.wall_ms(),
             body=body,
+            answers=answers,
         )
         data = encode(message)
         _within(data, limits.MESSAGE_BYTES, "to be sent")

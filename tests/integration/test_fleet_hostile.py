@@ -173,7 +173,8 @@ def test_a_thousand_unknown_kinds_never_become_signals(attacker: Attacker) -> No
     before = len(signals)
     for number in range(1_000):
         fields = {
-            "v": 1,
+            "v": 2,
+            "answers": "",
             "kind": f"EVIL_{number}",
             "scope": attacker.place.scope,
             "document": attacker.place.document,
@@ -216,7 +217,7 @@ def test_json_that_parsers_disagree_on_is_refused_even_under_the_right_key(attac
 
 def test_a_message_that_says_something_twice_is_refused_even_under_the_right_key(attacker: Attacker) -> None:
     message = attacker.ring.decrypt(attacker.gate.seal("CACHE", {}).body)
-    attacker.send(attacker.seal_raw(b'{"v":1,' + message[1:]))
+    attacker.send(attacker.seal_raw(b'{"v":2,' + message[1:]))
     wait_until(lambda: attacker.counted("malformed") == 1, what="the refusal")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.document import Document, Stamp
@@ -19,6 +20,7 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.testing import ManualClock
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, RingProvider, generate_key, open_ring
+from miros_cache_net.wire.kinds import KINDS, REQUESTS
 
 
 class Link:
@@ -60,8 +62,6 @@ class Owner:
         return lambda: None
 
     def merge(self, document: Document) -> None: ...
-
-    def restamp(self, after: Stamp) -> None: ...
 
     def report(self, reason: Reason, message: str) -> None: ...
 
@@ -122,9 +122,9 @@ def test_a_confirm_that_comes_late_is_not_taken_for_that_of_the_next_document(
     bridge: Bridge, owner: Owner, link: Link, clock: ManualClock
 ) -> None:
     bridge.local_changed(Document.unwritten({}).written({"n": 1}, Stamp(clock.wall_ms(), 0, "alpha"), clock.wall_ms()))
-    bridge.is_linked(UP)
+    alone(bridge)
     bridge.is_unlinked(BrokerUnreachable("gone"))
-    bridge.is_linked(UP)
+    alone(bridge)
     first, second = (publication.done for publication in link.documents)
     assert first is not None and second is not None
     first(True)
@@ -133,6 +133,12 @@ def test_a_confirm_that_comes_late_is_not_taken_for_that_of_the_next_document(
     assert bridge.counters()["sendings_lost"] == 1
     bridge.timer_due(Replica.DIGEST_TIMER)
     assert len(link.documents) == 3
+
+
+def alone(bridge: Bridge) -> None:
+    bridge.is_linked(UP)
+    for _ in range(limits.JOIN_ATTEMPTS):
+        bridge.timer_due(Replica.ANSWER_TIMER)
 
 
 @pytest.fixture
@@ -186,3 +192,25 @@ def test_a_host_that_hears_only_another_key_is_told_of_it_once_a_link(
     for _ in range(100):
         hears(lambda: KeyRing.from_keys([generate_key()]), "CACHE")
     assert owner.told == ["key_refused"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_message_is_taken_and_every_request_answered_as_the_table_says(
+    bridge: Bridge, owner: Owner, link: Link, clock: ManualClock, settings: Settings, kind: str
+) -> None:
+    ring = open_ring(settings)
+    theirs = Gate(ring, scope=PLACE.scope, document=PLACE.document, node="beta", host="beta", clock=clock)
+    alone(bridge)
+    link.published.clear()
+    request = theirs.seal(kind)
+    bridge.delivered(Delivery(request.body, routing_key(PLACE, kind), "amq.gen-x"))
+    assert bridge.counters()[f"received_{kind}"] == 1
+    owner.pass_on(bridge)
+    answers = [theirs.open(each.body) for each in link.published]
+    if kind in REQUESTS:
+        (answer,) = answers
+        assert answer.kind in KINDS[kind].answered_by
+        assert answer.answers == request.message_id
+        assert link.published[0].queue == "amq.gen-x"
+    else:
+        assert answers == []

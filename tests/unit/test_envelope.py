@@ -9,7 +9,8 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import MalformedMessage, PayloadError, WrongVersion
-from miros_cache_net.wire.envelope import KINDS, Message, Origin, decode, encode
+from miros_cache_net.wire.envelope import Message, Origin, decode, encode
+from miros_cache_net.wire.kinds import KINDS
 
 MESSAGE = Message(
     kind="CACHE",
@@ -19,6 +20,7 @@ MESSAGE = Message(
     origin=Origin("alpha", "Alpha.example", "b00f", 7),
     sent_ms=1_700_000_000_000,
     body={"addresses": ["10.0.0.1", "ä"], "n": 1.5},
+    answers="cafe-3",
 )
 
 
@@ -41,24 +43,33 @@ def test_every_kind_there_is_can_be_sent(kind: str) -> None:
     assert decode(encode(replace(MESSAGE, kind=kind))).kind == kind
 
 
-def test_it_is_compact_utf_8_json_with_the_fields_of_version_1() -> None:
+def test_it_is_compact_utf_8_json_with_the_fields_of_version_2() -> None:
     text = encode(MESSAGE)
     assert b" " not in text
     assert "ä".encode() in text
-    fields = ["body", "boot", "document", "host", "id", "kind", "node", "scope", "sent_ms", "seq", "v"]
+    fields = ["answers", "body", "boot", "document", "host", "id", "kind", "node", "scope", "sent_ms", "seq", "v"]
     assert sorted(json.loads(text)) == fields
-    assert json.loads(text)["v"] == 1
+    assert json.loads(text)["v"] == 2
 
 
 def test_a_field_of_a_later_release_is_passed_over() -> None:
     assert decode(with_field("hop", [1, 2])) == MESSAGE
 
 
-@pytest.mark.parametrize("version", [0, 2, 10**30, -1, -(10**300)])
+@pytest.mark.parametrize("version", [0, 1, 3, 10**30, -1, -(10**300)])
 def test_another_version_is_told_from_a_malformed_message(version: int) -> None:
     with pytest.raises(WrongVersion, match="same release") as caught:
         decode(json.dumps({"v": version, "all": "else is different"}).encode())
     assert len(str(caught.value)) < 200
+
+
+def test_a_release_that_knows_only_version_1_is_named_as_such() -> None:
+    with pytest.raises(WrongVersion, match="a message of format version 1, this release reads 2"):
+        decode(with_field("v", 1))
+
+
+def test_what_answers_nothing_says_so_with_an_empty_id() -> None:
+    assert decode(encode(replace(MESSAGE, answers=""))).answers == ""
 
 
 @pytest.mark.parametrize("version", ["1", 1.0, True, None, [1]])
@@ -68,7 +79,7 @@ def test_a_version_that_is_no_number_is_malformed(version: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["v", "kind", "scope", "document", "id", "node", "host", "boot", "seq", "sent_ms", "body"]
+    "name", ["v", "kind", "scope", "document", "id", "answers", "node", "host", "boot", "seq", "sent_ms", "body"]
 )
 def test_a_missing_field_is_malformed(name: str) -> None:
     with pytest.raises(MalformedMessage):
@@ -88,6 +99,10 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("document", "a\nb"),
     ("id", "x" * (limits.MESSAGE_ID_BYTES + 1)),
     ("id", None),
+    ("answers", None),
+    ("answers", 5),
+    ("answers", "x" * (limits.MESSAGE_ID_BYTES + 1)),
+    ("answers", "a\nb"),
     ("node", "Alpha"),
     ("node", "x" * (limits.NODE_NAME_BYTES + 1)),
     ("node", {"a": 1}),
@@ -123,7 +138,7 @@ NOT_STRICT = {
     "an array": b"[]",
     "a number": b"1",
     "no UTF-8": encode(MESSAGE).replace("ä".encode(), b"\xff"),
-    "a key twice": encode(MESSAGE).replace(b'"v":1', b'"v":1,"v":1'),
+    "a key twice": encode(MESSAGE).replace(b'"v":2', b'"v":2,"v":2'),
     "NaN": encode(MESSAGE).replace(b"1.5", b"NaN"),
     "infinity": encode(MESSAGE).replace(b"1.5", b"1e999"),
     "a huge number": encode(MESSAGE).replace(b"1.5", b"9" * 5000),
@@ -162,13 +177,14 @@ def test_a_body_arrives_frozen() -> None:
     [
         replace(MESSAGE, kind="gossip"),
         replace(MESSAGE, scope=""),
+        replace(MESSAGE, answers="x" * 65),
         replace(MESSAGE, origin=MESSAGE.origin._replace(node="Not a node")),
         replace(MESSAGE, sent_ms=-1),
         replace(MESSAGE, body=float("nan")),
         replace(MESSAGE, body={1, 2}),
         replace(MESSAGE, body="\ud800"),
     ],
-    ids=["kind", "scope", "node", "time", "NaN", "set", "surrogate"],
+    ids=["kind", "scope", "answers", "node", "time", "NaN", "set", "surrogate"],
 )
 def test_what_no_receiver_would_take_is_not_sent(broken: Message) -> None:
     with pytest.raises(PayloadError, match="cannot be sent"):

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
+from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.testing import ManualClock
-from miros_cache_net.wire import envelope
+from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message, Origin
 
 
@@ -22,13 +23,21 @@ class Desk:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.sent: list[tuple[str, str]] = []
+        self.ids: list[str] = []
         self._timers: dict[str, float] = {}
         self.questions = FleetQuestions(
-            self, self.clock, answer_timeout_s=1.0, own_status=lambda: {"node": "own"}, rng=random.Random(1)
+            self,
+            self.clock,
+            OpenRequests(),
+            answer_timeout_s=1.0,
+            own_status=lambda: {"node": "own"},
+            rng=random.Random(1),
         )
 
-    def send(self, kind: str, body: Any, to: str) -> None:
+    def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
         self.sent.append((kind, to))
+        self.ids.append(f"id-{len(self.ids)}")
+        return self.ids[-1]
 
     def after(self, name: str, delay_s: float) -> None:
         assert delay_s >= 0
@@ -47,25 +56,28 @@ class Desk:
         self.questions.ask(Question(what, self.clock.monotonic_s() + timeout_s, answers.append))
         return answers
 
-    def hear(self, kind: str, body: Any, node: str = "beta-1") -> None:
-        self.questions.received(Message(kind, "fleet", "c", "id", Origin(node, "beta", "boot", 0), 0, body))
+    def hear(self, kind: str, body: Any, node: str = "beta-1", answers: str | None = None, reply_to: str = "") -> None:
+        """The answer to the last message that was sent, unless another is named."""
+        to = (self.ids or [""])[-1] if answers is None else answers
+        message = Message(kind, "fleet", "c", "id", Origin(node, "beta", "boot", 0), 0, body, to)
+        self.questions.received(message, reply_to)
 
 
-READ_REQUEST = (envelope.CACHE_FILE_READ, ANY_PEER)
-STATUS_REQUEST = (envelope.STATUS_REQUEST, EVERYBODY)
+READ_REQUEST = (kinds.CACHE_FILE_READ, ANY_PEER)
+STATUS_REQUEST = (kinds.STATUS_REQUEST, EVERYBODY)
 
 
 @pytest.fixture
 def desk() -> Desk:
     made = Desk()
-    made.questions.link_up()
+    made.questions.link_up(1)
     return made
 
 
 def test_one_request_answers_everybody_who_wants_to_read(desk: Desk) -> None:
     askers = [desk.ask("read") for _ in range(100)]
     assert desk.sent == [READ_REQUEST]
-    desk.hear(envelope.ANSWER, {"a": 1})
+    desk.hear(kinds.ANSWER, {"a": 1})
     assert askers == [[Answer({"a": 1})]] * 100
     desk.wait(10)
     assert desk.sent == [READ_REQUEST]
@@ -74,8 +86,8 @@ def test_one_request_answers_everybody_who_wants_to_read(desk: Desk) -> None:
 def test_a_peer_that_does_not_answer_is_followed_by_another(desk: Desk) -> None:
     answers = desk.ask("read")
     desk.wait(1.5)
-    assert desk.sent == [READ_REQUEST] * 2
-    desk.hear(envelope.ANSWER, {"a": 1})
+    assert desk.sent == [READ_REQUEST, READ_REQUEST, STATUS_REQUEST]
+    desk.hear(kinds.ANSWER, {"a": 1}, answers=desk.ids[1])
     assert answers == [Answer({"a": 1})]
 
 
@@ -99,10 +111,44 @@ def test_a_request_that_comes_back_goes_out_again_until_nobody_else_is_likely_to
     assert desk.sent == [READ_REQUEST] * limits.OWN_REQUESTS
 
 
+@pytest.mark.parametrize("answers", ["", "id-99"])
+def test_an_answer_to_another_question_answers_nothing(desk: Desk, answers: str) -> None:
+    read, statuses = desk.ask("read", 1.0), desk.ask("statuses", 1.0)
+    desk.hear(kinds.ANSWER, {"old": 1}, answers=answers)
+    desk.hear(kinds.STATUS, {"node": "ghost"}, answers=answers)
+    desk.wait(1)
+    assert (read, statuses) == ([Answer(None)], [Answer([{"node": "own"}])])
+
+
+def test_a_status_of_the_listing_before_is_in_no_other(desk: Desk) -> None:
+    desk.ask("statuses", 1.0)
+    before = desk.ids[-1]
+    desk.wait(2)
+    answers = desk.ask("statuses", 1.0)
+    desk.hear(kinds.STATUS, {"node": "late"}, answers=before)
+    desk.wait(2)
+    assert answers == [Answer([{"node": "own"}])]
+
+
+def test_without_a_request_queue_whoever_is_in_step_is_asked_for_the_document() -> None:
+    desk = Desk()
+    desk.questions.link_up(None)
+    answers = desk.ask("read")
+    assert desk.sent == [STATUS_REQUEST]
+    asked = desk.ids[-1]
+    desk.hear(kinds.STATUS, {"connected": False}, answers=asked, reply_to="amq.gen-joining")
+    desk.hear(kinds.STATUS, {"connected": True}, answers=asked)
+    desk.hear(kinds.STATUS, {"connected": True}, answers=asked, reply_to="amq.gen-1")
+    desk.hear(kinds.STATUS, {"connected": True}, answers=asked, reply_to="amq.gen-2")
+    assert desk.sent == [STATUS_REQUEST, (kinds.CACHE_FILE_READ, "amq.gen-1")]
+    desk.hear(kinds.ANSWER, {"a": 1})
+    assert answers == [Answer({"a": 1})]
+
+
 def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -> None:
     desk.questions.came_back()
-    desk.hear(envelope.ANSWER, {"late": True})
-    desk.hear(envelope.STATUS, {"node": "late"})
+    desk.hear(kinds.ANSWER, {"late": True})
+    desk.hear(kinds.STATUS, {"node": "late"})
     desk.wait(5)
     assert desk.sent == []
 
@@ -110,11 +156,11 @@ def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -
 def test_the_statuses_end_when_no_other_has_come_for_a_while(desk: Desk) -> None:
     first, second = desk.ask("statuses"), desk.ask("statuses")
     assert desk.sent == [STATUS_REQUEST]
-    desk.hear(envelope.STATUS, {"node": "beta"})
+    desk.hear(kinds.STATUS, {"node": "beta"})
     desk.wait(0.4)
-    desk.hear(envelope.STATUS, {"node": "gamma"}, "gamma-1")
-    desk.hear(envelope.STATUS, {"node": "gamma, again"}, "gamma-1")
-    desk.hear(envelope.STATUS, "no object", "delta-1")
+    desk.hear(kinds.STATUS, {"node": "gamma"}, "gamma-1")
+    desk.hear(kinds.STATUS, {"node": "gamma, again"}, "gamma-1")
+    desk.hear(kinds.STATUS, "no object", "delta-1")
     desk.wait(0.4)
     assert first == []
     desk.wait(0.2)
@@ -131,7 +177,7 @@ def test_alone_in_the_fleet_one_sees_oneself_when_the_time_is_up(desk: Desk) -> 
 
 def test_a_second_round_does_not_repeat_what_the_first_heard(desk: Desk) -> None:
     desk.ask("statuses", 1.0)
-    desk.hear(envelope.STATUS, {"node": "beta"})
+    desk.hear(kinds.STATUS, {"node": "beta"})
     desk.wait(2)
     answers = desk.ask("statuses", 1.0)
     desk.wait(2)
@@ -145,9 +191,9 @@ def test_before_the_first_link_questions_wait_for_it() -> None:
     desk.wait(1)
     assert desk.sent == []
     assert "no link" in short[0].error
-    desk.questions.link_up()
+    desk.questions.link_up(1)
     assert desk.sent == [READ_REQUEST, STATUS_REQUEST]
-    desk.hear(envelope.ANSWER, {"a": 1})
+    desk.hear(kinds.ANSWER, {"a": 1}, answers=desk.ids[0])
     assert read == [Answer({"a": 1})]
     desk.wait(10)
     assert statuses == [Answer([{"node": "own"}])]
@@ -158,7 +204,7 @@ def test_without_a_link_everybody_hears_why_at_once(desk: Desk) -> None:
     desk.questions.link_down("no RabbitMQ there: start it")
     later = desk.ask("read")
     assert read == statuses == later == [Answer(None, "no RabbitMQ there: start it")]
-    desk.questions.link_up()
+    desk.questions.link_up(1)
     assert desk.sent == [READ_REQUEST, STATUS_REQUEST]
 
 

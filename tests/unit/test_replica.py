@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -13,40 +12,7 @@ from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.testing import ManualClock
-from miros_cache_net.wire.envelope import Message, Origin
-
-NOTHING = Document.unwritten({})
-
-
-class Port:
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, Any, str]] = []
-        self.merged: list[Document] = []
-        self.restamped: list[Stamp] = []
-        self.serving = False
-        self.timers: dict[str, float] = {}
-        self.reports: list[Reason] = []
-
-    def send(self, kind: str, body: Any, to: str) -> None:
-        self.sent.append((kind, body, to))
-
-    def merge(self, document: Document) -> None:
-        self.merged.append(document)
-
-    def restamp(self, after: Stamp) -> None:
-        self.restamped.append(after)
-
-    def serve(self, serving: bool) -> None:
-        self.serving = serving
-
-    def after(self, name: str, delay_s: float) -> None:
-        self.timers[name] = delay_s
-
-    def report(self, reason: Reason, message: str) -> None:
-        self.reports.append(reason)
-
-    def sent_kinds(self) -> list[tuple[str, str]]:
-        return [(kind, to) for kind, _, to in self.sent]
+from tests.replicas import NOTHING, Port, answer, digest, in_sync, join, message, replica, unchanged, written
 
 
 @pytest.fixture
@@ -59,25 +25,17 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def replica(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
-    return Replica(port, document, clock, answer_timeout_s=1.0, digest_interval_s=30.0, rng=random.Random(1))
-
-
-def written(clock: ManualClock, contents: dict[str, Any], ahead_ms: int = 0, node: str = "beta") -> Document:
-    now_ms = clock.wall_ms() + ahead_ms
-    return NOTHING.written(contents, Stamp(now_ms, 0, node), now_ms)
-
-
-def message(kind: str, body: Any = None, node: str = "beta") -> Message:
-    return Message(kind, "fleet", "c.json", "1", Origin(node, node, "boot", 1), 0, body)
-
-
-def test_a_host_that_finds_nobody_to_ask_is_in_sync_at_once(port: Port, clock: ManualClock) -> None:
+@pytest.mark.parametrize("servers", [0, None])
+def test_who_finds_nobody_at_the_queue_asks_everybody_and_is_alone_in_the_end(
+    port: Port, clock: ManualClock, servers: int | None
+) -> None:
     alone = replica(port, clock)
-    alone.link_up(request_servers=0)
-    assert alone.in_sync
-    assert port.serving
-    assert port.sent == []
+    alone.link_up(servers)
+    for _ in range(limits.JOIN_ATTEMPTS):
+        assert not alone.in_step and not port.serving
+        alone.timer(Replica.ANSWER_TIMER)
+    assert alone.in_step and port.serving
+    assert port.sent == [("digest", digest(NOTHING, joining=True), EVERYBODY)] * limits.JOIN_ATTEMPTS
 
 
 def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Port, clock: ManualClock) -> None:
@@ -86,11 +44,11 @@ def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Por
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
     assert not port.serving
     theirs = written(clock, {"a": 1})
-    joining.received(message("answer", theirs.to_json()), "")
+    joining.received(answer(port, theirs), "")
     assert port.merged == [theirs]
     assert not port.serving
     joining.local_changed(theirs)
-    assert joining.in_sync
+    assert joining.in_step
     assert port.serving
 
 
@@ -105,7 +63,7 @@ def test_an_answer_before_the_link_stands_is_taken_in_and_is_no_join(port: Port,
     assert not looking.in_sync
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
     younger = theirs.updated({"b": 2}, (), Stamp(clock.wall_ms(), 1, "beta"), clock.wall_ms())
-    looking.received(message("answer", younger.to_json()), "")
+    looking.received(answer(port, younger), "")
     looking.local_changed(younger)
     assert looking.in_sync
 
@@ -116,53 +74,33 @@ def test_a_file_that_cannot_take_the_answer_in_keeps_the_host_out_for_a_while_on
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
     theirs = written(clock, {"a": 1})
-    joining.received(message("answer", theirs.to_json()), "")
+    joining.received(answer(port, theirs), "")
     joining.timer(Replica.ANSWER_TIMER)
-    assert joining.in_sync
+    assert joining.in_sync and not joining.in_step
     joining.received(message("CACHE_FILE_READ"), "amq.gen-x")
     assert port.sent[-1] == ("answer", theirs.to_json(), "amq.gen-x")
+    joining.local_changed(theirs)
+    assert joining.in_step
 
 
-def test_what_was_written_while_the_clock_was_behind_counts_as_written_when_it_is_set_forward(
+def test_who_is_not_answered_asks_again_of_everybody_too_and_is_alone_in_the_end(
     port: Port, clock: ManualClock
 ) -> None:
-    host = in_sync(port, clock)
-    host.received(message("CACHE", written(clock, {"a": 1}, ahead_ms=3_600_000).to_json()), "")
-    mine = written(clock, {"b": 1}, node="alpha")
-    host.local_changed(mine)
-    clock.jump_wall(3_600_000)
-    host.timer(Replica.DIGEST_TIMER)
-    assert port.restamped == [Stamp(0, 0, "")]
-    again = mine.restamped_after(port.restamped[0], clock.wall_ms(), "alpha")
-    assert again.contents == mine.contents
-    assert again.floor.stamp > written(clock, {}).floor.stamp or again.floor.stamp.wall_ms >= clock.wall_ms()
-
-
-def test_a_clock_that_is_set_forward_without_having_been_behind_anybody_changes_no_stamp(
-    port: Port, clock: ManualClock
-) -> None:
-    host = in_sync(port, clock)
-    host.local_changed(written(clock, {"b": 1}, node="alpha"))
-    clock.jump_wall(3_600_000)
-    host.timer(Replica.DIGEST_TIMER)
-    assert port.restamped == []
-
-
-def test_another_peer_is_asked_when_the_first_does_not_answer_and_finally_none(port: Port, clock: ManualClock) -> None:
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
     for _ in range(limits.JOIN_ATTEMPTS - 1):
         joining.timer(Replica.ANSWER_TIMER)
-    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)] * limits.JOIN_ATTEMPTS
-    assert not joining.in_sync
+        assert port.sent_kinds()[-2:] == [("CACHE_FILE_READ", ANY_PEER), ("digest", EVERYBODY)]
+    assert not joining.in_step
     joining.timer(Replica.ANSWER_TIMER)
-    assert joining.in_sync
+    assert joining.in_step
 
 
 def test_a_late_timer_after_the_answer_asks_nobody(port: Port, clock: ManualClock) -> None:
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
-    joining.received(message("answer", NOTHING.to_json()), "")
+    joining.received(answer(port, NOTHING), "")
     joining.timer(Replica.ANSWER_TIMER)
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
 
@@ -198,7 +136,7 @@ def test_who_is_asked_for_another_document_than_its_own_sends_it_and_else_says_s
 def test_a_host_that_holds_what_the_fleet_holds_is_in_sync_and_sends_nothing(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     host = asking(port, clock, held)
-    host.received(message("unchanged", {"version": held.version}), "")
+    host.received(unchanged(port, held.version), "")
     assert host.in_sync and port.serving
     assert port.merged == []
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
@@ -209,7 +147,7 @@ def test_what_was_written_since_it_asked_is_sent_by_a_host_that_held_the_same(po
     host = asking(port, clock, held)
     younger = held.updated({"b": 2}, (), Stamp(clock.wall_ms(), 1, "alpha"), clock.wall_ms())
     host.local_changed(younger)
-    host.received(message("unchanged", {"version": held.version}), "")
+    host.received(unchanged(port, held.version), "")
     assert host.in_sync
     assert port.sent[-1] == ("CACHE", younger.to_json(), EVERYBODY)
 
@@ -217,13 +155,13 @@ def test_what_was_written_since_it_asked_is_sent_by_a_host_that_held_the_same(po
 @pytest.mark.parametrize("body", [None, {}, {"version": "another"}, {"version": None}, "another"])
 def test_that_another_document_is_unchanged_is_no_answer(port: Port, clock: ManualClock, body: Any) -> None:
     host = asking(port, clock, written(clock, {"a": 1}))
-    host.received(message("unchanged", body), "")
+    host.received(message("unchanged", body, answers=port.ids[-1]), "")
     assert not host.in_sync
 
 
 def test_nobody_is_told_that_a_document_which_nobody_wrote_is_unchanged(port: Port, clock: ManualClock) -> None:
     host = asking(port, clock, NOTHING)
-    host.received(message("unchanged", {"version": NOTHING.version}), "")
+    host.received(unchanged(port, NOTHING.version), "")
     asked = in_sync(port, clock, NOTHING)
     asked.received(message("CACHE_FILE_READ", {"version": NOTHING.version}), "amq.gen-x")
     assert port.sent[-1] == ("answer", NOTHING.to_json(), "amq.gen-x")
@@ -235,7 +173,7 @@ def test_a_host_is_in_sync_once_its_file_holds_what_it_asked_with(port: Port, cl
     looking.received(message("answer", theirs.to_json()), "")
     looking.link_up(request_servers=1)
     assert port.sent == [("CACHE_FILE_READ", {"version": theirs.version}, ANY_PEER)]
-    looking.received(message("unchanged", {"version": theirs.version}), "")
+    looking.received(unchanged(port, theirs.version), "")
     assert not looking.in_sync
     looking.local_changed(theirs)
     assert looking.in_sync
@@ -250,35 +188,21 @@ def test_what_the_file_failed_to_take_in_is_merged_again_when_a_peer_holds_the_s
     host.received(message("CACHE", theirs.to_json()), "")  # the disk is full at this moment
     host.received(message("digest", digest(theirs)), "amq.gen-x")
     assert port.sent[-1] == ("CACHE_FILE_READ", {"version": theirs.version}, "amq.gen-x")
-    host.received(message("unchanged", {"version": theirs.version}), "")
+    host.received(unchanged(port, theirs.version), "")
     assert port.merged == [theirs, theirs]
-
-
-def test_an_answer_to_what_was_asked_before_the_file_went_back_counts_no_more(port: Port, clock: ManualClock) -> None:
-    held = written(clock, {"a": 1}, ahead_ms=100_000)
-    host = asking(port, clock, held)
-    again = held.restamped(clock.wall_ms(), "alpha")
-    host.local_changed(again)
-    host.received(message("unchanged", {"version": held.version}), "")
-    assert not host.in_sync
-    host.received(message("CACHE_FILE_READ"), "amq.gen-x")
-    assert port.sent[-1] == ("answer", again.to_json(), "amq.gen-x")
 
 
 def test_an_answer_to_what_was_asked_over_a_lost_link_counts_no_more(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     host = asking(port, clock, held)
+    before = port.ids[-1]
     host.link_down()
-    host.received(message("unchanged", {"version": held.version}), "")
-    host.link_up(request_servers=0)
-    assert port.sent[-1] == ("CACHE", held.to_json(), EVERYBODY)
-
-
-def in_sync(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
-    host = replica(port, clock, document)
-    host.link_up(request_servers=0)
-    port.sent.clear()
-    return host
+    host.link_up(request_servers=1)
+    host.received(unchanged(port, held.version, before), "")
+    host.received(answer(port, held, before), "")
+    assert not host.in_step
+    host.received(unchanged(port, held.version), "")
+    assert host.in_step
 
 
 def test_a_local_write_is_sent_once_to_everybody(port: Port, clock: ManualClock) -> None:
@@ -350,7 +274,7 @@ def test_what_was_held_back_when_the_link_was_lost_goes_out_after_the_next_join(
     host.link_down()
     clock.advance(1.0)
     host.timer(Replica.SPREAD_TIMER)
-    host.link_up(request_servers=0)
+    join(host)
     assert port.sent[-1][1]["n"] == limits.SPREAD_AT_ONCE
 
 
@@ -372,7 +296,7 @@ def test_writes_made_without_a_link_are_sent_after_joining(port: Port, clock: Ma
     host.local_changed(mine)
     assert port.sent == []
     host.link_up(request_servers=1)
-    host.received(message("answer", NOTHING.to_json()), "")
+    host.received(answer(port, NOTHING), "")
     assert ("CACHE", mine.to_json(), EVERYBODY) in port.sent
 
 
@@ -382,7 +306,7 @@ def test_after_a_lost_link_nothing_counts_as_known_any_more(port: Port, clock: M
     host.local_changed(mine)
     host.sent(confirmed=True)
     host.link_down()
-    host.link_up(request_servers=0)
+    join(host)
     assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 2
 
 
@@ -405,11 +329,6 @@ def test_a_request_without_a_queue_to_answer_to_is_ignored(port: Port, clock: Ma
     host = in_sync(port, clock)
     host.received(message("CACHE_FILE_READ"), "")
     assert port.sent == []
-
-
-def digest(document: Document) -> dict[str, str]:
-    newest = max(document.last_stamp, document.floor.stamp)
-    return {"version": document.version if document.is_written else "", "newest": str(newest)}
 
 
 def test_who_hears_a_newer_digest_asks_its_sender(port: Port, clock: ManualClock) -> None:
@@ -447,26 +366,3 @@ def test_a_body_that_is_no_document_is_reported_and_changes_nothing(port: Port, 
     host.received(message("CACHE", body), "")
     assert port.merged == []
     assert port.reports == [Reason.WIRE]
-
-
-def test_stamps_too_far_ahead_are_set_aside_and_reported_once(port: Port, clock: ManualClock) -> None:
-    host = in_sync(port, clock)
-    ahead = written(clock, {"a": 1}, ahead_ms=3_600_000)
-    for _ in range(3):
-        host.received(message("CACHE", ahead.to_json()), "")
-    assert port.merged == []
-    assert port.reports == [Reason.CLOCK]
-    clock.advance(3_600)
-    host.received(message("CACHE", ahead.to_json()), "")
-    assert port.merged == [ahead]
-
-
-def test_a_host_whose_clock_runs_ahead_does_not_keep_the_fleet_talking(port: Port, clock: ManualClock) -> None:
-    host = in_sync(port, clock, written(clock, {"a": 1}))
-    for _ in range(8):
-        host.timer(Replica.DIGEST_TIMER)
-    calm_s = port.timers[Replica.DIGEST_TIMER]
-    host.received(message("digest", digest(written(clock, {"a": 2}, ahead_ms=3_600_000))), "amq.gen-x")
-    assert port.timers[Replica.DIGEST_TIMER] == calm_s
-    host.received(message("digest", digest(written(clock, {"a": 2}, ahead_ms=1))), "amq.gen-x")
-    assert port.timers[Replica.DIGEST_TIMER] <= 1.0
