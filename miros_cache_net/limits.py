@@ -181,12 +181,6 @@ DIGEST_LEAST_S: Final = 1.0
 SPREAD_AT_ONCE: Final = 10
 SPREAD_LEAST_S: Final = 0.01
 SPREAD_MOST_S: Final = 0.05
-#: How long a host that has nothing waits for a first answer before it sets up what it needs for good: ten times what a
-#: broker and a peer nearby take (3 ms), and not much beside what setting up takes over a network where that is short.
-FIRST_LOOK_S: Final = 0.03
-#: A broker's user who forges where to answer costs a host its connection: once in this time, which is little beside
-#: what such a user can do anyway (delete the exchange).
-NO_DIRECT_ANSWERS_S: Final = 600.0
 #: How many peers a joining host asks, one after another, before it takes itself for the first.
 JOIN_ATTEMPTS: Final = 3
 #: The same complaint about the same host is repeated after this long.

@@ -76,15 +76,11 @@ class LinkUp:
     broker: str
 
 
-#: Gives what a link shall ask whoever can answer (`requests`, no `done`), before it stands; None: nothing.
-FirstQuestion = Callable[[], Publication | None]
-
-
 class LinkListener(Protocol):
     """Called on the link's own thread, one call at a time; must return at once and never raise."""
 
     def link_up(self, up: LinkUp) -> None:
-        """After every (re)connection, before any delivery of it but the answer to the first question."""
+        """After every (re)connection, before any delivery of it."""
 
     def link_down(self, error: BrokerError) -> None:
         """Once each time the link is lost or cannot be made (then again after each changed cause).
@@ -99,12 +95,8 @@ class LinkListener(Protocol):
 class Link(Protocol):
     """Thread-safe; no call blocks on the network."""
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
-        """Begin to connect, on a thread of the link's own.  Once in a link's life.
-
-        What `first_question` gives (called on that thread; it must return at once) may be asked, and its answer
-        delivered, before the link stands: sooner than by `publish`, but broadcasts are missed until then.
-        """
+    def start(self, listener: LinkListener) -> None:
+        """Begin to connect, on a thread of the link's own.  Once in a link's life."""
 
     def publish(self, publication: Publication) -> None:
         """Hand over a message.  Without a link, or beyond `limits.PUBLISH_BACKLOG`, ``done(False)`` is called."""

@@ -18,7 +18,7 @@ from miros_cache_net.fleet.clock_agreement import ClockAgreement
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
-from miros_cache_net.fleet.publications import ANY_PEER, publication, routing_words
+from miros_cache_net.fleet.publications import publication, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.host.discovery_lock import discovery_lock_path
@@ -110,7 +110,6 @@ class Bridge:
             self._on_key_refused,
         )
         self._node = node
-        self._is_file_known = False
         self._agreement = ClockAgreement(clock)
         self._replica = Replica(
             self,
@@ -131,7 +130,7 @@ class Bridge:
         self._lease = FleetLease(self, discovery_lock_path(file))
 
     def start(self) -> None:
-        self._link.start(self, self._first_question)
+        self._link.start(self)
 
     def stop(self) -> None:
         """End link and timers; bounded by `Link.stop`."""
@@ -232,7 +231,6 @@ class Bridge:
 
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)
-        self._is_file_known = True
 
     @property
     def in_sync(self) -> bool:
@@ -256,12 +254,6 @@ class Bridge:
         if not self._key_was_refused:
             self._key_was_refused = True
             self._owner.bridge_event("key_refused")
-
-    def _first_question(self) -> Publication | None:
-        """Of a host that has nothing, once it has a name to ask in."""
-        if not self._is_file_known or self._replica.document.is_written:
-            return None
-        return self._publication(envelope.CACHE_FILE_READ, None, ANY_PEER)
 
     # --- LeasePort --------------------------------------------------------------------------------------
 
