@@ -123,6 +123,14 @@ REQUEST_QUEUE_MESSAGES: Final = 1_000
 REQUEST_QUEUE_BYTES: Final = 4 * 1024 * 1024
 #: A request queue without consumer or declaration for this long is removed by the broker.
 REQUEST_QUEUE_EXPIRES_MS: Final = 10 * 60 * 1000
+#: What a broker is given to say whether the request queue can be had, before the link stands without it: well above a
+#: journey around the world (0.3 s), and little beside the 5 s that a join may take.
+REQUEST_QUEUE_WAIT_S: Final = 1.0
+#: A request queue that was refused is tried again within this, half of it at the least.  Its home's restart takes
+#: about as long; a thousand hosts that try are 130 declarations a second, of some 5,000 that a broker does.
+REQUEST_QUEUE_RETRY_S: Final = 10.0
+#: A broker that has not said by then whether a lease is granted: see `Link.acquire_lease`.
+LEASE_WAIT_S: Final = 2.0
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0

@@ -68,11 +68,12 @@ class LinkUp:
 
     own_queue        server-given name of this link's exclusive queue
     request_servers  consumers that the shared request queue had: 0 means nobody can answer a join
+                     None: the queue cannot be had now
     broker           product, version and address of the broker, without password
     """
 
     own_queue: str
-    request_servers: int
+    request_servers: int | None
     broker: str
 
 
@@ -99,16 +100,20 @@ class Link(Protocol):
         """Begin to connect, on a thread of the link's own.  Once in a link's life."""
 
     def publish(self, publication: Publication) -> None:
-        """Hand over a message.  Without a link, or beyond `limits.PUBLISH_BACKLOG`, ``done(False)`` is called."""
+        """Hand over a message.  Without a link, or beyond `limits.PUBLISH_BACKLOG`, ``done(False)`` is called.
+
+        So it is with a message for the shared request queue while that cannot be had.
+        """
 
     def serve_requests(self, serve: bool) -> None:
-        """Consume the shared request queue, or stop to; holds across reconnections."""
+        """Consume the shared request queue, or stop to; holds across reconnections, and while it cannot be had."""
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None:
         """Try to be the one holder of the place's lease; `done` is called on the link's thread, once.
 
-        False: another link has it, or there is no session now.  Held, it lasts until `release_lease`, `stop` or
-        the loss of the session (``link_down``).  A lease is no fence: who lost it may not know yet.
+        False: another link has it, or there is no session now.  True too where the broker grants nobody a lease, or
+        does not answer: that several discover is better than that nobody does.  Held, it lasts until `release_lease`,
+        `stop` or the loss of the session (``link_down``).  A lease is no fence: who lost it may not know yet.
         """
 
     def release_lease(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from miros_cache_net.amqp.pika_parameters import connection_parameters
 from miros_cache_net.amqp.reconnect import Reconnect
 from miros_cache_net.amqp.session import Session
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
+
+_LOG = logging.getLogger(__name__)
 
 #: After this much time for closing connections properly, they are dropped; after that much more the thread ends.
 _CLOSE_S = 2.0
@@ -45,6 +48,7 @@ class LinkThread(threading.Thread):
         self._sessions: set[Session] = set()  # those with a socket left
         self._up = False
         self._serve = False
+        self._request_trouble = ""
         self._given_up = False
         self._stopping = False
         self._closing = False
@@ -206,6 +210,16 @@ class LinkThread(threading.Thread):
             self._contain.call(self._listener.link_down, news)
         if delay_s is not None:
             self._retry_in(delay_s)
+
+    def request_news(self, error: BrokerError | None) -> None:
+        trouble = "" if error is None else str(error)
+        if trouble and trouble != self._request_trouble:
+            _LOG.warning(
+                "%s: the queue that hosts share for requests cannot be had, joins go without it: %s",
+                self._link_name,
+                trouble,
+            )
+        self._request_trouble = trouble
 
     def session_unblocked(self) -> None:
         self.pump()

@@ -36,6 +36,9 @@ class SessionOwner(Protocol):
     def session_lost(self, session: Session, error: BrokerError, at_once: bool) -> None:
         """`at_once`: the broker is there, only something declared is not; no reason to wait."""
 
+    def request_news(self, error: BrokerError | None) -> None:
+        """The request queue cannot be had because of `error`; None: it can."""
+
     def session_unblocked(self) -> None: ...
 
     def session_gone(self, session: Session) -> None:
@@ -77,8 +80,16 @@ class Session:
             consuming=self._on_consuming,
             delivered=owner.delivered,
             heard=self._canary.heard,
+            news=self._request_news,
         )
-        self._publisher = Publisher(*common, ready=self._on_ready, blocked=self._on_blocked, returned=self._deaf)
+        self._publisher = Publisher(
+            *common,
+            ready=self._on_ready,
+            blocked=self._on_blocked,
+            returned=self._deaf,
+            request_returned=self._consumer.requests.missing,
+            requests_refused=self._request_news,
+        )
         self._halves: set[Half] = {self._consumer, self._publisher}
 
     @property
@@ -88,12 +99,18 @@ class Session:
 
     def publish(self, publication: Publication, settled: Callable[[bool], None]) -> None:
         exchange, key = topology.destination(self._place, publication)
-        self._publisher.send(exchange, key, publication.body, self._properties(publication), settled)
+        properties = self._properties(publication)
+        if not publication.requests:
+            self._publisher.send(exchange, key, publication.body, properties, settled)
+        elif self._consumer.requests.servers is None:
+            settled(False)
+        else:
+            self._publisher.ask(key, publication.body, properties, settled)
 
     def serve_requests(self, serve: bool) -> None:
         self._serve = serve
         if self._up:
-            self._consumer.serve_requests(serve)
+            self._consumer.requests.serve(serve)
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None:
         if self._up and not self._over:
@@ -138,12 +155,16 @@ class Session:
         known = self._consumer.connection.server_properties or {}
         product = " ".join(str(known.get(name, "")) for name in ("product", "version")).strip()
         broker = f"{product or 'AMQP'} at {self.address}"
-        self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.request_servers or 0, broker))
+        self._owner.session_up(self, LinkUp(self._consumer.own_queue, self._consumer.requests.servers, broker))
         if not self._over:
-            self._consumer.serve_requests(self._serve)
+            self._consumer.requests.serve(self._serve)
             self._canary.start()
 
     # --- while up -------------------------------------------------------------------------------------
+
+    def _request_news(self, refusal: BaseException | None) -> None:
+        error = None if refusal is None else attempt_failed(self.address, refusal, self._place)
+        self._owner.request_news(error)
 
     def _on_blocked(self, blocked: bool) -> None:
         self._canary.blocked(blocked)

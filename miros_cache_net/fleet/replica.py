@@ -86,7 +86,7 @@ class Replica:
 
     # --- the link ---------------------------------------------------------------------------------
 
-    def link_up(self, request_servers: int) -> None:
+    def link_up(self, request_servers: int | None) -> None:
         """The link stands; `request_servers` peers can answer."""
         self._linked = True
         self._asked = 0
