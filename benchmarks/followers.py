@@ -40,7 +40,7 @@ NEWS = struct.Struct("iid")
 
 
 class LinkToNowhere:
-    def start(self, listener: Any, first_question: Any = None) -> None:
+    def start(self, listener: Any) -> None:
         threading.Thread(target=listener.link_up, args=(LinkUp("amq.gen-x", 0, "nowhere"),), daemon=True).start()
 
     def publish(self, publication: Any) -> None:

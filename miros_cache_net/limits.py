@@ -131,6 +131,14 @@ REQUEST_QUEUE_MESSAGES: Final = 1_000
 REQUEST_QUEUE_BYTES: Final = 4 * 1024 * 1024
 #: A request queue without consumer or declaration for this long is removed by the broker.
 REQUEST_QUEUE_EXPIRES_MS: Final = 10 * 60 * 1000
+#: What a broker is given to say whether the request queue can be had, before the link stands without it: well above a
+#: journey around the world (0.3 s), and little beside the 5 s that a join may take.
+REQUEST_QUEUE_WAIT_S: Final = 1.0
+#: A request queue that was refused is tried again within this, half of it at the least.  Its home's restart takes
+#: about as long; a thousand hosts that try are 130 declarations a second, of some 5,000 that a broker does.
+REQUEST_QUEUE_RETRY_S: Final = 10.0
+#: A broker that has not said by then whether a lease is granted: see `Link.acquire_lease`.
+LEASE_WAIT_S: Final = 2.0
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0
@@ -189,13 +197,7 @@ DIGEST_LEAST_S: Final = 1.0
 SPREAD_AT_ONCE: Final = 10
 SPREAD_LEAST_S: Final = 0.01
 SPREAD_MOST_S: Final = 0.05
-#: How long a host that has nothing waits for a first answer before it sets up what it needs for good: ten times what a
-#: broker and a peer nearby take (3 ms), and not much beside what setting up takes over a network where that is short.
-FIRST_LOOK_S: Final = 0.03
-#: A broker's user who forges where to answer costs a host its connection: once in this time, which is little beside
-#: what such a user can do anyway (delete the exchange).
-NO_DIRECT_ANSWERS_S: Final = 600.0
-#: How often a joining host asks, a second apart, before it takes itself for the first.
+#: How many peers a joining host asks, one after another, before it takes itself for the first.
 JOIN_ATTEMPTS: Final = 3
 #: Whoever hears a joining host's digest says its own within this time, and keeps quiet if another was quicker.  Of 100
 #: hosts that hear each other after 5 ms, 100 x 5 / 250 = 2 are not kept quiet in time.

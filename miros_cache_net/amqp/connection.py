@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import FirstQuestion, LinkListener, Place, Publication
+from miros_cache_net.amqp.link import LinkListener, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.link_thread import LinkThread
 from miros_cache_net.amqp.outbox import Outbox
@@ -55,7 +55,7 @@ class RabbitLink:
         self._serve = False
         self._stopped = False
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
+    def start(self, listener: LinkListener) -> None:
         """As `Link.start`.  RuntimeError the second time, and after `stop`."""
         with self._lock:
             if self._thread is not None or self._stopped:
@@ -69,7 +69,6 @@ class RabbitLink:
                 self._reconnect,
                 self._outbox,
                 listener,
-                first_question,
             )
             self._thread.call(partial(self._thread.serve_requests, self._serve))
             self._thread.call(self._thread.pump)

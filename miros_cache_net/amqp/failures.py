@@ -53,7 +53,7 @@ def _telling(address: BrokerAddress, cause: BaseException, place: Place) -> Brok
     if isinstance(cause, exceptions.ConnectionBlockedTimeout):
         return BrokerUnreachable(f"RabbitMQ at {address} takes no messages: free memory or disk there")
     if isinstance(cause, exceptions.ConnectionClosedByBroker):
-        return BrokerUnreachable(f"RabbitMQ at {address} ended the connection: {_one_line(cause.reply_text)}")
+        return BrokerUnreachable(f"RabbitMQ at {address} ended the connection: {_words(cause)}")
     return None
 
 
@@ -87,7 +87,9 @@ def _tls_refused(address: BrokerAddress, cause: ssl.SSLError) -> TLSRefused:
 def _channel_refused(
     address: BrokerAddress, cause: exceptions.ChannelClosedByBroker, place: Place
 ) -> BrokerError | None:
-    text = _one_line(cause.reply_text)
+    text = _words(cause)
+    if cause.reply_code == 404 and "is down or inaccessible" in text:
+        return BrokerUnreachable(f"a broker of the cluster at {address} is down ({text}): start it there")
     if cause.reply_code == 406 and "for exchange" in text:
         return ExchangeConflict(
             f"exchange {place.exchange!r} at {address} is not a durable topic exchange ({text}): delete it there, or "
@@ -134,5 +136,6 @@ def _said(cause: BaseException) -> str:
     return type(cause).__name__
 
 
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())[:300]
+def _words(cause: exceptions.ChannelClosedByBroker | exceptions.ConnectionClosedByBroker) -> str:
+    """The broker's own, on one line."""
+    return f"{cause.reply_code} {' '.join(str(cause.reply_text).split())[:300]}"

@@ -1,13 +1,22 @@
 """One holder at a time among all hosts: an exclusive queue, which dies with its owner's connection.
 
 Who declares a queue that another connection owns is refused (405 RESOURCE_LOCKED), and the refusal closes the
-channel that it came on: each attempt has a channel of its own.
+channel that it came on: each attempt has a channel of its own.  Where the broker refuses for another reason (rights),
+or does not answer (it waits for a frozen member of its cluster), nobody could have the lease, so whoever asks may go
+on: a lease is no fence, and several discoveries do less harm than none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+from pika.exceptions import ChannelClosedByBroker
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.pika_loop import LinkServices
+
+_RESOURCE_LOCKED: Final = 405
 
 
 class Lease:
@@ -17,18 +26,25 @@ class Lease:
     """
 
     def __init__(
-        self, connection: Any, queue: str, guard: Callable[[Callable[..., None]], Callable[..., None]]
+        self,
+        services: LinkServices,
+        connection: Any,
+        queue: str,
+        guard: Callable[[Callable[..., None]], Callable[..., None]],
     ) -> None:
-        self._connection, self._queue, self._guard = connection, queue, guard
+        self._services, self._connection, self._queue, self._guard = services, connection, queue, guard
+        self._timer: Any = None
         self._channel: Any = None
         self._waiting: Callable[[bool], None] | None = None
 
     def acquire(self, done: Callable[[bool], None]) -> None:
-        """`done(True)` once the queue is ours, `done(False)` where it is somebody else's, or asked for already."""
+        """`done(True)` once the queue is ours or nobody's to have, `done(False)` where it is somebody else's, or asked
+        for already."""
         if self._channel is not None or self._waiting is not None:
             done(False)
             return
         self._waiting = done
+        self._timer = self._services.call_later(limits.LEASE_WAIT_S, self._guard(lambda: self._tell(True)))
         self._connection.channel(on_open_callback=self._guard(self._opened))
 
     def release(self) -> None:
@@ -50,12 +66,13 @@ class Lease:
         self._channel = channel
         self._tell(True)
 
-    def _closed(self, channel: Any, _reason: Any) -> None:
+    def _closed(self, channel: Any, reason: BaseException) -> None:
         if channel is self._channel:
             self._channel = None
-        self._tell(False)
+        self._tell(isinstance(reason, ChannelClosedByBroker) and reason.reply_code != _RESOURCE_LOCKED)
 
     def _tell(self, held: bool) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
+            self._timer.cancel()
             waiting(held)

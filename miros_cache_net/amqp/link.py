@@ -77,15 +77,11 @@ class LinkUp:
     broker: str
 
 
-#: Gives what a link shall ask whoever can answer (`requests`, no `done`), before it stands; None: nothing.
-FirstQuestion = Callable[[], Publication | None]
-
-
 class LinkListener(Protocol):
     """Called on the link's own thread, one call at a time; must return at once and never raise."""
 
     def link_up(self, up: LinkUp) -> None:
-        """After every (re)connection, before any delivery of it but the answer to the first question."""
+        """After every (re)connection, before any delivery of it."""
 
     def link_down(self, error: BrokerError) -> None:
         """Once each time the link is lost or cannot be made (then again after each changed cause).
@@ -100,24 +96,24 @@ class LinkListener(Protocol):
 class Link(Protocol):
     """Thread-safe; no call blocks on the network."""
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
-        """Begin to connect, on a thread of the link's own.  Once in a link's life.
-
-        What `first_question` gives (called on that thread; it must return at once) may be asked, and its answer
-        delivered, before the link stands: sooner than by `publish`, but broadcasts are missed until then.
-        """
+    def start(self, listener: LinkListener) -> None:
+        """Begin to connect, on a thread of the link's own.  Once in a link's life."""
 
     def publish(self, publication: Publication) -> None:
-        """Hand over a message.  Without a link, or beyond `limits.PUBLISH_BACKLOG`, ``done(False)`` is called."""
+        """Hand over a message.  Without a link, or beyond `limits.PUBLISH_BACKLOG`, ``done(False)`` is called.
+
+        So it is with a message for the shared request queue while that cannot be had.
+        """
 
     def serve_requests(self, serve: bool) -> None:
-        """Consume the shared request queue, or stop to; holds across reconnections."""
+        """Consume the shared request queue, or stop to; holds across reconnections, and while it cannot be had."""
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None:
         """Try to be the one holder of the place's lease; `done` is called on the link's thread, once.
 
-        False: another link has it, or there is no session now.  Held, it lasts until `release_lease`, `stop` or
-        the loss of the session (``link_down``).  A lease is no fence: who lost it may not know yet.
+        False: another link has it, or there is no session now.  True too where the broker grants nobody a lease, or
+        does not answer: that several discover is better than that nobody does.  Held, it lasts until `release_lease`,
+        `stop` or the loss of the session (``link_down``).  A lease is no fence: who lost it may not know yet.
         """
 
     def release_lease(self) -> None:

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from miros_cache_net import limits
 from miros_cache_net.amqp.containment import Containment
-from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.outbox import Outbox
 from miros_cache_net.amqp.pika_loop import THREAD_NAME_PREFIX, LinkServices
 from miros_cache_net.amqp.pika_parameters import connection_parameters
 from miros_cache_net.amqp.reconnect import Reconnect
-from miros_cache_net.amqp.session import Session, is_question
+from miros_cache_net.amqp.session import Session
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
 
 _LOG = logging.getLogger(__name__)
@@ -39,20 +38,17 @@ class LinkThread(threading.Thread):
         reconnect: Reconnect,
         outbox: Outbox,
         listener: LinkListener,
-        first_question: FirstQuestion,
     ) -> None:
         super().__init__(name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
         self._place, self._options, self._tls, self._link_name = place, options, tls, name
         self._reconnect, self._outbox, self._listener = reconnect, outbox, listener
-        self._first_question = first_question
-        self._may_look = self.answers_directly = True
         self._contain = Containment(name)
         self._services = LinkServices()
         self._session: Session | None = None
         self._sessions: set[Session] = set()  # those with a socket left
         self._up = False
-        self._both_first = False
         self._serve = False
+        self._request_trouble = ""
         self._given_up = False
         self._stopping = False
         self._closing = False
@@ -101,9 +97,7 @@ class LinkThread(threading.Thread):
             parameters,
             self._options,
             self._contain,
-            first_question=self._question,
             serve_requests=self._serve,
-            both_first=self._both_first,
         )
         self._session = session
         self._sessions.add(session)
@@ -141,12 +135,13 @@ class LinkThread(threading.Thread):
         if not self._up:
             self._fail_waiting()
             return
-        while self._session is not None and (publication := self._outbox.take(self._session.can_publish)) is not None:
+        while self._session is not None and self._session.can_publish:
+            publication = self._outbox.take()
+            if publication is None:
+                return
             settled = partial(self._settled, publication)
             if not self._contain.call(self._session.publish, publication, settled):
                 settled(False)
-        if self._session is not None and self._outbox.unsettled:
-            self._session.complete()
 
     def stop(self) -> None:
         """Send what was handed over, if that goes quickly, then close everything and end."""
@@ -198,28 +193,15 @@ class LinkThread(threading.Thread):
         if session is not self._session or self._stopping:
             return
         self._up = True
+        self._reconnect.up()
         self._contain.call(self._listener.link_up, up)
         self.pump()
-
-    def session_complete(self, session: Session) -> None:
-        if session is self._session:
-            self._may_look = True
-            self._reconnect.up()
-            self.pump()
 
     def session_lost(self, session: Session, error: BrokerError, at_once: bool) -> None:
         if session is not self._session:
             return
-        was_up, self._session, self._up = self._up, None, False
+        self._session, self._up = None, False
         delay_s, news = self._reconnect.lost(error, at_once)
-        if was_up:
-            news = error
-            self._both_first = not session.was_complete
-        elif session.looked:
-            # an alarm, for one: the broker reads nothing of who has asked
-            self._may_look = False
-        if session.was_broken_by_answer:
-            self._answer_no_channels()
         self._given_up = delay_s is None
         self.pump()
         if self._stopping:
@@ -229,32 +211,15 @@ class LinkThread(threading.Thread):
         if delay_s is not None:
             self._retry_in(delay_s)
 
-    def _question(self) -> Publication | None:
-        asked: list[Publication | None] = [None]
-
-        def ask() -> None:
-            question = self._first_question()
-            if question is not None and not is_question(question):
-                raise ValueError("a first question goes to whoever serves requests, and is its own confirm")
-            asked[0] = question
-
-        if self._may_look:
-            self._contain.call(ask)
-        return asked[0]
-
-    def _answer_no_channels(self) -> None:
-        """Somebody forges where to answer; with each such answer the connection goes."""
-        _LOG.warning(
-            "%s: an answer to an address that RabbitMQ did not make has cost the connection, maybe forged by a user of "
-            "this broker; for %g s only queues are answered, and joining hosts take a moment longer",
-            self._link_name,
-            limits.NO_DIRECT_ANSWERS_S,
-        )
-        self.answers_directly = False
-        self._services.call_later(limits.NO_DIRECT_ANSWERS_S, self._answer_channels)
-
-    def _answer_channels(self) -> None:
-        self.answers_directly = True
+    def request_news(self, error: BrokerError | None) -> None:
+        trouble = "" if error is None else str(error)
+        if trouble and trouble != self._request_trouble:
+            _LOG.warning(
+                "%s: the queue that hosts share for requests cannot be had, joins go without it: %s",
+                self._link_name,
+                trouble,
+            )
+        self._request_trouble = trouble
 
     def session_unblocked(self) -> None:
         self.pump()

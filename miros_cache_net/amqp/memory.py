@@ -5,7 +5,7 @@
     link.start(listener)
 
 What RabbitMQ and networks do to a link can be done here on purpose: `MemoryBroker.cut`, `crash`, `refuse`, `pause`,
-`drop_next`, `delete_exchange`, `delete_queue`.
+`drop_next`, `delete_exchange`, `delete_queue`, `withhold_requests`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from miros_cache_net import limits
 from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import LinkUp, Publication
+from miros_cache_net.amqp.link import LinkUp, Place, Publication
 from miros_cache_net.amqp.mailbox import Mailbox, ThreadMailbox, Trampoline
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.memory_queues import MemoryMessage, MemoryQueue, MemoryQueues
@@ -50,6 +50,7 @@ class MemoryBroker:
         self._paused = False
         self._held: list[tuple[MemoryLink, Publication]] = []
         self._drop = 0
+        self._withheld: set[str] = set()
         self._leases: dict[str, MemoryLink] = {}
         self._names = itertools.count(1)
         self._log: deque[MemoryMessage] = deque(maxlen=_LOG_MESSAGES)
@@ -125,12 +126,30 @@ class MemoryBroker:
                     self._lose(link, TopologyLost("the exchange was deleted: it is declared again"))
 
     def delete_queue(self, name: str) -> None:
-        """Delete it under its consumers; they are told, and declare it again."""
+        """Delete it under its consumers, who declare it again; a link whose own queue it was is lost."""
         with self._changed():
             queue = self._state.queues.pop(name, None)
-            for link in list(self._links):
-                if queue is not None and link in queue.consumers:
-                    self._lose(link, TopologyLost("a queue was deleted: it is declared again"))
+            if queue is None:
+                return
+            if not name.startswith(topology.OWN_QUEUE_PREFIX):
+                self._state.declare(name).consumers = queue.consumers
+                return
+            for link in list(queue.consumers):
+                self._lose(link, TopologyLost("a queue was deleted: it is declared again"))
+
+    def withhold_requests(self, place: Place) -> None:
+        """Let nobody have the request queue of `place` until `grant_requests`, as when its home is down."""
+        with self._changed():
+            name = topology.request_queue_name(place)
+            self._withheld.add(name)
+            self._state.queues.pop(name, None)
+
+    def grant_requests(self, place: Place) -> None:
+        with self._changed():
+            self._withheld.discard(topology.request_queue_name(place))
+            for link in self._links:
+                if link.is_up and link.place == place:
+                    self._consume_requests(link)
 
     # --- what links ask ---------------------------------------------------------------------------------
 
@@ -163,9 +182,8 @@ class MemoryBroker:
 
     def _serve(self, link: MemoryLink) -> None:
         with self._changed():
-            queue = self._state.queues.get(topology.request_queue_name(link.place))
-            if link.is_up and queue is not None:
-                self._consume_requests(link, queue)
+            if link.is_up:
+                self._consume_requests(link)
 
     def _acquire_lease(self, link: MemoryLink) -> bool:
         with self._changed():
@@ -182,7 +200,8 @@ class MemoryBroker:
     def _return(self, queue: str, message: MemoryMessage) -> None:
         """A request that its consumer lost before it looked at it goes to the next."""
         with self._changed():
-            self._state.declare(queue).messages.appendleft(message)
+            if queue not in self._withheld:
+                self._state.declare(queue).messages.appendleft(message)
 
     # --- with the lock held -------------------------------------------------------------------------------
 
@@ -211,12 +230,13 @@ class MemoryBroker:
             return
         exchange = link.place.exchange
         self._state.exchanges.setdefault(exchange, topology.EXCHANGE_TYPE)
-        requests = self._state.declare(topology.request_queue_name(link.place))
+        requests = self._requests(link.place)
         own = self._state.declare(f"{topology.OWN_QUEUE_PREFIX}{next(self._names)}")
         own.bindings.add((exchange, topology.binding_key(link.place)))
         own.consumers.append(link)
-        link.up(LinkUp(own.name, len(requests.consumers), "memory broker"))
-        self._consume_requests(link, requests)
+        servers = None if requests is None else len(requests.consumers)
+        link.up(LinkUp(own.name, servers, "memory broker"))
+        self._consume_requests(link)
 
     def _why_not(self, link: MemoryLink) -> BrokerError | None:
         if link in self._cut or self._crashed:
@@ -228,7 +248,14 @@ class MemoryBroker:
             return ExchangeConflict(f"exchange {link.place.exchange!r} is a {kind} exchange: delete it or name another")
         return None
 
-    def _consume_requests(self, link: MemoryLink, queue: MemoryQueue) -> None:
+    def _requests(self, place: Place) -> MemoryQueue | None:
+        name = topology.request_queue_name(place)
+        return None if name in self._withheld else self._state.declare(name)
+
+    def _consume_requests(self, link: MemoryLink) -> None:
+        queue = self._requests(link.place)
+        if queue is None:
+            return
         if link.serves and link not in queue.consumers:
             queue.consumers.append(link)
         elif not link.serves and link in queue.consumers:
@@ -255,6 +282,9 @@ class MemoryBroker:
         link.is_up = False
 
     def _accept(self, link: MemoryLink, publication: Publication) -> None:
+        if publication.requests and self._requests(link.place) is None:
+            link.settle(publication, False)
+            return
         exchange, key = topology.destination(link.place, publication)
         ttl_s = publication.ttl_s
         message = MemoryMessage(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.mailbox import Mailbox
 from miros_cache_net.amqp.memory_queues import MemoryMessage
 from miros_cache_net.errors import BrokerError
@@ -22,8 +22,7 @@ _tokens = itertools.count(1)
 class MemoryLink:
     """A `Link` (see there for the contract) to a `MemoryBroker`.
 
-    It stands at once, so it asks no first question.  Before `start` and after `stop`, the ``done(False)`` of a
-    publication is called on the calling thread.
+    Before `start` and after `stop`, the ``done(False)`` of a publication is called on the calling thread.
     `place`, `serves`, `is_up`, `given_up` and `token` are for the broker and for tests to look at.
     """
 
@@ -45,7 +44,7 @@ class MemoryLink:
 
     # --- the interface of every link ------------------------------------------------------------------
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
+    def start(self, listener: LinkListener) -> None:
         if self._mailbox is not None or self._stopped:
             raise RuntimeError("a link starts once")
         self._listener = listener

@@ -53,10 +53,10 @@ class Outbox:
         with self._lock:
             self._woken = False
 
-    def take(self, wanted: Callable[[Publication], bool] = lambda _publication: True) -> Publication | None:
-        """The oldest that waits, if it is `wanted`."""
+    def take(self) -> Publication | None:
+        """The oldest that waits."""
         with self._lock:
-            return self._waiting.popleft() if self._waiting and wanted(self._waiting[0]) else None
+            return self._waiting.popleft() if self._waiting else None
 
     def refused(self) -> Done | None:
         """The `done` of one that did not fit."""

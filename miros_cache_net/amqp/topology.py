@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 EXCHANGE_TYPE: Final = "topic"
 #: What RabbitMQ begins the names with that it makes itself.
 OWN_QUEUE_PREFIX: Final = "amq.gen-"
-#: RabbitMQ's direct reply-to: answers to what a channel has asked, without a queue.
-DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _FIRST_WORD: Final = "cache"
 
 
@@ -131,14 +129,6 @@ def destination(place: Place, publication: Publication) -> tuple[str, str]:
 def is_server_named(queue: str) -> bool:
     """Whether `queue` can be some link's own queue; an answer goes nowhere else, whatever a message asks for."""
     return queue.startswith(OWN_QUEUE_PREFIX) and len(queue.encode("utf-8", "replace")) <= 255
-
-
-def is_direct_reply(queue: str) -> bool:
-    """Whether `queue` is said to be a channel that waits for an answer.
-
-    RabbitMQ ends the connection of who publishes to one that it did not name so itself.
-    """
-    return queue.startswith(f"{DIRECT_REPLY_TO}.") and len(queue.encode("utf-8", "replace")) <= 255
 
 
 def matches(binding: str, key: str) -> bool:

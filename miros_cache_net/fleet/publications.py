@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from miros_cache_net.amqp.link import Place, Publication
-from miros_cache_net.amqp.topology import is_direct_reply, is_server_named, parse_routing_key, request_queue_name
+from miros_cache_net.amqp.topology import is_server_named, parse_routing_key, request_queue_name
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.gate import Gate
 
@@ -59,6 +59,6 @@ def routing_words(place: Place) -> Callable[[str], Sequence[str] | None]:
     requests = request_queue_name(place)
 
     def words(key: str) -> Sequence[str] | None:
-        return None if key == requests or is_server_named(key) or is_direct_reply(key) else parse_routing_key(key)
+        return None if key == requests or is_server_named(key) else parse_routing_key(key)
 
     return words

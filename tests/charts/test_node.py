@@ -16,7 +16,7 @@ from miros.event import Event
 
 from miros_cache_net import limits
 from miros_cache_net import node as node_module
-from miros_cache_net.amqp.link import FirstQuestion, LinkListener, Publication
+from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.topology import place_of, request_queue_name
@@ -289,7 +289,7 @@ def test_a_node_connects_while_its_file_is_still_being_made(
     connecting = threading.Event()
 
     class Link(MemoryLink):
-        def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
+        def start(self, listener: LinkListener) -> None:
             super().start(listener)
             connecting.set()
 
@@ -305,39 +305,6 @@ def test_a_node_connects_while_its_file_is_still_being_made(
     wait_until(lambda: node.connected, what="the join")
     node.stop()
     assert all(waits)
-
-
-def test_a_node_has_a_first_question_while_it_has_a_name_and_no_document(
-    hosts: Hosts, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    questions: list[FirstQuestion] = []
-    asked_early: list[Publication | None] = []
-
-    class Link(MemoryLink):
-        def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
-            super().start(listener)
-            questions.append(first_question)
-            asked_early.append(first_question())
-
-    load = FileStore.load
-
-    def slow_load(store: FileStore) -> Snapshot:
-        wait_until(lambda: bool(asked_early), what="the link")
-        return load(store)
-
-    monkeypatch.setattr(FileStore, "load", slow_load)
-    settings = hosts.settings("alpha")
-    node = CacheNode(settings=settings, link_factory=lambda settings, place: Link(broker, place))
-    try:
-        wait_until(lambda: questions[0]() is not None, what="a question")
-        question = questions[0]()
-        assert question is not None and question.requests and question.reply_here and question.done is None
-        assert question.body != getattr(questions[0](), "body", None), "each is a message of its own"
-        node.file_chart.post_fifo(event("CACHE_FILE_WRITE", {"a": 1}))
-        wait_until(lambda: questions[0]() is None, what="no question any more")
-        assert asked_early == [None]
-    finally:
-        node.stop()
 
 
 def test_what_a_quick_follower_has_heard_of_before_its_chart_watches_is_looked_at(tmp_path: Path) -> None:

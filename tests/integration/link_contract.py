@@ -131,6 +131,13 @@ class Rig(ABC):
     def delete_queue(self, name: str) -> None: ...
 
     @abstractmethod
+    def withhold_requests(self, place: Place) -> None:
+        """Keep the place's request queue from all links."""
+
+    @abstractmethod
+    def grant_requests(self, place: Place) -> None: ...
+
+    @abstractmethod
     def queue_exists(self, name: str) -> bool: ...
 
     @abstractmethod
@@ -513,10 +520,45 @@ class LinkContract:
         (asker, _), (_, at_server) = rig.up(), rig.up(serve=True)
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
         rig.delete_queue(topology.request_queue_name(rig.place()))
-        at_server.wait(ups=2)
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
         asker.publish(Publication(b"question", requests=True))
         wait_until(lambda: at_server.bodies == [b"question"])
+        assert at_server.order == ["up", "delivered"], "the link stands"
+
+    def test_a_link_stands_where_the_request_queue_cannot_be_had(self, rig: Rig) -> None:
+        rig.withhold_requests(rig.place())
+        (alpha, at_alpha), (_, at_beta) = rig.up(serve=True), rig.up()
+        assert [at_alpha.ups[0].request_servers, at_beta.ups[0].request_servers] == [None, None]
+        confirms = Confirms()
+        alpha.publish(Publication(b"question", requests=True, done=confirms.of(0)))
+        assert confirms.wait(1) == [(0, False)]
+        talk(alpha, at_beta, b"news")
+        assert not at_alpha.downs and not at_beta.downs
+
+    def test_a_request_queue_that_goes_takes_no_link_along(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "REQUEST_QUEUE_RETRY_S", 0.2)
+        (asker, at_asker), (server, at_server) = rig.up(), rig.up(serve=True)
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1)
+        rig.withhold_requests(rig.place())
+        confirms = Confirms()
+
+        def lost() -> bool:
+            confirms.results.clear()
+            server.publish(Publication(b"question", requests=True, done=confirms.of(0)))
+            return confirms.wait(1) == [(0, False)]
+
+        wait_until(lost, what="a request to be lost at once")
+        talk(asker, at_server, b"news")
+        rig.grant_requests(rig.place())
+        wait_until(lambda: rig.request_consumers(rig.place()) == 1, what="requests to be served again")
+
+        def answered() -> bool:
+            asker.publish(Publication(b"once more", requests=True))
+            wait_until(lambda: b"once more" in at_server.bodies, 0.2)
+            return True
+
+        wait_until(answered, what="a request to be served")
+        assert at_asker.order == ["up"] and not at_server.downs
 
     def test_an_exchange_deleted_under_the_links_is_noticed_and_made_again(self, rig: Rig) -> None:
         (alpha, at_alpha), (_, at_beta) = rig.up(), rig.up()

@@ -14,7 +14,7 @@ from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Link, Place
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.broker_address import BrokerAddress
-from miros_cache_net.testing import RabbitServer
+from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import LinkContract, Rig
 
 #: A canary flies often, so that tests need not wait for one.
@@ -56,6 +56,25 @@ class RabbitRig(Rig):
     def delete_queue(self, name: str) -> None:
         self.server.ctl("delete_queue", name)
 
+    def withhold_requests(self, place: Place) -> None:
+        """Somebody else's queue has its name, with other arguments."""
+        name = topology.request_queue_name(place)
+
+        def taken() -> bool:
+            with self.channel() as channel:
+                channel.queue_delete(name)
+                try:
+                    channel.queue_declare(name, durable=True)
+                except pika.exceptions.ChannelClosedByBroker:
+                    return False  # a link was quicker
+            return True
+
+        wait_until(taken, what="the name of the request queue")
+
+    def grant_requests(self, place: Place) -> None:
+        with self.channel() as channel:
+            channel.queue_delete(topology.request_queue_name(place))
+
     def queue_exists(self, name: str) -> bool:
         connection = pika.BlockingConnection(pika.URLParameters(self.server.url))
         try:
@@ -69,7 +88,10 @@ class RabbitRig(Rig):
 
     def request_consumers(self, place: Place) -> int:
         with self.channel() as channel:
-            declared = channel.queue_declare(topology.request_queue_name(place), passive=True)
+            try:
+                declared = channel.queue_declare(topology.request_queue_name(place), passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                return 0
         return int(declared.method.consumer_count)
 
 

@@ -9,17 +9,14 @@ import uuid
 
 import pytest
 
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import (
     BrokerUnreachable,
     LoginRefused,
-    QueueConflict,
     TopologyLost,
     VhostRefused,
 )
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
-from tests.integration.rabbit_links import StartLink, channel_to, is_up, told
+from tests.integration.rabbit_links import StartLink, is_up, told
 
 
 def test_a_wrong_password_is_told_once_and_the_link_comes_up_when_it_is_right(
@@ -65,19 +62,6 @@ def test_a_user_without_permissions_is_told_how_to_get_them(
     rabbit_server.ctl("set_permissions", user, "", "", "")
     _, recorder = start_link(url)
     assert f"rabbitmqctl set_permissions -p / {user}" in str(told(recorder, VhostRefused))
-
-
-def test_a_request_queue_with_other_arguments_is_told_and_awaited(
-    rabbit_url: str, start_link: StartLink, place: Place
-) -> None:
-    queue = topology.request_queue_name(place)
-    with channel_to(rabbit_url) as channel:
-        channel.queue_declare(queue, durable=True)
-    _, recorder = start_link(rabbit_url)
-    told(recorder, QueueConflict)
-    with channel_to(rabbit_url) as channel:
-        channel.queue_delete(queue)
-    is_up(recorder)
 
 
 def test_nobody_listening_is_told_once_and_nothing_of_it_comes_from_pika(

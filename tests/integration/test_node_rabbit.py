@@ -15,13 +15,10 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net import limits
 from miros_cache_net.client import Cache
-from miros_cache_net.fleet.links import place_of
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Hosts, agree, fleet
 from tests.integration.rabbit_links import wait_for_servers
-from tests.integration.tcp_forwarder import TcpForwarder
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "run-a-fleet.md"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "networked_statechart.py"
@@ -107,33 +104,6 @@ def test_a_killed_bridge_is_replaced_by_another_process_of_its_host(run: Any, ra
     wait_until(lambda: rabbit_server.connection_count() == before, what="one host's worth of connections a host")
 
 
-def test_only_a_host_that_has_nothing_looks_before_it_joins(
-    hosts: Hosts, rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alpha = hosts.joined("alpha")
-    alpha.cache.write({"n": 1})
-    settings = hosts.settings("alpha")
-    wait_for_servers(rabbit_server.url, place_of(settings, settings.file))
-    # however busy this machine is: who waits for an answer gets it
-    monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
-
-    def asked() -> int:
-        return int(alpha.node.status()["counters"].get("received_CACHE_FILE_READ", 0))
-
-    with TcpForwarder(rabbit_server.port) as forwarder:
-        forwarder.refuse()
-        beta = hosts.start("beta", amqp_urls=f"amqp://127.0.0.1:{forwarder.port}")
-        wait_until(lambda: beta.node.status()["trouble"], what="beta to have its file, and no connection")
-        forwarder.accept()
-        wait_until(lambda: beta.node.connected, what="beta to join")
-        agree(alpha, beta, on=lambda contents: contents == {"n": 1})
-        assert asked() == 2, "it looks, and it joins"
-        beta.node.stop()
-    again = hosts.joined("beta")
-    agree(alpha, again, on=lambda contents: contents == {"n": 1})
-    assert asked() == 3, "it joins"
-
-
 def test_nodes_agree_also_one_begun_without_a_broker_after_it_was_killed_and_started(tmp_path: Path) -> None:
     with RabbitServer() as rabbit, fleet(tmp_path, rabbit.url) as hosts:
         alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
@@ -151,7 +121,7 @@ def test_nodes_agree_also_one_begun_without_a_broker_after_it_was_killed_and_sta
 
 
 def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
-    tmp_path: Path, rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rabbit_server: RabbitServer
 ) -> None:
     url = rabbit_server.add_user("cache", "hunter2")
     (line,) = re.findall(r"^rabbitmqctl (set_permissions .*)$", HOW_TO.read_text(), re.MULTILINE)
@@ -161,7 +131,6 @@ def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
         alpha = hosts.joined("alpha")
         alpha.cache.write({"n": 1})
         wait_for_servers(rabbit_server.url, alpha.node.place)
-        monkeypatch.setattr(limits, "FIRST_LOOK_S", 20.0)
         beta = hosts.joined("beta")
         agree(alpha, beta, on=lambda contents: contents == {"n": 1})
         alpha.node.ask_turn(turns.append)

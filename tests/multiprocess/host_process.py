@@ -94,7 +94,7 @@ def say(**line: Any) -> None:
 class LinkToNowhere:
     """A `Link` that stands at once; what is sent counts as confirmed and reaches nobody."""
 
-    def start(self, listener: Any, first_question: Any = None) -> None:
+    def start(self, listener: Any) -> None:
         from miros_cache_net.amqp.link import LinkUp
 
         threading.Thread(target=listener.link_up, args=(LinkUp("amq.gen-x", 0, "nowhere"),), daemon=True).start()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import Delivery, FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import BrokerUnreachable, Reason
@@ -28,7 +28,7 @@ class Link:
         self.published: list[Publication] = []
         self.serves = False
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None: ...
+    def start(self, listener: LinkListener) -> None: ...
 
     def publish(self, publication: Publication) -> None:
         self.published.append(publication)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import FirstQuestion, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import LinkListener, LinkUp, Place, Publication
 from miros_cache_net.cli.health.broker_checks import check_brokers
 from miros_cache_net.cli.health.clock_checks import ClockWatch
 from miros_cache_net.cli.health.file_checks import check_file
@@ -178,7 +178,7 @@ class Scripted:
         self.outcome = outcome
         self.stopped = False
 
-    def start(self, listener: LinkListener, first_question: FirstQuestion = lambda: None) -> None:
+    def start(self, listener: LinkListener) -> None:
         if isinstance(self.outcome, LinkUp):
             listener.link_up(self.outcome)
         else:

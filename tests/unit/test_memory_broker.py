@@ -41,6 +41,12 @@ class MemoryRig(Rig):
     def delete_queue(self, name: str) -> None:
         self.broker.delete_queue(name)
 
+    def withhold_requests(self, place: Place) -> None:
+        self.broker.withhold_requests(place)
+
+    def grant_requests(self, place: Place) -> None:
+        self.broker.grant_requests(place)
+
     def queue_exists(self, name: str) -> bool:
         return self.broker.consumers(name) > 0
 
