@@ -21,10 +21,10 @@ from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.publications import ANY_PEER, publication, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
-from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.host.messages import LEASE
 from miros_cache_net.host.questions import Question
 from miros_cache_net.settings import Settings
+from miros_cache_net.single_flight import discovery_lock_path
 from miros_cache_net.wire import envelope
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import RingProvider

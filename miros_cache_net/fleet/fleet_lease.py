@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Protocol
 
 from miros_cache_net.errors import StoreError
@@ -38,7 +37,7 @@ class LeasePort(Protocol):
 class FleetLease:
     """One host's part in discovering once a fleet.  Who asks holds the host's discovery lock already."""
 
-    def __init__(self, port: LeasePort, lock_path: Path) -> None:
+    def __init__(self, port: LeasePort, lock_path: str) -> None:
         self._port = port
         self._lock = KernelLock(lock_path)
         self._linked = False

@@ -15,14 +15,14 @@ from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
 from miros_cache_net.errors import DocumentError, PayloadError, Reason
-from miros_cache_net.store.changes import Change
+from miros_cache_net.store.changes import Begin, Change, Write
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.plain_read import no_document
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
-from miros_cache_net.store.sidecar import new_node_name
+from miros_cache_net.store.sidecar import NEVER
 from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -74,6 +74,7 @@ class FileStore:
         self._notice = notice
         self._written: tuple[str | None, Stamp | None] = (None, None)
         self._failed = False
+        self._discovery = NEVER
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
 
@@ -85,12 +86,6 @@ class FileStore:
             raise no_document(error, self.path) from None
         except OSError as error:
             raise store_error(error, self.path) from error
-
-    def stamp_now(self) -> Stamp:
-        """A stamp later than all in the document, for a discovery that begins now.  Without a lock."""
-        document, now_ms = self.read().document.restamped(self.clock.wall_ms(), "any"), self.clock.wall_ms()
-        node = self.access.record.node if self.access.record.made_on else new_node_name()
-        return next_stamp(max(document.last_stamp, document.floor.stamp), now_ms, node)
 
     def enter(self) -> None:
         """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
@@ -138,7 +133,8 @@ class FileStore:
         """Inside the access: `document` with one change made, which may raise."""
         now_ms = self.clock.wall_ms()
         last = max(document.last_stamp, document.floor.stamp, self._record_clock(now_ms))
-        changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
+        stamp = next_stamp(last, now_ms, self.access.record.node)
+        changed = change.apply(document, stamp, now_ms)
         if len(changed.entries) > limits.DOCUMENT_KEYS:
             raise PayloadError(
                 f"{len(changed.entries)} keys, deleted ones included; {limits.DOCUMENT_KEYS} are allowed"
@@ -146,6 +142,7 @@ class FileStore:
         if changed is not document:
             # too large is this change's fault, and must not fail the others
             self._text = changed, changed.to_text()
+        self._note_discovery(change, stamp, now_ms)
         return changed
 
     def replace(self, document: Document) -> Snapshot:
@@ -176,6 +173,9 @@ class FileStore:
         """End the access: the file is writable again, the lock free.  Never raises."""
         written, failed = self._written, self._failed
         self._written, self._failed = (None, None), False
+        discovery, self._discovery = self._discovery, NEVER
+        if discovery != NEVER and not failed:
+            self.access.record = self.access.record._replace(discovery=discovery)
         self.access.leave(*written, failed=failed)
 
     def close(self) -> None:
@@ -217,6 +217,13 @@ class FileStore:
         """The greatest stamp that the lock file knows of, but for one from before the clock was set back."""
         clock = self.access.record.clock
         return clock if clock.wall_ms - now_ms <= limits.CLOCK_AHEAD_MS else ZERO
+
+    def _note_discovery(self, change: Change, stamp: Stamp, now_ms: int) -> None:
+        """For the lock file: the stamp of a beginning, and when a discovery whose result is stored began and ended."""
+        if isinstance(change, Begin):
+            self.access.record = self.access.record.stored(None, stamp)
+        elif isinstance(change, Write) and change.began is not None:
+            self._discovery = change.began.now_ms, now_ms
 
     def _started_again(self, error: DocumentError) -> Snapshot:
         aside = set_aside(self.path)

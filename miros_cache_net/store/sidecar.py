@@ -22,6 +22,7 @@ else:
     from miros_cache_net.named_tuple import NamedTuple
 
 NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
+NEVER = (0, 0)
 
 
 def sidecar_path(document: str) -> str:
@@ -38,6 +39,7 @@ class Sidecar(NamedTuple):
     mode     permission bits that the holder has to give back to the document
     digest   of the contents that we wrote last
     clock    greatest stamp seen or given
+    discovery  when this host last discovered the document, by its own clock: begun and ended, ms since 1970
     """
 
     node: str
@@ -46,19 +48,20 @@ class Sidecar(NamedTuple):
     mode: int = 0
     digest: str = ""
     clock: Stamp = ZERO
+    discovery: tuple[int, int] = NEVER
 
     def marked(self, mode: int) -> Sidecar:
         holder = f"{os.uname().nodename}:{os.getpid()}"
-        return Sidecar(self.node, self.made_on, holder, mode, self.digest, self.clock)
+        return self._replace(holder=holder, mode=mode)
 
     def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
         """After a replacement; None keeps what is there, the clock never falls."""
         clock = max(clock or ZERO, self.clock)
-        return Sidecar(self.node, self.made_on, self.holder, self.mode, digest or self.digest, clock)
+        return self._replace(digest=digest or self.digest, clock=clock)
 
     def cleared(self) -> Sidecar:
         """What a holder leaves behind."""
-        return Sidecar(self.node, self.made_on, "", 0, self.digest, self.clock)
+        return self._replace(holder="", mode=0)
 
 
 def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
@@ -71,6 +74,20 @@ def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
     return record if record.made_on == made_on else record._replace(node=new_node_name(node_name), made_on=made_on)
 
 
+def last_discovery(document: str) -> tuple[int, int]:
+    """`Sidecar.discovery` of the document at that path, read without a lock; `NEVER` where there is none."""
+    try:
+        fd = os.open(sidecar_path(document), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return NEVER
+    try:
+        return _parse(os.pread(fd, limits.SIDECAR_BYTES, 0)).discovery
+    except (OSError, ValueError, DocumentError):
+        return NEVER
+    finally:
+        os.close(fd)
+
+
 def write_sidecar(fd: int, record: Sidecar) -> None:
     """Write the record in place, in one call."""
     text = json.dumps(
@@ -81,6 +98,7 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
             "mode": record.mode,
             "digest": record.digest,
             "clock": str(record.clock),
+            "discovery": record.discovery,
         }
     )
     line = text.encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n"
@@ -120,5 +138,13 @@ def _parse(text: bytes) -> Sidecar:
         raise ValueError("no record")
     if not is_node_name(str(texts["node"])):
         raise ValueError("no node name")
-    record = Sidecar(mode=mode & 0o777, clock=Stamp.parse(value.get("clock")), **texts)  # type: ignore[arg-type]
+    clock, discovery = Stamp.parse(value.get("clock")), _times(value.get("discovery"))
+    record = Sidecar(mode=mode & 0o777, clock=clock, discovery=discovery, **texts)  # type: ignore[arg-type]
     return _remember(text, record)
+
+
+def _times(value: object) -> tuple[int, int]:
+    """Records of before this field have none; and what is no time says nothing."""
+    if isinstance(value, list) and len(value) == 2 and all(type(each) is int and each >= 0 for each in value):
+        return value[0], value[1]
+    return NEVER

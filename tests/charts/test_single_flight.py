@@ -12,11 +12,11 @@ import pytest
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.probe import Prober
 from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.lan_refresh import recce_backoff_s
+from miros_cache_net.charts.lan_recce import recce_backoff_s
 from miros_cache_net.client import Cache
 from miros_cache_net.events import CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
-from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.settings import Settings
+from miros_cache_net.single_flight import discovery_lock_path
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder

@@ -31,10 +31,10 @@ LAYERS = [
     *((name, 1, "settings") for name in ("broker_address.py", "peers.py")),
     ("events.py", 2, "events"),
     *((f"{name}/*", 2, name) for name in ("store", "wire", "amqp", "lan", "host")),
+    ("single_flight.py", 2.5, "single flight"),
     *((f"{name}/*", 3, name) for name in ("charts", "fleet")),
     ("node.py", 4, "node"),
     ("client.py", 5, "client"),
-    ("discover_once.py", 5, "client"),
     *((f"{name}/*", 5, name) for name in ("testing", "mesh")),
     *((name, 6, "cli") for name in ("cli/*", "__main__.py")),
     ("__init__.py", 7, "public names"),
@@ -56,10 +56,13 @@ LIBRARIES = {
     "pytest": ("pytest", ["testing/*"]),
 }
 #: Files that may need less than their layer allows: a plain client must stay cheap.
-ONLY_GROUPS = {"client.py": {"errors", "limits", "clock", "payloads", "document", "store", "client"}}
+ONLY_GROUPS = {
+    "client.py": {"errors", "limits", "clock", "payloads", "document", "store", "host", "single flight", "client"},
+    "single_flight.py": {"errors", "limits", "clock", "payloads", "document", "store"},
+}
 
 
-def place_of(file: str) -> tuple[int, str] | None:
+def place_of(file: str) -> tuple[float, str] | None:
     return next(((layer, group) for pattern, layer, group in LAYERS if fnmatch(file, pattern)), None)
 
 
