@@ -136,9 +136,9 @@ class Cache:
         `DiscoveryTimeout` after `timeout_s` of waiting; a discovery that runs is not interrupted.  A file that holds no
         document is set aside, and counts as expired.
 
-        A host discovers at most once in four fifths of the time-out, by its own clock; sooner, a document that has
-        expired (because some other host's clock is wrong) is returned as it is, `stale`.  `force`: discover now,
-        whatever is there and whoever else is at it.
+        A host discovers at most once in the time-out, by its own clock; what has expired sooner, because some other
+        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever is there and whoever else
+        is at it.
         """
         from miros_cache_net.host.asking import ask_bridges
         from miros_cache_net.host.messages import LEASE

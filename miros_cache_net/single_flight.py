@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import DiscoveryTimeout, StoreError, Superseded
 from miros_cache_net.layout import TIME_OUT_KEY
-from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
+from miros_cache_net.limits import DISCOVERED_JUST_NOW_S, STAMP_WALL_MS
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Beginning
 from miros_cache_net.store.kernel_lock import KernelLock
@@ -41,8 +41,8 @@ from miros_cache_net.store.sidecar import last_discovery
 
 log = logging.getLogger(__name__)
 
-#: A document is refreshed ahead of its expiry, so that nobody has to wait: at the earliest after this part of its
-#: time-out.  So that is how long a host rests, too.
+#: A young document is refreshed ahead of its expiry, so that nobody has to wait: at the earliest after this part of its
+#: time-out, which is how long a host rests then.
 REFRESHED_AFTER: Final = 0.8
 #: When the fleet is asked again while another host discovers: a sweep takes about a second.
 AGAIN_S: Final = (1.0, 2.0)
@@ -59,20 +59,27 @@ def discovery_lock_path(document: str | os.PathLike[str]) -> str:
     return beside(path, f".{os.path.basename(path).lstrip('.')}.discovery.lock")
 
 
+def time_out_s(cache: CacheReadPayload) -> float:
+    """The document's time-out in seconds; 0 where it has none, or one that cannot be understood."""
+    minutes = cache.dict.get(TIME_OUT_KEY)
+    if isinstance(minutes, bool) or not isinstance(minutes, (int, float)):
+        return 0.0
+    return max(0.0, min(minutes, STAMP_WALL_MS) * 60.0)
+
+
 def rest_s(cache: CacheReadPayload, clock: Clock) -> float:
     """How long this host still keeps to its own last discovery of what is in the file; 0: it may discover.
 
-    A host discovers at most once in `REFRESHED_AFTER` of the document's time-out, by its own clock, whoever's result is
-    there meanwhile; and, however short the time-out, never for those who have only just waited for its last discovery.
+    A host discovers at most once in the document's time-out, by its own clock, whoever's result is there meanwhile, but
+    for the refresh of a young one; and, however short the time-out, not for those who have only just waited for it.
     A discovery in this clock's future says nothing.  Where nothing is there, there is nothing to keep to.
     """
     began_ms, ended_ms = last_discovery(cache.file_path)
     now_ms = clock.wall_ms()
     if cache.last_modified == 0 or max(began_ms, ended_ms) > now_ms:
         return 0.0
-    minutes = cache.dict.get(TIME_OUT_KEY)
-    time_out_ms = minutes * 60_000 if isinstance(minutes, (int, float)) and minutes > 0 else 0
-    until_ms = max(began_ms + REFRESHED_AFTER * time_out_ms, ended_ms + DISCOVERED_JUST_NOW_S * 1000)
+    part = 1.0 if cache.expired else REFRESHED_AFTER
+    until_ms = max(began_ms + part * time_out_s(cache) * 1000, ended_ms + DISCOVERED_JUST_NOW_S * 1000)
     return max(0.0, (until_ms - now_ms) / 1000) if ended_ms else 0.0
 
 

@@ -14,10 +14,9 @@ from miros_cache_net.clock import Clock
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.lan import lan_document
-from miros_cache_net.layout import TIME_OUT_KEY
 from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
-from miros_cache_net.single_flight import REFRESHED_AFTER, rest_s
+from miros_cache_net.single_flight import REFRESHED_AFTER, rest_s, time_out_s
 from miros_cache_net.store.changes import AddressedChange, Begin, Beginning, Change, write_of
 
 #: At which part of its time-out a document is refreshed.  At a random one, so that all programs of a fleet do not
@@ -91,10 +90,9 @@ class LanFile:
 
     def refresh_in_s(self, cache: CacheReadPayload) -> float | None:
         """When to discover again, ahead of expiry; None: never."""
-        minutes = cache.dict.get(TIME_OUT_KEY)
-        if not isinstance(minutes, (int, float)) or minutes <= 0:
+        if not (whole_s := time_out_s(cache)):
             return None
-        at_s = minutes * 60 * self._rng.uniform(*REFRESH_AT)
+        at_s = whole_s * self._rng.uniform(*REFRESH_AT)
         return min(max(self.rest_s(cache), at_s - cache.age_s), LONGEST_TIMER_S)
 
 

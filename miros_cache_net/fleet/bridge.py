@@ -290,6 +290,7 @@ class Bridge:
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)
         if serving:
+            self._lease.in_step()
             self._owner.bridge_event("joined")
 
     def after(self, name: str, delay_s: float) -> None:

@@ -51,8 +51,7 @@ class Sidecar(NamedTuple):
     discovery: tuple[int, int] = NEVER
 
     def marked(self, mode: int) -> Sidecar:
-        holder = f"{os.uname().nodename}:{os.getpid()}"
-        return self._replace(holder=holder, mode=mode)
+        return self._replace(holder=f"{os.uname().nodename}:{os.getpid()}", mode=mode)
 
     def stored(self, digest: str | None, clock: Stamp | None) -> Sidecar:
         """After a replacement; None keeps what is there, the clock never falls."""
