@@ -1,7 +1,6 @@
 """`LanChart`: the LAN's brokers, from the cache while it is young, else by a recce whose result is cached.
 
-It decides when.  What is done: `LanFile` (the document), `SingleFlight` (may I discover now?), `LanRecceChart` (the
-recce), `PeerChecks` (peers that somebody could not reach), `Connections` (telling).
+It decides when; what is done is in `LanFile`, `SingleFlight`, `PeerChecks`, `Connections` and `LanRecceChart`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import random
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from miros.event import Event, return_status
@@ -172,7 +170,6 @@ class LanChart(Chart):
             "discover_network",
             parent="refresh",
             ENTRY_SIGNAL=self.discover_network_ENTRY,
-            EXIT_SIGNAL=self.discover_network_EXIT,
             begun=self.discover_network_begun,
             LAN_RECCE_COMPLETE=self.discover_network_LAN_RECCE_COMPLETE,
         )
@@ -222,8 +219,9 @@ class LanChart(Chart):
                 self._connections.tell(addresses, self.publish)
             self._plan_refresh(e.payload)
             return HANDLED
-        rests = self._file.rest_s(e.payload) > 0
-        self._serve_stale(e.payload, even_nobody=rests)
+        rests, stale = self._file.rest_s(e.payload) > 0, lan_document.addresses_in(e.payload.dict)
+        if e.payload.stale and (stale or rests):
+            self._connections.tell(stale or [], self.publish)
         if rests:
             self._plan_refresh(e.payload)
             return HANDLED
@@ -274,6 +272,7 @@ class LanChart(Chart):
 
     def refresh_EXIT(self, e: Event) -> int:
         self._flight.end()
+        self.cancel_events("begun")
         return HANDLED
 
     def await_turn_ENTRY(self, e: Event) -> int:
@@ -294,11 +293,7 @@ class LanChart(Chart):
         return self._take(self._flight.has_lock())
 
     def await_turn_no_answer(self, e: Event) -> int:
-        """Nor at first."""
-        self.post_later(event("no_answer"), TURN_ONCE_MORE_S)
-        if self._ask_lease is None:
-            return self.await_turn_turn(e)
-        self._ask_lease(self._lease_is)
+        self._ask_fleet()
         return HANDLED
 
     def await_turn_turn(self, e: Event) -> int:
@@ -312,12 +307,8 @@ class LanChart(Chart):
 
     def discover_network_ENTRY(self, e: Event) -> int:
         request = self._request = self._to_begin = uuid.uuid4().hex
-        self._file.begin(partial(self._begun, request))
+        self._file.begin(lambda began: self.post_fifo(event("begun", (request, began))))
         self.post_later(event("begun", (request, None)), BEGIN_PATIENCE_S)
-        return HANDLED
-
-    def discover_network_EXIT(self, e: Event) -> int:
-        self.cancel_events("begun")
         return HANDLED
 
     def discover_network_begun(self, e: Event) -> int:
@@ -363,7 +354,7 @@ class LanChart(Chart):
         elif step is Step.ASK_LEASE:
             # an answer that never comes, from a bridge that hangs, must not keep everybody from discovering
             self.post_later(event("turn"), TURN_PATIENCE_S)
-            return self.await_turn_no_answer(event("no_answer"))
+            self._ask_fleet()
         elif step is Step.AWAIT_FLEET:
             self.post_later(event("ask_again"), self._flight.pause_s)
         elif step is Step.DISCOVER:
@@ -372,6 +363,13 @@ class LanChart(Chart):
             self.post_fifo(event("look_again"))
             return self.trans("read_or_discover_network_details")
         return HANDLED
+
+    def _ask_fleet(self) -> None:
+        if self._ask_lease is None:
+            self._lease_is(True)
+        else:
+            self.post_later(event("no_answer"), TURN_ONCE_MORE_S)
+            self._ask_lease(self._lease_is)
 
     def _end_if_younger(self, e: Event) -> int:
         """Somebody else's discovery came first: its result will do."""
@@ -389,11 +387,6 @@ class LanChart(Chart):
             self.cancel_events("refresh_due")
             self.post_later(event("refresh_due", discovered(cache)), delay_s)
 
-    def _serve_stale(self, cache: CacheReadPayload, *, even_nobody: bool) -> None:
-        addresses = lan_document.addresses_in(cache.dict)
-        if cache.stale and addresses is not None and (addresses or even_nobody):
-            self._connections.tell(addresses, self.publish)
-
     # --- from any thread ----------------------------------------------------------------------------------
 
     def _lock_is_free(self) -> None:
@@ -401,9 +394,6 @@ class LanChart(Chart):
 
     def _lease_is(self, ours: bool) -> None:
         self.post_fifo(event("turn" if ours else "no_turn"))
-
-    def _begun(self, request: str, began: Beginning | None) -> None:
-        self.post_fifo(event("begun", (request, began)))
 
     def _peer_answered(self, address: str, result: ProbeResult) -> None:
         self.post_fifo(event("peer_answered", (address, result)))

@@ -54,7 +54,7 @@ class LanFile:
         """Have it made."""
         self.chart.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(change, self.chart.file_path)))
 
-    def begin(self, began: Callable[[Beginning | None], None]) -> None:
+    def begin(self, began: Callable[[Beginning | None], object]) -> None:
         """Have `began` called with the beginning of a discovery, on any thread; None where the file takes none."""
         if self.chart.read_only:
             began(None)

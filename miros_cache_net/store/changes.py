@@ -48,7 +48,7 @@ class Begin:
     A chart that gets no access calls it with None.
     """
 
-    def __init__(self, began: Callable[[Beginning | None], None]) -> None:
+    def __init__(self, began: Callable[[Beginning | None], object]) -> None:
         self.began = began
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
