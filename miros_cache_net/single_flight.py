@@ -96,6 +96,8 @@ class Step(enum.Enum):
     DISCOVER = "discover"
     #: What is in the file will do; the turn was given up.
     KEEP = "keep"
+    #: Nothing: this was an answer to no question, or to one that was answered before.
+    STAY = "stay"
 
 
 class SingleFlight:
@@ -120,6 +122,7 @@ class SingleFlight:
         self._will_do, self._say = will_do, say
         self._clock, self._rng = clock, rng or random.Random()
         self._patient_until_s: float | None = None
+        self._is_asking = False
         self.pause_s = 0.0
 
     def has_lock(self) -> Step:
@@ -130,7 +133,9 @@ class SingleFlight:
         with suppress(OSError, StoreError):
             if not self._lock.try_lock():
                 return Step.AWAIT_LOCK
-        return self._look(Step.ASK_LEASE)
+        step = self._look(Step.ASK_LEASE)
+        self._is_asking = step is Step.ASK_LEASE
+        return step
 
     def await_lock(self, free: Callable[[], None]) -> None:
         """Have `free` called, on any thread, as soon as no other process of this host discovers: now, maybe."""
@@ -142,6 +147,9 @@ class SingleFlight:
 
     def lease_is(self, ours: bool) -> Step:
         """What the fleet has said.  A result that came while it was asked will do as well."""
+        if not self._is_asking:
+            return Step.STAY
+        self._is_asking = False
         if not ours and self._is_patient():
             self.end()
             self.pause_s = self._rng.uniform(*AGAIN_S)
@@ -151,6 +159,7 @@ class SingleFlight:
 
     def end(self) -> None:
         """Let the next one."""
+        self._is_asking = False
         self._lock.close()
 
     def _look(self, otherwise: Step) -> Step:

@@ -359,7 +359,7 @@ class LanChart(Chart):
             self.post_later(event("ask_again"), self._flight.pause_s)
         elif step is Step.DISCOVER:
             return self.trans(self.discover_network)
-        else:
+        elif step is Step.KEEP:
             self.post_fifo(event("look_again"))
             return self.trans("read_or_discover_network_details")
         return HANDLED

@@ -123,7 +123,9 @@ def _show_found(written: CacheReadPayload, result: RecceCompletePayload, as_json
     if result.checks:
         print_table(("host", "usable", "reason", "connect", "detail"), [_row(check) for check in result.checks])
     asked = result.swept or len(result.checks)
-    say(f"{count_text(len(found), 'usable broker')} among {asked} addresses; written to {written.file_path}")
+    is_stored = lan_document.addresses_in(written.dict) == found
+    fate = f"written to {written.file_path}" if is_stored else f"{written.file_path} keeps what was written meanwhile"
+    say(f"{count_text(len(found), 'usable broker')} among {asked} addresses; {fate}")
     if any(check.reason == "not_trusted" for check in result.checks):
         say("to send the password to brokers of this machine's own networks, set MIROS_CACHE_TRUSTED_NETWORKS=auto")
     return Exit.DONE if found else Exit.NO

@@ -80,6 +80,16 @@ def test_while_another_host_discovers_the_lock_is_free_for_others(program: Calla
     assert second.flight.has_lock() is Step.ASK_LEASE
 
 
+def test_a_second_answer_to_one_question_gives_no_turn(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.flight.has_lock()
+    first.flight.lease_is(False)
+    second.flight.has_lock()
+    assert first.flight.lease_is(True) is Step.STAY
+    assert second.flight.lease_is(True) is Step.DISCOVER
+    assert second.flight.lease_is(False) is Step.STAY
+
+
 def refused_until(mine: Program, clock: ManualClock, seconds: float) -> Step:
     for _ in range(round(seconds)):
         mine.flight.has_lock()
