@@ -12,10 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Stamp
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.payloads import CacheReadPayload
-from miros_cache_net.store.changes import Change, Modify, update_of, write_of
+from miros_cache_net.store.changes import Begin, Beginning, Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, cache_path
 from miros_cache_net.store.group_commit import commit
 from miros_cache_net.store.plain_read import read_cache
@@ -23,6 +22,9 @@ from miros_cache_net.store.plain_read import read_cache
 __all__ = ["Cache", "read_cache"]
 
 Contents = dict[str, Any]
+
+#: What a bridge may take to say whether its host has the lease: it asks the broker.
+LEASE_ANSWER_S = 5.0
 
 
 class Cache:
@@ -123,26 +125,39 @@ class Cache:
             watch.close()
 
     def get_or_discover(
-        self, discovery: Callable[[], Mapping[str, Any]], timeout_s: float | None = None
+        self, discovery: Callable[[], Mapping[str, Any]], timeout_s: float | None = None, *, force: bool = False
     ) -> CacheReadPayload:
         """The document if it is young; else the result of `discovery`, run once for all who want it at this moment.
 
         Once a fleet where a `CacheNode` runs on this host, once a host otherwise; who has to wait gets the result of
         the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it raises
-        reaches its caller, and the next in line tries.  A result that a younger write has overtaken is dropped with
-        a line in the log, "superseded", and the younger one returned.  `DiscoveryTimeout` after `timeout_s` of
-        waiting; a discovery that runs is not interrupted.  A file that holds no document is set aside, and counts as
-        expired.
+        reaches its caller, and the next in line tries.  A result is dropped with a line in the log, "superseded", if
+        the document was written as a whole since the discovery began, and what was written is returned.
+        `DiscoveryTimeout` after `timeout_s` of waiting; a discovery that runs is not interrupted.  A file that holds no
+        document is set aside, and counts as expired.
+
+        A host discovers at most once in the time-out, by its own clock; what has expired sooner, because some other
+        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever is there and whoever else
+        is at it.
         """
-        from miros_cache_net.discover_once import get_or_discover
+        from miros_cache_net.host.asking import ask_bridges
+        from miros_cache_net.host.messages import LEASE
+        from miros_cache_net.single_flight import discover_once
 
-        return get_or_discover(self, discovery, timeout_s)
+        def ask_lease() -> bool:
+            return False not in ask_bridges(self.path, LEASE, LEASE_ANSWER_S)
 
-    def stamp_now(self) -> Stamp:
-        """For a discovery that begins now; see `write_discovered`."""
-        return self._store.stamp_now()
+        return discover_once(self, discovery, ask_lease, clock=self._clock, timeout_s=timeout_s, force=force)
 
-    def write_discovered(self, contents: Mapping[str, Any], began: Stamp) -> CacheReadPayload:
+    def begin_discovery(self) -> Beginning:
+        """For a discovery that begins now, and hands its result to `write_discovered`."""
+        taken: list[Beginning | None] = []
+        self._change(Begin(taken.append))
+        (began,) = taken
+        assert began is not None  # it raises where there is no access
+        return began
+
+    def write_discovered(self, contents: Mapping[str, Any], began: Beginning) -> CacheReadPayload:
         """As `write`, but discovered at `began`; raises `Superseded` if the document was written as a whole since."""
         return self._change(write_of(contents, began))
 

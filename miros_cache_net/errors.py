@@ -147,7 +147,7 @@ class FileIOError(StoreError):
 
 
 class Superseded(StoreError):
-    """A younger write has overtaken this one; it was not stored."""
+    """The document was written as a whole since this discovery began; its result was not stored."""
 
     reason = Reason.SUPERSEDED
 

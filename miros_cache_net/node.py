@@ -173,11 +173,11 @@ class CacheNode(Chart):
     def ask_turn(self, done: Callable[[bool], None]) -> None:
         """May this host discover now?  `done(False)`: another host of the fleet does.
 
-        The asking process holds the host's discovery lock (`SingleFlight`), and the answer is for as long as it
-        does.  True also where there is no fleet to ask.  `done` is called on any thread; not at all where the
-        bridge does not answer in time.
+        That is, has it the fleet's lease?  The asking process has the host's discovery lock (see `single_flight`), and
+        the lease is kept for as long as it does.  True also where there is no fleet to ask.  `done` is called on any
+        thread; not at all where the bridge does not answer in time.
         """
-        self._asking.turn(self.settings.answer_timeout_s, done)
+        self._asking.lease(self.settings.answer_timeout_s, done)
 
     def status(self) -> dict[str, Any]:
         """What `status` shows of this node: a JSON object without secrets.  From any thread."""

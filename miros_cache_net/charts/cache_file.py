@@ -18,7 +18,7 @@ from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, DocumentTooLarge, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.statechart.state import HANDLED
-from miros_cache_net.store.changes import Change, Destroy, Merge, as_contents
+from miros_cache_net.store.changes import Begin, Change, Destroy, Merge, as_contents
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.paths import cache_file
@@ -220,6 +220,9 @@ class CacheFileChart(FileAccessChart):
     def refuse(self, requests: Sequence[Request], error: Exception) -> None:
         writes = sum(1 for request in requests if request.change is not None)
         self.report_error(error, f"{writes} writes were not stored: " if writes > 1 else "")
+        for request in requests:
+            if isinstance(request.change, Begin):
+                request.change.began(None)
         reads = [request for request in requests if request.change is None]
         if reads:
             try:

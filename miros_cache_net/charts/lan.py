@@ -1,9 +1,13 @@
-"""`LanChart`: the LAN's brokers, from the cache while it is young, else by a recce whose result is cached."""
+"""`LanChart`: the LAN's brokers, from the cache while it is young, else by a recce whose result is cached.
+
+It decides when; what is done is in `LanFile`, `SingleFlight`, `PeerChecks`, `Connections` and `LanRecceChart`.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -13,26 +17,31 @@ from miros.event import Event
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.charts.cache_file import CacheFileChart
 from miros_cache_net.charts.connections import Connections, read_once
-from miros_cache_net.charts.lan_file import LanFile
-from miros_cache_net.charts.lan_recce import LanRecceChart
-from miros_cache_net.charts.lan_refresh import LanRefreshChart
+from miros_cache_net.charts.lan_file import NOTHING, LanFile, discovered
+from miros_cache_net.charts.lan_recce import LanRecceChart, recce_backoff_s
 from miros_cache_net.charts.peer_check import PeerChecks
-from miros_cache_net.charts.single_flight import AskFleet, SingleFlight
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.errors import CacheNetError
-from miros_cache_net.events import LAN_RECCE_COMPLETE, event
+from miros_cache_net.errors import CacheNetError, Reason
+from miros_cache_net.events import LAN_RECCE_COMPLETE, RECCE_LAN, event
 from miros_cache_net.lan import lan_document
-from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
-from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.single_flight import SingleFlight, Step
+from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.store.changes import Beginning
 from miros_cache_net.store.paths import cache_file
 
 DEFAULT_FILE: Final = ".miros_rabbitmq_lan_cache.json"
 DEFAULT_TIME_OUT_IN_MINUTES: Final = 30
+#: How long the fleet's answer is waited for, and when a bridge too busy to answer is asked once more.
+TURN_PATIENCE_S: Final = 10.0
+TURN_ONCE_MORE_S: Final = 1.5
+#: How long a file that cannot be had delays a recce: longer than a stranger's hold on it is respected.
+BEGIN_PATIENCE_S: Final = 20.0
 
 
-class LanChart(LanRefreshChart):
+class LanChart(Chart):
     """Finds the LAN's brokers; starts itself.
 
     Reads the cache.  Young: publishes ``CONNECTION_DISCOVERY`` with `ConnectionDiscoveryPayload` at once (before
@@ -67,7 +76,7 @@ class LanChart(LanRefreshChart):
         prober: Prober | None = None,
         cache_file_chart: CacheFileChart | None = None,
         fleet_wait_s: float = 0.0,
-        ask_turn: AskFleet | None = None,
+        ask_turn: Callable[[Callable[[bool], None]], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
@@ -104,7 +113,18 @@ class LanChart(LanRefreshChart):
         self._checks = PeerChecks(
             exchange_name, self.settings, prober or shared_prober(), self._peer_answered, self._rng
         )
-        self._turn = SingleFlight(self.cache_file_chart.path, self._post_named, ask_turn)
+        self._ask_lease = ask_turn
+        self._flight = SingleFlight(
+            self.cache_file_chart.file_path,
+            lambda: self._file.has_other_than(self._known),
+            lambda line: self.report(Reason.BROKER, line, self.cache_file_chart.file_name),
+            clock=clock,
+            rng=self._rng,
+        )
+        self._request = self._to_begin = ""
+        self._began: Beginning | None = None
+        self._failures = 0
+        self._known = NOTHING
         self._build_states()
         self.start_at("read_or_discover_network_details")
 
@@ -127,7 +147,37 @@ class LanChart(LanRefreshChart):
             fleet_is_silent=self.ask_fleet_fleet_is_silent,
             **{cache: self.ask_fleet_CACHE},
         )
-        self._build_refresh_states(cache)
+        self.refresh = self.state(
+            "refresh",
+            parent="read_or_discover_network_details",
+            EXIT_SIGNAL=self.refresh_EXIT,
+            refresh_due=self.refresh_refresh_due,
+            **{cache: self.refresh_CACHE},
+        )
+        self.await_turn = self.state(
+            "await_turn",
+            parent="refresh",
+            ENTRY_SIGNAL=self.await_turn_ENTRY,
+            EXIT_SIGNAL=self.await_turn_EXIT,
+            host_turn=self.await_turn_host_turn,
+            turn=self.await_turn_turn,
+            no_turn=self.await_turn_no_turn,
+            no_answer=self.await_turn_no_answer,
+            ask_again=self.await_turn_ask_again,
+        )
+        self.discover_network = self.state(
+            "discover_network",
+            parent="refresh",
+            ENTRY_SIGNAL=self.discover_network_ENTRY,
+            begun=self.discover_network_begun,
+            LAN_RECCE_COMPLETE=self.discover_network_LAN_RECCE_COMPLETE,
+        )
+        self.store_result = self.state(
+            "store_result",
+            parent="refresh",
+            ENTRY_SIGNAL=self.store_result_ENTRY,
+            **{cache: self.store_result_CACHE},
+        )
         self.subscribe(cache)
         self.subscribe(LAN_RECCE_COMPLETE)
 
@@ -143,7 +193,7 @@ class LanChart(LanRefreshChart):
     def stop(self) -> None:
         """End this chart, its recce and its own cache chart; the file stays."""
         super().stop()
-        self._turn.end()
+        self._flight.end()
         self.lan_recce_chart.stop()
         if self._own_cache:
             self.cache_file_chart.stop()
@@ -168,16 +218,18 @@ class LanChart(LanRefreshChart):
                 self._connections.tell(addresses, self.publish)
             self._plan_refresh(e.payload)
             return HANDLED
-        if self.clock.monotonic_s() - self._discovered_at_s < DISCOVERED_JUST_NOW_S:
-            self._connections.tell(self._discovered, self.publish)
+        rests, stale = self._file.rest_s(e.payload) > 0, lan_document.addresses_in(e.payload.dict)
+        if e.payload.stale and (stale or rests):
+            self._connections.tell(stale or [], self.publish)
+        if rests:
+            self._plan_refresh(e.payload)
             return HANDLED
-        self._serve_stale(e.payload)
-        self._known_since_s = e.payload.last_modified
+        self._known = discovered(e.payload)
         return self.trans(self.ask_fleet if self._fleet_wait_s and not e.payload.connected else self.await_turn)
 
     def read_or_discover_network_details_refresh_due(self, e: Event) -> int:
         """Ahead of expiry, so that nobody ever waits: whoever comes first, at a random moment, does it for all."""
-        self._known_since_s = e.payload
+        self._known = e.payload
         return self.trans(self.await_turn)
 
     def read_or_discover_network_details_peer_failed(self, e: Event) -> int:
@@ -211,15 +263,136 @@ class LanChart(LanRefreshChart):
     def ask_fleet_fleet_is_silent(self, e: Event) -> int:
         return self.trans(self.await_turn)
 
+    def refresh_CACHE(self, e: Event) -> int:
+        return self._end_if_younger(e)
+
+    def refresh_refresh_due(self, e: Event) -> int:
+        return HANDLED  # it is under way
+
+    def refresh_EXIT(self, e: Event) -> int:
+        self._flight.end()
+        self.cancel_events("begun")
+        return HANDLED
+
+    def await_turn_ENTRY(self, e: Event) -> int:
+        self._flight.await_lock(self._lock_is_free)
+        return HANDLED
+
+    def await_turn_EXIT(self, e: Event) -> int:
+        for waiting in ("turn", "no_answer", "ask_again"):
+            self.cancel_events(waiting)
+        return HANDLED
+
+    def await_turn_ask_again(self, e: Event) -> int:
+        self._flight.await_lock(self._lock_is_free)
+        return HANDLED
+
+    def await_turn_host_turn(self, e: Event) -> int:
+        """No other process of this host discovers; one may just have."""
+        return self._take(self._flight.has_lock())
+
+    def await_turn_no_answer(self, e: Event) -> int:
+        self._ask_fleet()
+        return HANDLED
+
+    def await_turn_turn(self, e: Event) -> int:
+        return self._take(self._flight.lease_is(True))
+
+    def await_turn_no_turn(self, e: Event) -> int:
+        """Another host discovers: its result comes as ``CACHE``; if it dies, somebody else begins."""
+        self.cancel_events("turn")
+        self.cancel_events("no_answer")
+        return self._take(self._flight.lease_is(False))
+
+    def discover_network_ENTRY(self, e: Event) -> int:
+        request = self._request = self._to_begin = uuid.uuid4().hex
+        self._file.begin(lambda began: self.post_fifo(event("begun", (request, began))))
+        self.post_later(event("begun", (request, None)), BEGIN_PATIENCE_S)
+        return HANDLED
+
+    def discover_network_begun(self, e: Event) -> int:
+        request, began = e.payload
+        if request == self._to_begin:
+            self._to_begin, self._began = "", began
+            self.cancel_events("begun")
+            self.lan_recce_chart.post_fifo(event(RECCE_LAN, self._request))
+        return HANDLED
+
+    def discover_network_LAN_RECCE_COMPLETE(self, e: Event) -> int:
+        result = e.payload
+        if not isinstance(result, RecceCompletePayload) or result.request != self._request:
+            return HANDLED  # somebody else's, or of a discovery that was overtaken
+        if result.failed:
+            self._failures += 1
+            self.post_later(event("look_again"), recce_backoff_s(self._failures, self._rng))
+            return self.trans("read_or_discover_network_details")
+        self._failures = 0
+        # of a file that could not be had it is not known what was written to it meanwhile
+        if self._began is not None:
+            self._file.keep(result, self._began, self.time_out_in_minutes)
+        self._connections.tell(result.other_addresses, self.publish)
+        return self.trans(self.store_result)
+
+    def store_result_ENTRY(self, e: Event) -> int:
+        """The turn is given up only when the result is in the file; this read is answered after that write."""
+        self._file.read()
+        return HANDLED
+
+    def store_result_CACHE(self, e: Event) -> int:
+        if not self._file.is_answered_by(e):
+            return HANDLED
+        self._plan_refresh(e.payload)
+        return self.trans("read_or_discover_network_details")
+
     # --- what the handlers share ------------------------------------------------------------------------
+
+    def _take(self, step: Step) -> int:
+        """The next step to a younger document."""
+        if step is Step.AWAIT_LOCK:
+            self._flight.await_lock(self._lock_is_free)
+        elif step is Step.ASK_LEASE:
+            # an answer that never comes, from a bridge that hangs, must not keep everybody from discovering
+            self.post_later(event("turn"), TURN_PATIENCE_S)
+            self._ask_fleet()
+        elif step is Step.AWAIT_FLEET:
+            self.post_later(event("ask_again"), self._flight.pause_s)
+        elif step is Step.DISCOVER:
+            return self.trans(self.discover_network)
+        elif step is Step.KEEP:
+            self.post_fifo(event("look_again"))
+            return self.trans("read_or_discover_network_details")
+        return HANDLED
+
+    def _ask_fleet(self) -> None:
+        if self._ask_lease is None:
+            self._lease_is(True)
+        else:
+            self.post_later(event("no_answer"), TURN_ONCE_MORE_S)
+            self._ask_lease(self._lease_is)
+
+    def _end_if_younger(self, e: Event) -> int:
+        """Somebody else's discovery came first: its result will do."""
+        if not self._file.is_answered_by(e) or (addresses := lan_document.young_addresses_in(e.payload)) is None:
+            return HANDLED
+        if discovered(e.payload) == self._known:
+            return HANDLED  # the one that is to be refreshed
+        self._connections.tell(addresses, self.publish)
+        self._plan_refresh(e.payload)
+        return self.trans("read_or_discover_network_details")
+
+    def _plan_refresh(self, cache: CacheReadPayload) -> None:
+        delay_s = self._file.refresh_in_s(cache)
+        if delay_s is not None:
+            self.cancel_events("refresh_due")
+            self.post_later(event("refresh_due", discovered(cache)), delay_s)
+
+    # --- from any thread ----------------------------------------------------------------------------------
+
+    def _lock_is_free(self) -> None:
+        self.post_fifo(event("host_turn"))
+
+    def _lease_is(self, ours: bool) -> None:
+        self.post_fifo(event("turn" if ours else "no_turn"))
 
     def _peer_answered(self, address: str, result: ProbeResult) -> None:
         self.post_fifo(event("peer_answered", (address, result)))
-
-    def _post_named(self, name: str) -> None:
-        self.post_fifo(event(name))
-
-    def _serve_stale(self, cache: CacheReadPayload) -> None:
-        addresses = lan_document.addresses_in(cache.dict)
-        if cache.stale and addresses:
-            self._connections.tell(addresses, self.publish)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from miros.event import Event
 
@@ -19,6 +20,9 @@ from miros_cache_net.payloads import RecceCompletePayload, RecceProgressPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED
+
+_BACKOFF_BASE_S: Final = 2.0
+_BACKOFF_TOP_S: Final = 300.0
 
 
 class LanRecceChart(Chart):
@@ -246,3 +250,8 @@ def swept_ports(settings: Settings) -> tuple[int, ...]:
     """The ports that a sweep asks: those of the settings' brokers that are spoken to as the first one is."""
     first = settings.amqp_urls[0]
     return tuple(dict.fromkeys(broker.port for broker in settings.amqp_urls if broker.tls == first.tls))
+
+
+def recce_backoff_s(failures: int, rng: random.Random) -> float:
+    """How long to wait after so many recces that failed, one after the other."""
+    return rng.uniform(0.5, 1.0) * min(_BACKOFF_TOP_S, _BACKOFF_BASE_S * 2.0 ** min(failures, 20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from miros_cache_net.cli.exits import Exit, say
 from miros_cache_net.cli.fleet_settings import load_settings
 from miros_cache_net.cli.output import measuring, print_json, print_table
 from miros_cache_net.client import Cache
-from miros_cache_net.errors import BrokerUnreachable, SettingsError, Superseded
+from miros_cache_net.errors import BrokerUnreachable, SettingsError
 from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload, RecceCompletePayload
 
@@ -58,24 +58,13 @@ def command(hosts: tuple[str, ...], force: bool, file_path: str | None, as_json:
 
     with file_errors(settings.file), Cache(settings.file) as cache:
         _refuse_another_kind(cache.read_or_repair())
-        payload = _discover_again(cache, discovery) if force else cache.get_or_discover(discovery)
+        payload = cache.get_or_discover(discovery, force=force)
     return _show_found(payload, results[0], as_json) if results else _show_known(payload, as_json)
 
 
 def _refuse_another_kind(known: CacheReadPayload) -> None:
     if not known.expired and lan_document.addresses_in(known.dict) is None:
         raise SettingsError(f"{known.file_path} holds a young document of another kind; name another --file")
-
-
-def _discover_again(cache: Cache, discovery: Callable[[], dict[str, Any]]) -> CacheReadPayload:
-    """Whatever the cache holds; unless somebody has written a younger document meanwhile, the result is stored."""
-    began = cache.stamp_now()
-    contents = discovery()
-    try:
-        return cache.write_discovered(contents, began)
-    except Superseded as error:
-        say(f"{error}; that one stays")
-        return cache.read()
 
 
 def _recce(settings: Settings, hosts: Sequence[str]) -> RecceCompletePayload:
@@ -134,7 +123,9 @@ def _show_found(written: CacheReadPayload, result: RecceCompletePayload, as_json
     if result.checks:
         print_table(("host", "usable", "reason", "connect", "detail"), [_row(check) for check in result.checks])
     asked = result.swept or len(result.checks)
-    say(f"{count_text(len(found), 'usable broker')} among {asked} addresses; written to {written.file_path}")
+    is_stored = lan_document.addresses_in(written.dict) == found
+    fate = f"written to {written.file_path}" if is_stored else f"{written.file_path} keeps what was written meanwhile"
+    say(f"{count_text(len(found), 'usable broker')} among {asked} addresses; {fate}")
     if any(check.reason == "not_trusted" for check in result.checks):
         say("to send the password to brokers of this machine's own networks, set MIROS_CACHE_TRUSTED_NETWORKS=auto")
     return Exit.DONE if found else Exit.NO

@@ -40,7 +40,7 @@ class Asking:
         found = [dict(each) for each in body if isinstance(each, Mapping)] if isinstance(body, list) else []
         return sorted(found, key=lambda status: str(status.get("node")))
 
-    def turn(self, timeout_s: float, done: Callable[[bool], None]) -> None:
+    def lease(self, timeout_s: float, done: Callable[[bool], None]) -> None:
         """Have `done` called with whether this host may discover now; waits for nothing.
 
         True also where there is no fleet to ask; not at all where the bridge does not answer in time.

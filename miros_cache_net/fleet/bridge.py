@@ -20,10 +20,10 @@ from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import Outgoing, outgoing, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
-from miros_cache_net.host.discovery_lock import discovery_lock_path
 from miros_cache_net.host.messages import LEASE
 from miros_cache_net.host.questions import Question
 from miros_cache_net.settings import Settings
+from miros_cache_net.single_flight import discovery_lock_path
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
@@ -281,6 +281,7 @@ class Bridge:
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)
         if serving:
+            self._lease.in_step()
             self._owner.bridge_event("joined")
 
     def after(self, name: str, delay_s: float) -> None:

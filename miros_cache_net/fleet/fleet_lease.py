@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Protocol
 
 from miros_cache_net.errors import StoreError
@@ -36,12 +35,16 @@ class LeasePort(Protocol):
 
 
 class FleetLease:
-    """One host's part in discovering once a fleet.  Who asks holds the host's discovery lock already."""
+    """One host's part in discovering once a fleet.  Who asks holds the host's discovery lock already.
 
-    def __init__(self, port: LeasePort, lock_path: Path) -> None:
+    The words (turn, discovery lock, lease) are those of `single_flight`.  Nothing is asked of the broker before this
+    host is in step: the fleet may have what somebody is about to discover.
+    """
+
+    def __init__(self, port: LeasePort, lock_path: str) -> None:
         self._port = port
         self._lock = KernelLock(lock_path)
-        self._linked = False
+        self._linked = self._in_step = False
         self._held = False
         self._watching = False
         self._waiting: list[Question] = []
@@ -55,8 +58,8 @@ class FleetLease:
             question.done(Answer(True))
         else:
             self._waiting.append(question)
-            if len(self._waiting) == 1:
-                self._port.acquire_lease(lambda held: self._port.lease_event("answered", held))
+            if len(self._waiting) == 1 and self._in_step:
+                self._acquire()
 
     def answered(self, held: bool) -> None:
         """The broker has said whether the lease is ours."""
@@ -83,13 +86,22 @@ class FleetLease:
     def link_up(self) -> None:
         self._linked = True
 
+    def in_step(self) -> None:
+        """This host has what the fleet has, over the link that is up, or just coming up."""
+        was_in_step, self._in_step = self._in_step, True
+        if self._waiting and not was_in_step:
+            self._acquire()
+
     def link_down(self) -> None:
         """The lease has died with the connection; the discovery goes on, its stamp keeps it from doing harm."""
-        self._linked = self._held = False
+        self._linked = self._in_step = self._held = False
         self._tell(Answer(None, "this host has lost its link to the fleet"))
 
     def close(self) -> None:
         self._lock.close()
+
+    def _acquire(self) -> None:
+        self._port.acquire_lease(lambda held: self._port.lease_event("answered", held))
 
     def _watch(self) -> None:
         if self._watching:

@@ -30,24 +30,54 @@ class Change(Protocol):
         """
 
 
+class Beginning(NamedTuple):
+    """When a discovery began.
+
+    stamp   of its result; it counts as given, so that all that this host does afterwards is later
+    floor   the floor's stamp at that moment: where it is another at the end, the discovery is superseded
+    now_ms  what this host's clock showed
+    """
+
+    stamp: Stamp
+    floor: Stamp
+    now_ms: int
+
+
+class Begin:
+    """A discovery begins: nothing is changed, and `began` is called with the `Beginning`, inside the access.
+
+    A chart that gets no access calls it with None.
+    """
+
+    def __init__(self, began: Callable[[Beginning | None], object]) -> None:
+        self.began = began
+
+    def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
+        self.began(Beginning(stamp, document.floor.stamp, now_ms))
+        return document
+
+
 class Write(NamedTuple):
     """The whole contents, discovered now.
 
-    `began`: a stamp from before the discovery began, which is when the contents count from then.  If the document
-    was written as a whole since, `Superseded`: a discovery that slept cannot overwrite a younger one.
+    `began`: they are the result of a discovery that began then, which is when they count from.  `Superseded` if the
+    document was written as a whole since, whatever the stamps say: a discovery that slept overwrites no other.
     `text`: the contents as canonical JSON.
     """
 
     contents: FrozenDict
     text: bytes
-    began: Stamp | None = None
+    began: Beginning | None = None
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        if self.began is None:
+        began = self.began
+        if began is None:
             return document.written(self.contents, stamp, now_ms, self.text)
-        if document.floor.stamp >= self.began:
-            raise Superseded("superseded: a younger result was written while this one was being discovered")
-        return document.merged(document.written(self.contents, self.began, min(self.began.wall_ms, now_ms)))
+        floor = document.floor.stamp
+        # a floor at wall time 0 is that of a first update, which is no whole write
+        if floor != began.floor and floor.wall_ms:
+            raise Superseded("superseded: another result was written while this one was being discovered")
+        return document.merged(document.written(self.contents, began.stamp, min(began.now_ms, now_ms)))
 
 
 class Update(NamedTuple):
@@ -110,7 +140,7 @@ class AddressedChange(NamedTuple):
     file_path: str
 
 
-def write_of(value: str | bytes | Mapping[str, Any], began: Stamp | None = None) -> Write:
+def write_of(value: str | bytes | Mapping[str, Any], began: Beginning | None = None) -> Write:
     """The whole write of a mapping, or of a JSON object as text; `PayloadError` for anything else."""
     return Write(*_frozen(value), began)
 

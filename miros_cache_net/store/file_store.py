@@ -15,14 +15,14 @@ from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document, Stamp, next_stamp, own_time_ms
 from miros_cache_net.errors import DocumentError, Reason
-from miros_cache_net.store.changes import Change, Merge
+from miros_cache_net.store.changes import Begin, Change, Merge, Write
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.plain_read import no_document
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
-from miros_cache_net.store.sidecar import new_node_name
+from miros_cache_net.store.sidecar import NEVER
 from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -73,6 +73,7 @@ class FileStore:
         )
         self._notice = notice
         self._failed = False
+        self._discovery = NEVER
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
 
@@ -84,11 +85,6 @@ class FileStore:
             raise no_document(error, self.path) from None
         except OSError as error:
             raise store_error(error, self.path) from error
-
-    def stamp_now(self) -> Stamp:
-        """A stamp later than all in the document, for a discovery that begins now.  Without a lock."""
-        node = self.access.record.node if self.access.record.made_on else new_node_name()
-        return next_stamp(self.read().document.last_stamp, self.clock.wall_ms(), node)
 
     def enter(self) -> None:
         """Exclusive access for a caller that may block: waits for the lock, and backs off from strangers."""
@@ -139,10 +135,12 @@ class FileStore:
             # also what is refused: a whole write of this host could not mend it otherwise
             self.access.saw(change.document.last_stamp)
         last = max(document.last_stamp, self.access.record.clock)
-        changed = change.apply(document, next_stamp(last, now_ms, self.access.record.node), now_ms)
+        stamp = next_stamp(last, now_ms, self.access.record.node)
+        changed = change.apply(document, stamp, now_ms)
         if changed is not document:
             # too large is this change's fault, and must not fail the others
             self._text = changed, changed.to_text()
+        self._note_discovery(change, stamp, now_ms)
         return changed
 
     def replace(self, document: Document) -> Snapshot:
@@ -173,6 +171,9 @@ class FileStore:
     def leave(self) -> None:
         """End the access: the file is writable again, the lock free.  Never raises."""
         failed, self._failed = self._failed, False
+        discovery, self._discovery = self._discovery, NEVER
+        if discovery != NEVER and not failed:
+            self.access.record = self.access.record._replace(discovery=discovery)
         self.access.leave(failed=failed)
 
     def close(self) -> None:
@@ -206,6 +207,13 @@ class FileStore:
             and snapshot.status is not None
             and not self.access.stranded
         )
+
+    def _note_discovery(self, change: Change, stamp: Stamp, now_ms: int) -> None:
+        """For the lock file: the stamp of a beginning, and when a discovery whose result is stored began and ended."""
+        if isinstance(change, Begin):
+            self.access.saw(stamp)
+        elif isinstance(change, Write) and change.began is not None:
+            self._discovery = change.began.now_ms, now_ms
 
     def _started_again(self, error: DocumentError) -> Snapshot:
         aside = set_aside(self.path)

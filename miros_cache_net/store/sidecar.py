@@ -26,6 +26,7 @@ else:
 
 NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 _MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+NEVER = (0, 0)
 
 
 def sidecar_path(document: str) -> str:
@@ -43,6 +44,7 @@ class Sidecar(NamedTuple):
     digest   version of the document that we wrote last
     newest   greatest stamp in it
     clock    greatest stamp seen or given, also of what was not stored
+    discovery  when this host last discovered it, by its own clock: begun and ended, ms since 1970
     """
 
     node: str
@@ -52,6 +54,7 @@ class Sidecar(NamedTuple):
     digest: str = ""
     newest: Stamp = ZERO
     clock: Stamp = ZERO
+    discovery: tuple[int, int] = NEVER
 
     def marked(self, mode: int) -> Sidecar:
         return self._replace(holder=f"{os.uname().nodename}:{os.getpid()}", mode=mode)
@@ -83,6 +86,20 @@ def read_sidecar(fd: int, node_name: str | None = None) -> Sidecar:
     return record._replace(node=new_node_name(readable), made_on=made_on)
 
 
+def last_discovery(document: str) -> tuple[int, int]:
+    """`Sidecar.discovery` of the document at that path, read without a lock; `NEVER` where there is none."""
+    try:
+        fd = os.open(sidecar_path(document), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return NEVER
+    try:
+        return _parse(os.pread(fd, limits.SIDECAR_BYTES, 0)).discovery
+    except (OSError, ValueError, DocumentError):
+        return NEVER
+    finally:
+        os.close(fd)
+
+
 def write_sidecar(fd: int, record: Sidecar) -> None:
     """Write the record in place, in one call."""
     text = json.dumps(
@@ -94,6 +111,7 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
             "digest": record.digest,
             "newest": str(record.newest),
             "clock": str(record.clock),
+            "discovery": record.discovery,
         }
     )
     line = text.encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n"
@@ -143,8 +161,15 @@ def _parse(text: bytes) -> Sidecar:
         raise ValueError("no record")
     if not is_node_name(str(texts["node"])):
         raise ValueError("no node name")
-    clock = Stamp.parse(value.get("clock"))
+    clock, discovery = Stamp.parse(value.get("clock")), _times(value.get("discovery"))
     # format 1 kept one stamp for both
     newest = Stamp.parse(value["newest"]) if "newest" in value else clock
-    record = Sidecar(mode=mode & 0o777, newest=newest, clock=clock, **texts)  # type: ignore[arg-type]
+    record = Sidecar(mode=mode & 0o777, newest=newest, clock=clock, discovery=discovery, **texts)  # type: ignore[arg-type]
     return _remember(text, record)
+
+
+def _times(value: object) -> tuple[int, int]:
+    """Records of before this field have none; and what is no time says nothing."""
+    if isinstance(value, list) and len(value) == 2 and all(type(each) is int and each >= 0 for each in value):
+        return value[0], value[1]
+    return NEVER

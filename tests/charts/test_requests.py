@@ -7,7 +7,7 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.charts.requests import Request, WaitingLine
 from miros_cache_net.document import ZERO
-from miros_cache_net.store.changes import Change, Destroy, update_of, write_of
+from miros_cache_net.store.changes import Beginning, Change, Destroy, update_of, write_of
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_full_line_gives_up_the_oldest_whole_write_for_one_that_leaves_nothing
     assert line.take_with(update) == [update, last]
 
 
-@pytest.mark.parametrize("newest", [update_of({"a": 1}), write_of({"n": 3}, began=ZERO), None])
+@pytest.mark.parametrize("newest", [update_of({"a": 1}), write_of({"n": 3}, began=Beginning(ZERO, ZERO, 0)), None])
 def test_a_full_line_gives_up_what_comes_if_that_leaves_anything_of_earlier_writes(
     line: WaitingLine, newest: Change | None
 ) -> None:

@@ -12,13 +12,16 @@ import pytest
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.probe import Prober
 from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.lan_refresh import recce_backoff_s
+from miros_cache_net.charts.lan_recce import recce_backoff_s
 from miros_cache_net.client import Cache
-from miros_cache_net.events import CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
-from miros_cache_net.host.discovery_lock import discovery_lock_path
+from miros_cache_net.clock import SYSTEM_CLOCK
+from miros_cache_net.document import Document
+from miros_cache_net.events import CACHE_ERROR, CACHE_FILE_READ, CONNECTION_DISCOVERY, RECCE_LAN, event
 from miros_cache_net.settings import Settings
+from miros_cache_net.single_flight import LEASE_PATIENCE_S, discovery_lock_path
+from miros_cache_net.store.changes import Merge
 from miros_cache_net.store.kernel_lock import KernelLock
-from miros_cache_net.testing import wait_until
+from miros_cache_net.testing import ManualClock, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
 from tests.hosts import Host, Hosts, fleet
@@ -207,6 +210,82 @@ def test_a_young_document_is_refreshed_ahead_of_its_expiry(
         assert fresh is not None
         assert fresh.last_modified - first < 2
     assert recces.events == [] or around.discoveries >= 1
+
+
+def stale_result_after(document: Document) -> Document:
+    """What a host whose clock is three hours behind, and that had heard `document`, has just discovered."""
+    contents = {"addresses": ["10.0.0.9"], "amqp_urls": [], "time_out_in_minutes": 30}
+    last = document.last_stamp
+    stamp = last._replace(counter=last.counter + 1, node="behind")
+    return document.written(contents, stamp, document.floor.discovered_at_ms - 3 * 3_600_000)
+
+
+def test_a_host_that_has_just_discovered_serves_what_another_clock_made_old(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
+    path = tmp_path / "lan.json"
+    chart = build(cache_file_path=path)
+    with Cache(path) as cache:
+        cache.wait(lambda payload: payload.dict["addresses"] == [around.peer], timeout_s=20)
+        cache._change(Merge(stale_result_after(cache._store.read().document)))
+        assert cache.read().stale
+        chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        found.wait_for(lambda events: events[-1].payload.hosts == ["10.0.0.9"])
+        chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        found.wait_for(lambda events: [e.payload.hosts for e in events[-2:]] == [["10.0.0.9"]] * 2)
+        assert around.discoveries == 1
+        assert cache.get_or_discover(lambda: pytest.fail("it ran")).stale
+        chart.stop()
+        build(cache_file_path=path)
+        found.wait_for(lambda events: [e.payload.hosts for e in events[-3:]] == [["10.0.0.9"]] * 3)
+        assert around.discoveries == 1
+
+
+def test_an_update_made_during_a_recce_survives_its_result(
+    build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path
+) -> None:
+    around.may_end.clear()
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write({"addresses": [], "time_out_in_minutes": 0})
+        build(cache_file_path=tmp_path / "lan.json")
+        wait_until(lambda: around.discoveries == 1, what="it to begin")
+        cache.update({"note": "meanwhile"})
+        around.may_end.set()
+        cache.wait(lambda payload: payload.dict["addresses"] == [around.peer], timeout_s=20)
+        assert cache.read().dict["note"] == "meanwhile"
+
+
+def test_a_lease_that_a_stranger_keeps_is_not_waited_for_for_ever(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    errors = recorder(CACHE_ERROR)
+    clock = ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms())
+    asked = 0
+
+    def somebody_elses(done: Callable[[bool], None]) -> None:
+        nonlocal asked
+        asked += 1
+        done(False)
+
+    build(cache_file_path=tmp_path / "lan.json", ask_turn=somebody_elses, clock=clock)
+    wait_until(lambda: asked == 2, what="the second question")
+    assert around.discoveries == 0
+    clock.advance(LEASE_PATIENCE_S[1])
+    wait_until(lambda: around.discoveries == 1, what="the discovery")
+    assert "discovering anyway" in errors.wait_for(1)[0].payload.message
+
+
+def test_a_file_that_cannot_be_written_keeps_nobody_from_its_peers(
+    build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    found = recorder(CONNECTION_DISCOVERY)
+    errors = recorder(CACHE_ERROR)
+    (tmp_path / ".lan.json.lock").mkdir()
+    build(cache_file_path=tmp_path / "lan.json")
+    found.wait_for(1)
+    assert found.payloads[0].hosts == [around.peer]
+    assert errors.events
 
 
 def test_failed_recces_are_tried_again_ever_more_slowly() -> None:

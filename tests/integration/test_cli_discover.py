@@ -13,7 +13,7 @@ import pytest
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.testing import NetworkHost, free_port
 from tests.cli_command import COMMAND, clean_environment, error_line, run, terminal
-from tests.fake_servers import FakeServer, generous_rabbit
+from tests.fake_servers import FakeServer, Visit, generous_rabbit
 from tests.lan_peers import LanPeers
 
 Networks = Callable[[int], tuple[NetworkHost, ...]]
@@ -95,6 +95,20 @@ def test_only_the_given_hosts_are_asked(tmp_path: Path) -> None:
     assert (found["hosts"], found["swept"]) == ([good], 0)
     assert {check["ip_address"]: check["reason"] for check in found["checks"]} == {closed: "refused", good: "ok"}
     assert list(read_cache(tmp_path / DEFAULT).dict["addresses"]) == [good]
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_was_written_meanwhile_stays_and_is_said(tmp_path: Path, force: tuple[str, ...]) -> None:
+    def talk(visit: Visit) -> None:
+        with Cache(tmp_path / DEFAULT) as cache:
+            cache.write({"addresses": ["10.0.0.9"], "time_out_in_minutes": 30})
+        generous_rabbit(visit)
+
+    with FakeServer(talk) as server:
+        finished = run(tmp_path, "discover", f"127.0.0.1:{server.port}", *force)
+    assert "superseded" in finished.stderr
+    assert "keeps what was written meanwhile" in finished.stderr
+    assert list(read_cache(tmp_path / DEFAULT).dict["addresses"]) == ["10.0.0.9"]
 
 
 def test_no_usable_host_is_a_no(tmp_path: Path) -> None:

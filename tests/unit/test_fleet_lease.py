@@ -46,6 +46,7 @@ class Bridge:
         self.port = Port()
         self.lease = FleetLease(self.port, path)
         self.lease.link_up()
+        self.lease.in_step()
         self.answers: list[Answer] = []
 
     def ask(self) -> None:
@@ -112,6 +113,27 @@ def test_a_discovery_of_this_host_that_begins_meanwhile_keeps_it(bridge: Bridge,
     assert bridge.next_news() == "discovery_over"
     bridge.lease.timer()
     assert bridge.port.released == 1
+
+
+def test_nobody_is_granted_the_lease_before_this_host_is_in_step(bridge: Bridge, process: KernelLock) -> None:
+    bridge.lease.link_down()
+    bridge.lease.link_up()
+    bridge.ask()
+    bridge.ask()
+    assert (bridge.port.asked, bridge.answers) == ([], [])
+    bridge.lease.in_step()
+    bridge.lease.in_step()
+    assert len(bridge.port.asked) == 1
+
+
+def test_who_waits_for_the_fleet_when_the_link_is_lost_goes_on(bridge: Bridge, process: KernelLock) -> None:
+    bridge.lease.link_down()
+    bridge.lease.link_up()
+    bridge.ask()
+    bridge.lease.link_down()
+    assert bridge.answers[-1].value is None
+    bridge.lease.in_step()
+    assert bridge.port.asked == []
 
 
 def test_a_refused_lease_is_a_no_for_all_who_asked(bridge: Bridge, process: KernelLock) -> None:

@@ -32,10 +32,10 @@ LAYERS = [
     ("events.py", 1, "events"),
     ("statechart/*", 2, "statechart"),
     *((f"{name}/*", 2, name) for name in ("store", "wire", "amqp", "lan", "host")),
+    ("single_flight.py", 2.5, "single flight"),
     *((f"{name}/*", 3, name) for name in ("charts", "fleet")),
     ("node.py", 4, "node"),
     ("client.py", 5, "client"),
-    ("discover_once.py", 5, "client"),
     ("mesh/*", 5, "mesh"),
     ("testing/*", 6, "testing"),
     *((name, 7, "cli") for name in ("cli/*", "__main__.py")),
@@ -59,12 +59,13 @@ LIBRARIES = {
 }
 #: Files that may need less than their layer allows: a plain client must stay cheap, a statechart knows of no cache.
 ONLY_GROUPS = {
-    "client.py": {"errors", "limits", "clock", "payloads", "document", "store", "client"},
+    "client.py": {"errors", "limits", "clock", "payloads", "document", "store", "host", "single flight", "client"},
+    "single_flight.py": {"errors", "limits", "clock", "payloads", "document", "store"},
     "statechart/*": {"errors", "limits", "clock", "payloads", "events", "statechart"},
 }
 
 
-def place_of(file: str) -> tuple[int, str] | None:
+def place_of(file: str) -> tuple[float, str] | None:
     return next(((layer, group) for pattern, layer, group in LAYERS if fnmatch(file, pattern)), None)
 
 

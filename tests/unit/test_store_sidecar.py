@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document import Stamp, is_node_name
 from miros_cache_net.store import sidecar
-from miros_cache_net.store.sidecar import Sidecar, new_node_name, read_sidecar, sidecar_path, write_sidecar
+from miros_cache_net.store.sidecar import (
+    NEVER,
+    Sidecar,
+    last_discovery,
+    new_node_name,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
 
 
 @pytest.fixture(name="fd")
@@ -122,3 +131,49 @@ def test_each_document_has_a_hidden_lock_file_of_its_own() -> None:
     names = [Path(sidecar_path(Path("/d") / name)).name for name in ("x.json", ".x.json", "x", "..x.json")]
     assert len(set(names)) == len(names)
     assert all(name.startswith(".") for name in names)
+
+
+def written_text(path: Path, fd: int, **changes: object) -> None:
+    """The lock file of the document at `path`, as some other release would leave it."""
+    write_sidecar(fd, read_sidecar(fd, "alpha")._replace(discovery=(3, 4)))
+    record = json.loads(os.pread(fd, limits.SIDECAR_BYTES, 0))
+    record.update(changes)
+    text = json.dumps({key: value for key, value in record.items() if value is not None})
+    Path(sidecar_path(str(path))).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("discovery", "read"),
+    [
+        ([3, 4], (3, 4)),
+        (None, NEVER),
+        ("x", NEVER),
+        ([1], NEVER),
+        ([1, -1], NEVER),
+        ([1.5, 2], NEVER),
+        ([True, 2], NEVER),
+    ],
+)
+def test_the_last_discovery_is_read_without_a_lock_and_an_older_record_has_none(
+    fd: int, tmp_path: Path, discovery: object, read: tuple[int, int]
+) -> None:
+    written_text(tmp_path / "cache.json", fd, discovery=discovery)
+    assert last_discovery(str(tmp_path / "cache.json")) == read
+    with open(sidecar_path(str(tmp_path / "cache.json")), "rb") as file:
+        assert read_sidecar(file.fileno(), "alpha").discovery == read
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]"])
+def test_where_no_record_can_be_read_nothing_was_discovered(tmp_path: Path, text: bytes) -> None:
+    path = str(tmp_path / "cache.json")
+    assert last_discovery(path) == NEVER
+    Path(sidecar_path(path)).write_bytes(text)
+    assert last_discovery(path) == NEVER
+
+
+def test_a_full_record_fits_its_place(fd: int) -> None:
+    stamp = Stamp(limits.STAMP_WALL_MS, limits.STAMP_COUNTER, "n" * limits.NODE_NAME_BYTES)
+    holder = f"{'h' * limits.HOST_NAME_BYTES}:{2**22}"
+    record = Sidecar("n" * limits.NODE_NAME_BYTES, holder, holder, 0o777, "d" * 32, stamp, (limits.STAMP_WALL_MS,) * 2)
+    write_sidecar(fd, record)
+    assert os.fstat(fd).st_size == limits.SIDECAR_BYTES

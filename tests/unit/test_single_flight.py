@@ -1,0 +1,169 @@
+"""May I discover now?  Step by step, and without a chart, a thread or a fleet."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from miros_cache_net.client import Cache
+from miros_cache_net.errors import DiscoveryTimeout
+from miros_cache_net.single_flight import AGAIN_S, LEASE_PATIENCE_S, SingleFlight, Step, discover_once
+from miros_cache_net.testing import ManualClock
+
+AMPLE_S = 20.0
+
+
+class Program:
+    """One program that may want to discover."""
+
+    def __init__(self, document: Path, clock: ManualClock) -> None:
+        self.will_do = False
+        self.said: list[str] = []
+        self.flight = SingleFlight(document, lambda: self.will_do, self.said.append, clock=clock, rng=random.Random(1))
+
+
+@pytest.fixture
+def program(tmp_path: Path, manual_clock: ManualClock) -> Iterator[Callable[[], Program]]:
+    made: list[Program] = []
+
+    def make() -> Program:
+        made.append(Program(tmp_path / "cache.json", manual_clock))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.flight.end()
+
+
+def test_alone_it_asks_for_the_lease_and_then_discovers(program: Callable[[], Program]) -> None:
+    flight = program().flight
+    assert flight.has_lock() is Step.ASK_LEASE
+    assert flight.lease_is(True) is Step.DISCOVER
+
+
+def test_a_document_that_will_do_is_kept_and_the_next_one_let_in(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.will_do = True
+    assert first.flight.has_lock() is Step.KEEP
+    assert second.flight.has_lock() is Step.ASK_LEASE
+
+
+def test_who_waited_for_the_lock_looks_again(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.flight.has_lock()
+    assert second.flight.has_lock() is Step.AWAIT_LOCK
+    free = threading.Event()
+    second.flight.await_lock(free.set)
+    assert not free.is_set()
+    first.flight.end()
+    assert free.wait(AMPLE_S)
+    second.will_do = True
+    assert second.flight.has_lock() is Step.KEEP
+
+
+def test_a_result_that_came_while_the_fleet_was_asked_will_do(program: Callable[[], Program]) -> None:
+    mine = program()
+    assert mine.flight.has_lock() is Step.ASK_LEASE
+    mine.will_do = True
+    assert mine.flight.lease_is(True) is Step.KEEP
+
+
+def test_while_another_host_discovers_the_lock_is_free_for_others(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.flight.has_lock()
+    assert first.flight.lease_is(False) is Step.AWAIT_FLEET
+    assert AGAIN_S[0] <= first.flight.pause_s <= AGAIN_S[1]
+    assert second.flight.has_lock() is Step.ASK_LEASE
+
+
+def test_a_second_answer_to_one_question_gives_no_turn(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.flight.has_lock()
+    first.flight.lease_is(False)
+    second.flight.has_lock()
+    assert first.flight.lease_is(True) is Step.STAY
+    assert second.flight.lease_is(True) is Step.DISCOVER
+    assert second.flight.lease_is(False) is Step.STAY
+
+
+def refused_until(mine: Program, clock: ManualClock, seconds: float) -> Step:
+    for _ in range(round(seconds)):
+        mine.flight.has_lock()
+        step = mine.flight.lease_is(False)
+        if step is not Step.AWAIT_FLEET:
+            return step
+        clock.advance(1)
+    return Step.AWAIT_FLEET
+
+
+def test_a_lease_that_never_comes_is_not_waited_for_for_ever(
+    program: Callable[[], Program], manual_clock: ManualClock
+) -> None:
+    mine = program()
+    assert refused_until(mine, manual_clock, LEASE_PATIENCE_S[0]) is Step.AWAIT_FLEET
+    assert mine.said == []
+    assert refused_until(mine, manual_clock, LEASE_PATIENCE_S[1]) is Step.DISCOVER
+    assert "discovering anyway" in mine.said[0] and len(mine.said) == 1
+
+
+def test_patience_begins_anew_after_a_result(program: Callable[[], Program], manual_clock: ManualClock) -> None:
+    mine = program()
+    refused_until(mine, manual_clock, LEASE_PATIENCE_S[0])
+    mine.will_do = True
+    assert mine.flight.has_lock() is Step.KEEP
+    mine.will_do = False
+    assert refused_until(mine, manual_clock, LEASE_PATIENCE_S[0]) is Step.AWAIT_FLEET
+
+
+def test_where_no_lock_can_be_had_everybody_discovers(tmp_path: Path, manual_clock: ManualClock) -> None:
+    nowhere = Program(tmp_path / "absent" / "cache.json", manual_clock)
+    free: list[bool] = []
+    nowhere.flight.await_lock(lambda: free.append(True))
+    assert free == [True]
+    assert nowhere.flight.has_lock() is Step.ASK_LEASE
+    assert nowhere.flight.lease_is(True) is Step.DISCOVER
+
+
+# --- force ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache(tmp_path / "cache.json") as made:
+        yield made
+
+
+def test_force_goes_on_while_another_host_discovers(cache: Cache) -> None:
+    asked: list[bool] = []
+
+    def ask() -> bool:
+        asked.append(True)
+        return False
+
+    cache.write({"n": 1})
+    assert discover_once(cache, lambda: {"n": 2}, ask, force=True).dict == {"n": 2}
+    assert asked == [True], "so that the others wait, where the lease is to be had"
+
+
+def test_force_goes_on_while_another_process_of_this_host_discovers(
+    cache: Cache, program: Callable[[], Program]
+) -> None:
+    program().flight.has_lock()
+    assert discover_once(cache, lambda: {"n": 2}, lambda: True, force=True).dict == {"n": 2}
+
+
+def test_who_waits_for_another_host_is_told_when_its_time_is_up(cache: Cache) -> None:
+    with pytest.raises(DiscoveryTimeout, match="somebody else"):
+        discover_once(cache, lambda: pytest.fail("it ran"), lambda: False, timeout_s=0.05)
+
+
+def test_the_beginning_is_taken_after_the_fleet_has_answered(cache: Cache) -> None:
+    def ask() -> bool:
+        cache.write({"n": "the fleet's", "time_out_in_minutes": 0})
+        return True
+
+    assert discover_once(cache, lambda: {"n": "found"}, ask).dict == {"n": "found"}
