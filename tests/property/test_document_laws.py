@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_cache_net import strict_json
+from miros_cache_net import limits, strict_json
 from miros_cache_net.document import META_KEY, ZERO, Document, Stamp, next_stamp
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([1.0, 0.5]), st.text(max_size=3))
@@ -16,6 +18,14 @@ keys = st.sampled_from(["a", "b", "c", "time_out_in_minutes"])
 contents = st.dictionaries(keys, values, max_size=4)
 #: few times and nodes, so that equal stamps (a copied disk image) and ties happen
 stamps = st.builds(Stamp, st.integers(1, 4), st.integers(0, 1), st.sampled_from(["alpha", "beta"]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_deleted_key_at_most() -> Iterator[None]:
+    """So that updates become whole writes here too."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(limits, "TOMBSTONES", 1)
+        yield
 
 
 @st.composite
@@ -78,6 +88,18 @@ def test_nothing_below_the_floor_survives_a_merge_and_nothing_new_appears(a: Doc
     for key, entry in merged.entries.items():
         assert entry.stamp >= merged.floor.stamp
         assert entry in (a.entries.get(key), b.entries.get(key))
+
+
+@given(documents(), contents, contents, st.sampled_from(["alpha", "beta"]))
+def test_a_first_update_takes_nothing_from_what_was_written(
+    a: Document, default: dict[str, Any], changes: dict[str, Any], node: str
+) -> None:
+    if a.floor.stamp.wall_ms:
+        first = Document.unwritten(default).updated(changes, [], Stamp(2, 0, node), 2)
+        merged = a.merged(first)
+        assert merged.floor == a.floor
+        kept = {key: value for key, value in a.contents.items() if key not in changes}
+        assert kept.items() <= merged.contents.items()
 
 
 @given(documents(), contents)
