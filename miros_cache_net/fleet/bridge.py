@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
@@ -17,7 +17,7 @@ from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.open_requests import OpenRequests
-from miros_cache_net.fleet.publications import ANY_PEER, Outgoing, outgoing, routing_words
+from miros_cache_net.fleet.publications import Outgoing, outgoing, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.host.discovery_lock import discovery_lock_path
@@ -102,7 +102,6 @@ class Bridge:
             self._on_key_refused,
         )
         self._node = node
-        self._is_file_known = False
         open_requests = OpenRequests()
         self._replica = Replica(
             self,
@@ -137,7 +136,7 @@ class Bridge:
         }
 
     def start(self) -> None:
-        self._link.start(self, self._first_question)
+        self._link.start(self)
 
     def stop(self) -> None:
         """End link and timers; bounded by `Link.stop`."""
@@ -222,7 +221,6 @@ class Bridge:
 
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)
-        self._is_file_known = True
 
     @property
     def in_sync(self) -> bool:
@@ -256,14 +254,6 @@ class Bridge:
         if not self._key_was_refused:
             self._key_was_refused = True
             self._owner.bridge_event("key_refused")
-
-    def _first_question(self) -> Publication | None:
-        """Of a host that has nothing, once it has a name to ask in."""
-        if not self._is_file_known or self._replica.document.is_written:
-            return None
-        question = self._outgoing(kinds.CACHE_FILE_READ, None, ANY_PEER)
-        # no join: its answer is taken in as the state that it is
-        return None if question is None else question.publication
 
     # --- LeasePort --------------------------------------------------------------------------------------
 
