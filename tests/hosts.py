@@ -47,7 +47,7 @@ class Hosts:
             "keys": self.key,
             "file": str(directory / "cache.json"),
             "node_name": name,
-            "answer_timeout_s": 1.0,
+            "answer_timeout_s": 0.5,
             **changes,
         }
         if isinstance(self._broker, str):

@@ -278,7 +278,8 @@ class Replica:
     def _wanted(self, digest: Digest) -> bool:
         """Whether it answers one of ours with another document; one with the same completes the join."""
         asked = {each: held for each in digest.answers if (held := self._open.about(each, Document)) is not None}
-        same = [held for held in asked.values() if digest.version == version_of(held)]
+        # what it has by now, or had when it asked
+        same = [held for held in (self.document, *asked.values()) if asked and digest.version == version_of(held)]
         for each in asked:
             self._open.close(each)
         if same:

@@ -229,6 +229,7 @@ class Mute:
 
 def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
     place = hosts.start("target").node.place
+    before = len(broker.messages)
     link = MemoryLink(broker, place, connection_name="attacker")
 
     class Attacking(Mute):
@@ -237,7 +238,7 @@ def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
                 link.publish(Publication(body, kind="CACHE"))
 
     link.start(Attacking())
-    wait_until(lambda: len(broker.messages) >= len(bodies), what="the attack")
+    wait_until(lambda: len(broker.messages) >= before + len(bodies), what="the attack")
     link.stop()
 
 
@@ -371,21 +372,28 @@ def servers(hosts: Hosts, broker: MemoryBroker) -> int:
     return broker.consumers(request_queue_name(place_of(settings, settings.file)))
 
 
-def test_one_host_with_a_wrong_clock_does_not_keep_the_others_from_answering_those_who_join(
-    hosts: Hosts, broker: MemoryBroker
+@pytest.mark.parametrize("off_ms", [3_600_000, -3_600_000], ids=["ahead", "behind"])
+def test_a_host_with_a_wrong_clock_is_answered_and_serves_like_any_other(
+    hosts: Hosts, broker: MemoryBroker, off_ms: int
 ) -> None:
-    peers = [hosts.joined("alpha"), hosts.joined("beta")]
-    wrong = hosts.start("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000)).node
-    wait_until(lambda: wrong.connected, what="the last attempt of who is not answered")
-    refused = sum(peer.node.status()["counters"].get("refused_replayed", 0) for peer in peers)
-    assert refused == limits.JOIN_ATTEMPTS
-    assert servers(hosts, broker) == 3
+    right = hosts.joined("right")
+    right.cache.write({"a": 1})
+    wrong = hosts.joined("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + off_ms))
+    assert wrong.contents == {"a": 1}
+    wait_until(lambda: servers(hosts, broker) == 2, what="both to answer")
+    right.cache.update({"b": 2})
+    agree(right, wrong, on=lambda contents: contents == {"a": 1, "b": 2})
 
 
-def test_a_host_that_agrees_with_nobody_leaves_answering_to_the_others(hosts: Hosts, broker: MemoryBroker) -> None:
-    hosts.joined("alone", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
-    hosts.joined("right")
-    wait_until(lambda: servers(hosts, broker) == 1, what="one to answer")
+def test_a_clock_that_is_ahead_is_a_trouble_of_whoever_hears_of_it(hosts: Hosts, recorder: Any) -> None:
+    errors = recorder("CACHE_ERROR")
+    right = hosts.joined("right")
+    ahead = hosts.joined("ahead", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
+    ahead.node.file_chart.post_fifo(event("CACHE_FILE_WRITE", {"a": 1}))
+    agree(right, ahead, on=lambda contents: contents == {"a": 1})
+    errors.wait_for(lambda events: any(e.payload.reason == "clock" for e in events))
+    wait_until(lambda: "ahead of this one's" in right.node.status()["trouble"], what="the trouble")
+    assert right.node.status()["trouble"].startswith("ahead-")
 
 
 def test_a_bridge_without_a_broker_hears_of_changes_by_others(

@@ -6,20 +6,30 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from miros_cache_net.document import Document, Entry, Stamp, next_stamp
-from miros_cache_net.errors import Reason
+from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
+from miros_cache_net.errors import PayloadError, Reason
+from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
+from miros_cache_net.fleet.refused_documents import passed_cap
 from miros_cache_net.fleet.replica import Replica
-from miros_cache_net.wire.envelope import CACHE, Message, Origin
+from miros_cache_net.wire.envelope import Message, Origin
+from miros_cache_net.wire.kinds import CACHE
+from tests.simulation.first_update import updated
 
 START_MS = 1_700_000_000_000
+#: No clock counts beyond the year 2190.
+LATEST_MS = 6_942_758_400_000
 KEYS = ("a", "b", "c", "d")
 #: In the default of every host; the first update of a document that nobody wrote keeps it.
 DEFAULT_VALUE = "default"
+HOUR_MS = 3_600_000
+YEAR_MS = 365 * 24 * HOUR_MS
+JUMPS_MS = (HOUR_MS, 26 * HOUR_MS, YEAR_MS, 40 * YEAR_MS, 500 * YEAR_MS)
+_CAPTURED = 200
 
 
 @dataclass(frozen=True)
@@ -32,20 +42,29 @@ class Faults:
     skew_ms: int = 20_000
     confirm_loss: float = 0.05
     merge_loss: float = 0.05
-    wrong_clock_ms: int = 0
+    replays: float = 0.3
+    wrong_clocks: bool = False
+    deletions: bool = True
+
+
+NO_FAULTS = Faults(loss=0, duplication=0, delay_s=0.01, confirm_loss=0, merge_loss=0, replays=0)
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A write that its host said yes to: stamp and keys (None: deleted); `whole`: all other keys are gone."""
+    """A write that its host said yes to: stamp and keys (None: deleted); `whole`: all other keys are gone.
+
+    `seen`: the floor of what the host's file held when it was made.
+    """
 
     stamp: Stamp
     entries: dict[str, Any]
     whole: bool
+    seen: Stamp
 
 
 class World:
-    """Time, network and hosts; `run` plays a schedule of faults and writes, `heal` ends all faults."""
+    """Time, network and hosts; `play` runs a schedule of faults and writes, `heal` ends all faults but wrong clocks."""
 
     def __init__(self, seed: int, hosts: int, faults: Faults = Faults()) -> None:
         self.seed = seed
@@ -54,8 +73,11 @@ class World:
         self.now_s = 0.0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._tickets = itertools.count()
+        self._captured: list[Message] = []
         self.acknowledged: list[Acknowledged] = []
-        self.messages = 0
+        self.messages = self.bytes = 0
+        #: The home of the request queue is down.
+        self.queue_is_down = False
         self.hosts = [Host(self, f"host-{number}") for number in range(hosts)]
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
@@ -68,33 +90,53 @@ class World:
             action()
         self.now_s = end_s
 
-    def play(self, steps: int) -> None:
-        """Random writes, cuts, crashes and clock steps, each followed by a random while."""
+    def start(self) -> None:
         for host in self.hosts:
             host.start()
+
+    def play(self, steps: int) -> None:
+        """Random writes, cuts, crashes and clock steps, each followed by a random while."""
+        self.start()
         for _ in range(steps):
             self.random.choice(self.hosts).misfortune_or_write()
+            if self.happens(self.faults.replays):
+                self.replay()
             self.run_for(self.random.choice((0.0, 0.01, 0.3, 5.0)))
 
     def heal(self) -> None:
-        """No more faults; everybody is linked; enough time for the digests."""
-        self.faults = Faults(
-            loss=0, duplication=0, delay_s=0.01, skew_ms=self.faults.skew_ms, confirm_loss=0, merge_loss=0
-        )
+        """Everybody is linked, and nothing is lost; enough time for the digests.  Clocks stay as they are."""
+        self.faults = NO_FAULTS
+        self.queue_is_down = False
+        self.part(())
         for host in self.hosts:
-            host.set_clock()
             host.start()
             host.link(True)
         self.run_for(120.0)
 
+    def part(self, away: Iterable[Host]) -> None:
+        """Those of `away` and the others hear nothing of each other, though all have a link."""
+        apart = set(map(id, away))
+        for host in self.hosts:
+            host.side = int(id(host) in apart)
+
+    def replay(self) -> None:
+        """Somebody without the key sends again what was said once, to whoever it was not meant for."""
+        if self._captured:
+            message = self.random.choice(self._captured)
+            for host in self.hosts:
+                self.after(self.random.uniform(0, 1.0), host.receiver(message, "nobody's queue"))
+
     def carry(self, message: Message, sender: Host, to: str) -> None:
         """The broker: everybody, one that serves, or one queue."""
         self.messages += 1
-        linked = [host for host in self.hosts if host is not sender and host.linked]
+        self.bytes += len(json.dumps(message.body))
+        if len(self._captured) < _CAPTURED:
+            self._captured.append(message)
+        linked = [host for host in self.hosts if host is not sender and host.linked and host.side == sender.side]
         if to == EVERYBODY:
             receivers = linked
         elif to == ANY_PEER:
-            serving = [host for host in linked if host.serving]
+            serving = [host for host in linked if host.serving and not self.queue_is_down]
             receivers = [self.random.choice(serving)] if serving else []
         else:
             receivers = [host for host in linked if host.queue == to]
@@ -115,8 +157,11 @@ class Host:
     name: str
     disk: Document = field(default_factory=lambda: Document.unwritten({"default": DEFAULT_VALUE}))
     history: list[Document] = field(default_factory=list)
+    #: In the lock file: the greatest stamp of whatever was ever offered to the file.
+    last_seen: Stamp = ZERO
     linked: bool = False
     serving: bool = False
+    side: int = 0
     boot: int = 0
     replica: Replica | None = None
     reports: list[Reason] = field(default_factory=list)
@@ -124,11 +169,12 @@ class Host:
     def __post_init__(self) -> None:
         self.set_clock()
         self._latest_timer: dict[str, int] = {}
+        self._ids = itertools.count()
 
     # --- Clock ------------------------------------------------------------------------------------
 
     def wall_ms(self) -> int:
-        return START_MS + int(self.world.now_s * 1000) + self.skew_ms
+        return max(0, START_MS + int(self.world.now_s * 1000) + self.skew_ms)
 
     def monotonic_s(self) -> float:
         return self.world.now_s
@@ -139,11 +185,21 @@ class Host:
     def queue(self) -> str:
         return f"{self.name}/{self.boot}"
 
+    @property
+    def in_step(self) -> bool:
+        return self.replica is not None and self.replica.in_step
+
+    @property
+    def trouble(self) -> str:
+        return self.replica.trouble if self.replica else ""
+
     def start(self) -> None:
         if self.replica is None:
             self.boot += 1
             rng = random.Random(self.world.random.random())
-            self.replica = Replica(self, self.disk, self, answer_timeout_s=1.0, digest_interval_s=30.0, rng=rng)
+            self.replica = Replica(
+                self, self.disk, self, OpenRequests(), answer_timeout_s=1.0, digest_interval_s=30.0, rng=rng
+            )
             self.link(True)
 
     def crash(self) -> None:
@@ -155,7 +211,8 @@ class Host:
             return
         self.linked = up
         if up:
-            self.replica.link_up(sum(host.serving for host in self.world.hosts if host is not self))
+            servers = sum(host.serving and host.side == self.side for host in self.world.hosts if host is not self)
+            self.replica.link_up(None if self.world.queue_is_down else servers)
         else:
             self.serving = False
             self.replica.link_down()
@@ -165,16 +222,19 @@ class Host:
         self.skew_ms = self.world.random.randint(-self.world.faults.skew_ms, self.world.faults.skew_ms)
 
     def misfortune_or_write(self) -> None:
-        choice = self.world.random.random()
+        rng, choice = self.world.random, self.world.random.random()
         if choice < 0.1:
             self.crash() if self.replica else self.start()
-        elif choice < 0.25:
+        elif choice < 0.22:
             self.link(not self.linked)
-        elif choice < 0.3:
+        elif choice < 0.26:
+            self.world.part(rng.sample(self.world.hosts, rng.randint(0, len(self.world.hosts) - 1)))
+        elif choice < 0.29:
+            self.world.queue_is_down = not self.world.queue_is_down
+        elif choice < 0.33:
             self.set_clock()
-        elif choice < 0.35:
-            wrong_ms = self.world.faults.wrong_clock_ms
-            self.skew_ms += self.world.random.choice((-wrong_ms, wrong_ms))
+        elif choice < 0.4 and self.world.faults.wrong_clocks:
+            self.skew_ms += rng.choice((-1, 1)) * rng.choice(JUMPS_MS)
         else:
             self.write()
 
@@ -182,30 +242,52 @@ class Host:
 
     def write(self) -> None:
         """What any program of the host does to the file: it is on the disk when it is acknowledged."""
-        rng, now_ms = self.world.random, self.wall_ms()
-        stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), now_ms, self.name)
-        kind = rng.choice(("write", "update", "update", "delete", "destroy"))
-        value = f"{self.name} {stamp}"
+        rng = self.world.random
+        kind = rng.choice(
+            ("write", "update", "update", "delete" if self.world.faults.deletions else "update", "destroy")
+        )
+        value = f"{self.name} {self.next_stamp()}"
         if kind == "write":
             self.write_whole(dict.fromkeys(rng.sample(KEYS, rng.randint(0, 3)), value))
         elif kind == "destroy":
-            self._stored(self.disk.destroyed(stamp))
-            self.world.acknowledged.append(Acknowledged(stamp, {}, True))
+            self.destroy()
+        elif kind == "update":
+            self.update({rng.choice(KEYS): value})
         else:
-            key = rng.choice(KEYS)
-            changes, gone = ({key: value}, []) if kind == "update" else ({}, [key])
-            self._stored(self.disk.updated(changes, gone, stamp, now_ms))
-            self.world.acknowledged.append(Acknowledged(stamp, {key: changes.get(key)}, False))
+            self.update({}, [rng.choice(KEYS)])
+
+    def next_stamp(self) -> Stamp:
+        last = max(self.disk.last_stamp, self.disk.floor.stamp, self.last_seen)
+        return next_stamp(last, min(self.wall_ms(), LATEST_MS), self.name)
 
     def write_whole(self, contents: dict[str, Any]) -> None:
-        stamp = next_stamp(max(self.disk.last_stamp, self.disk.floor.stamp), self.wall_ms(), self.name)
-        self._stored(self.disk.written(contents, stamp, self.wall_ms()))
-        self.world.acknowledged.append(Acknowledged(stamp, contents, True))
+        stamp = self.next_stamp()
+        self._acknowledge(self.disk.written(contents, stamp, self._discovered_ms()), stamp, contents, whole=True)
+
+    def destroy(self) -> None:
+        stamp = self.next_stamp()
+        self._acknowledge(self.disk.destroyed(stamp), stamp, {}, whole=True)
+
+    def update(self, changes: dict[str, Any], gone: Iterable[str] = ()) -> None:
+        stamp = self.next_stamp()
+        try:
+            document = updated(self.disk, changes, gone, stamp, self._discovered_ms())
+        except PayloadError:
+            return  # more keys than are allowed: refused, not acknowledged
+        self._acknowledge(document, stamp, {**changes, **dict.fromkeys(gone)}, whole=False)
+
+    def _discovered_ms(self) -> int:
+        return max(1, min(self.wall_ms(), LATEST_MS))
+
+    def _acknowledge(self, document: Document, stamp: Stamp, entries: dict[str, Any], whole: bool) -> None:
+        self.world.acknowledged.append(Acknowledged(stamp, entries, whole, self.disk.floor.stamp))
+        self._stored(document)
 
     def _stored(self, document: Document) -> None:
         if document is self.disk:
             return
         self.disk = document
+        self.last_seen = max(self.last_seen, document.last_stamp, document.floor.stamp)
         self.history.append(document)
         self.world.after(self.world.random.uniform(0, 0.05), self._notice)
 
@@ -215,15 +297,18 @@ class Host:
 
     # --- ReplicaPort ------------------------------------------------------------------------------------
 
-    def send(self, kind: str, body: Any, to: str) -> None:
-        boot = self.boot
-        copied = json.loads(json.dumps(body))
-        message = Message(kind, "fleet", "c", "id", Origin(self.name, self.name, str(boot), 0), self.wall_ms(), copied)
+    def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
+        boot, message_id = self.boot, f"{self.queue}-{next(self._ids)}"
+        origin = Origin(self.name, self.name, str(boot), 0)
+        message = Message(
+            kind, "fleet", "c", message_id, origin, self.wall_ms(), json.loads(json.dumps(body)), answers
+        )  # fmt: skip
         lost = not self.linked or self.world.happens(self.world.faults.confirm_loss)
         if not lost:
             self.world.carry(message, self, to)
         if kind == CACHE:
             self.world.after(self.world.random.uniform(0, 0.1), lambda: self._confirm(boot, not lost))
+        return message_id
 
     def _confirm(self, boot: int, confirmed: bool) -> None:
         if self.replica is not None and self.boot == boot:
@@ -234,8 +319,12 @@ class Host:
         failed = self.world.happens(self.world.faults.merge_loss)
 
         def merge_now() -> None:
-            if self.replica is not None and not failed:
-                self._stored(self.disk.merged(document))
+            if self.replica is None or failed:
+                return
+            merged = self.disk.merged(document)
+            self.last_seen = max(self.last_seen, document.last_stamp, document.floor.stamp)
+            if not passed_cap(self.disk, document, merged):
+                self._stored(merged)
 
         self.world.after(self.world.random.uniform(0, 0.05), merge_now)
 
@@ -259,12 +348,7 @@ class Host:
         boot = self.boot
 
         def deliver() -> None:
-            if self.replica is not None and self.linked and self.boot == boot:
+            if self.replica is not None and self.linked and self.boot == boot and message.origin.node != self.name:
                 self.replica.received(message, reply_to)
 
         return deliver
-
-
-def visible(document: Document) -> dict[str, Entry]:
-    """The entries that users see."""
-    return {key: entry for key, entry in document.entries.items() if not entry.deleted}

@@ -207,6 +207,12 @@ def test_a_link_that_stands_means_that_every_step_is_fine(path: Path) -> None:
     assert "3 ready to answer" in detail(findings, "fleet")
 
 
+def test_a_link_without_the_request_queue_stands_and_says_so(path: Path) -> None:
+    findings = examined(LinkUp("amq.gen-1", None, "RabbitMQ 3"), path)
+    assert outcomes(findings)["fleet"] == OK
+    assert "the request queue cannot be had now" in detail(findings, "fleet")
+
+
 @pytest.mark.parametrize(
     ("error", "step"),
     [

@@ -166,6 +166,15 @@ def test_an_agreeing_digest_that_names_the_question_completes_the_join(port: Por
     assert host.in_step
 
 
+def test_what_came_in_since_the_question_may_be_what_the_answer_agrees_with(port: Port, clock: ManualClock) -> None:
+    host = joining(port, clock)
+    theirs = written(clock, {"a": 1})
+    host.received(message("CACHE", theirs.to_json()), "")
+    host.local_changed(theirs)
+    host.received(message("digest", digest(theirs, answers=[port.ids[-1]])), "amq.gen-x")
+    assert host.in_step
+
+
 @pytest.mark.parametrize("age_ms", [-1, 1], ids=["older", "newer"])
 def test_who_holds_something_else_is_asked_for_it(port: Port, clock: ManualClock, age_ms: int) -> None:
     host = joining(port, clock, written(clock, {"mine": 1}, node="alpha"))

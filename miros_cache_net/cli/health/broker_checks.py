@@ -86,10 +86,8 @@ def _findings(address: BrokerAddress, outcome: LinkUp | BrokerError, exchange: s
         "exchange": f"{exchange!r} at {address}",
     }
     if isinstance(outcome, LinkUp):
-        return [
-            *(Finding(step, OK, good[step]) for step in _STEPS),
-            Finding("fleet", OK, f"{_peers(outcome)} at {address}"),
-        ]
+        fleet = Finding("fleet", OK, f"{_peers(outcome)} at {address}")
+        return [*(Finding(step, OK, good[step]) for step in _STEPS), fleet]
     end = _STEPS.index(next((step for kind, step in _FAILED_AT if isinstance(outcome, kind)), "broker"))
     return [
         *(Finding(step, OK, good[step]) for step in _STEPS[:end]),
