@@ -86,11 +86,17 @@ def _findings(address: BrokerAddress, outcome: LinkUp | BrokerError, exchange: s
         "exchange": f"{exchange!r} at {address}",
     }
     if isinstance(outcome, LinkUp):
-        peers = f"{outcome.request_servers} ready to answer" if outcome.request_servers else "nobody else yet"
-        return [*(Finding(step, OK, good[step]) for step in _STEPS), Finding("fleet", OK, f"{peers} at {address}")]
+        fleet = Finding("fleet", OK, f"{_peers(outcome)} at {address}")
+        return [*(Finding(step, OK, good[step]) for step in _STEPS), fleet]
     end = _STEPS.index(next((step for kind, step in _FAILED_AT if isinstance(outcome, kind)), "broker"))
     return [
         *(Finding(step, OK, good[step]) for step in _STEPS[:end]),
         Finding(_STEPS[end], FAILED, str(outcome)),
         *(Finding(step, SKIPPED, f"needs the {_STEPS[end]}") for step in _STEPS[end + 1 :]),
     ]
+
+
+def _peers(up: LinkUp) -> str:
+    if up.request_servers is None:
+        return "the queue for requests cannot be had now, hosts do without it"
+    return f"{up.request_servers} ready to answer" if up.request_servers else "nobody else yet"

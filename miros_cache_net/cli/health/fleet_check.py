@@ -25,7 +25,7 @@ def check_answers(settings: Settings, path: Path, link_factory: LinkFactory = ra
     """
     try:
         with FleetClient(settings, path, link_factory=link_factory) as fleet:
-            if fleet.up is None or not fleet.up.request_servers:
+            if fleet.up is None or fleet.up.request_servers == 0:
                 return Finding(_CHECK, OK, "nobody there to ask")
             in_step = sum(node.get("connected") is True and not node.get("trouble") for node in fleet.statuses())
             if not in_step:
