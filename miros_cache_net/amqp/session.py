@@ -197,8 +197,8 @@ class Session:
     def _deaf(self) -> None:
         self._lost(
             TopologyLost(
-                f"nothing comes through exchange {self._place.exchange!r} at {self.address} any more, it was deleted: "
-                "it is declared again"
+                f"nothing comes through exchange {self._place.exchange!r} at {self.address} any more: it was deleted "
+                "and is declared again, or the broker hangs"
             )
         )
 
