@@ -129,16 +129,16 @@ class Cache:
     ) -> CacheReadPayload:
         """The document if it is young; else the result of `discovery`, run once for all who want it at this moment.
 
-        Once a fleet where a `CacheNode` runs on this host, once a host otherwise; who has to wait gets the result of
-        the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it raises
-        reaches its caller, and the next in line tries.  A result is dropped with a line in the log, "superseded", if
-        the document was written as a whole since the discovery began, and what was written is returned.
-        `DiscoveryTimeout` after `timeout_s` of waiting; a discovery that runs is not interrupted.  A file that holds no
-        document is set aside, and counts as expired.
+        Once a fleet where a `CacheNode` runs on this host, once a host otherwise; a program that has to wait gets the
+        result of the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it
+        raises reaches its caller, and the next in line tries.  A result is dropped with a line in the log,
+        "superseded", if the document was written as a whole since the discovery began, and what was written is
+        returned.  `DiscoveryTimeout` after `timeout_s` of waiting; a discovery that runs is not interrupted.  A file
+        that holds no document is set aside, and counts as expired.
 
         A host discovers at most once in the time-out, by its own clock; what has expired sooner, because some other
-        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever is there and whoever else
-        is at it.
+        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever is there and whatever
+        others do.
         """
         from miros_cache_net.host.asking import ask_bridges
         from miros_cache_net.host.messages import LEASE

@@ -1,18 +1,19 @@
-"""May I discover now?  Asked once, here, for all who find a document expired.
+"""May I discover now?  Asked and answered here, for every program that finds a document expired.
 
-Who asks: `Cache.get_or_discover`, which the command `discover` uses too, by `discover_once`; and `LanChart`, as its
-events come in.  How the fleet is asked comes in as a callable: this file knows neither fleet nor node.
+`Cache.get_or_discover`, and with it the command `discover`, goes through `discover_once`; `LanChart` drives a
+`SingleFlight` as its events come in.  How the fleet is asked comes in as a callable: this file knows neither fleet nor
+node.
 
 The words, which every other file uses as they are meant here:
 
 discovery       finding out, at some expense, what a document is to hold
-turn            the right to begin one: the discovery lock, and in a fleet the lease as well
-discovery lock  says which process of a host: a kernel lock on a file beside the document, which ends with its process
-lease           says which host of a fleet: a queue at the broker that the host's bridge alone can have, and keeps while
+turn            the right to begin a discovery: the discovery lock, and in a fleet the lease as well
+discovery lock  picks one process of a host: a kernel lock on a file beside the document, which ends with its process
+lease           picks one host of a fleet: a queue at the broker that only one bridge can have, and that it keeps while
                 any process of its host has the discovery lock
 beginning       what a discovery takes once it has its turn (`store.changes.Beginning`): its result counts from then
-superseded      what a result is told if the document was written as a whole since its beginning; it is dropped
-rest            for how long a host keeps to its own last discovery of a document, whatever the document looks like
+superseded      said of a result if the document was written as a whole since its beginning; it is dropped
+rest            how long a host keeps to its own last discovery of a document, whatever the document looks like
 
 Neither lock nor lease is a fence: a process can be paused, a link can break.  The beginning is the fence.  The rest
 keeps one wrong clock from making all hosts discover in turns for ever, because to some each result has expired.
@@ -46,15 +47,15 @@ log = logging.getLogger(__name__)
 REFRESHED_AFTER: Final = 0.8
 #: When the fleet is asked again while another host discovers: a sweep takes about a second.
 AGAIN_S: Final = (1.0, 2.0)
-#: Whoever is told for so long that another host discovers does it anyway: a stranger may hold the lease and never give
-#: it back.  The largest sweep takes four minutes.  Random, so that not all hosts lose their patience at once.
+#: For how long a host believes that another one discovers; then it does so itself: a stranger may hold the lease and
+#: never give it back.  The largest sweep takes four minutes.  Random, so that not all hosts begin at once.
 LEASE_PATIENCE_S: Final = (300.0, 450.0)
 
 Discovery = Callable[[], Mapping[str, Any]]
 
 
 def discovery_lock_path(document: str | os.PathLike[str]) -> str:
-    """The lock file that whoever discovers for `document` holds while it does."""
+    """The file of the discovery lock of `document`."""
     path = os.fspath(document)
     return beside(path, f".{os.path.basename(path).lstrip('.')}.discovery.lock")
 
@@ -70,8 +71,8 @@ def time_out_s(cache: CacheReadPayload) -> float:
 def rest_s(cache: CacheReadPayload, clock: Clock) -> float:
     """How long this host still keeps to its own last discovery of what is in the file; 0: it may discover.
 
-    A host discovers at most once in the document's time-out, by its own clock, whoever's result is there meanwhile, but
-    for the refresh of a young one; and, however short the time-out, not for those who have only just waited for it.
+    A host discovers at most once in the document's time-out, by its own clock, whatever result is there meanwhile, but
+    for the refresh of a young one; and, however short the time-out, not for a program that has just waited for it.
     A discovery in this clock's future says nothing.  Where nothing is there, there is nothing to keep to.
     """
     began_ms, ended_ms = last_discovery(cache.file_path)
@@ -84,7 +85,7 @@ def rest_s(cache: CacheReadPayload, clock: Clock) -> float:
 
 
 class Step(enum.Enum):
-    """What whoever drives a `SingleFlight` does next."""
+    """What the driver of a `SingleFlight` does next."""
 
     #: Another process of this host discovers: `await_lock`, then `has_lock` again.
     AWAIT_LOCK = "await_lock"
@@ -126,7 +127,7 @@ class SingleFlight:
         self.pause_s = 0.0
 
     def has_lock(self) -> Step:
-        """Take the discovery lock if it is free, and look at the document: whoever had it may have discovered.
+        """Take the discovery lock if it is free, and look at the document: the last holder may have discovered.
 
         A lock that cannot be had keeps nobody from discovering: in a directory that is read-only, everybody does.
         """
@@ -254,7 +255,7 @@ def _discover(cache: DiscoverableCache, discovery: Discovery) -> CacheReadPayloa
 
 
 def _await_lock(flight: SingleFlight, cache: DiscoverableCache, clock: Clock, deadline_s: float | None) -> None:
-    """The kernel tells when whoever discovers on this host is done, or has died."""
+    """The kernel tells when the process that discovers on this host is done, or has died."""
     free = threading.Event()
     flight.await_lock(free.set)
     while not free.wait(_at_most(None, cache, clock, deadline_s)):

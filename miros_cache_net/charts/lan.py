@@ -228,7 +228,7 @@ class LanChart(Chart):
         return self.trans(self.ask_fleet if self._fleet_wait_s and not e.payload.connected else self.await_turn)
 
     def read_or_discover_network_details_refresh_due(self, e: Event) -> int:
-        """Ahead of expiry, so that nobody ever waits: whoever comes first, at a random moment, does it for all."""
+        """Ahead of expiry, so that nobody ever waits: the first program, at a random moment, does it for all."""
         self._known = e.payload
         return self.trans(self.await_turn)
 
