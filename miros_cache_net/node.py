@@ -27,7 +27,7 @@ from miros_cache_net.host.messages import State
 from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import AddressedChange, Merge, Restamp, as_contents
-from miros_cache_net.store.file_store import cache_path
+from miros_cache_net.which_file import cache_path
 
 if TYPE_CHECKING:
     from miros_cache_net.fleet.bridge import Bridge

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from miros_cache_net import limits
+from miros_cache_net.which_file import cache_path
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -62,6 +63,11 @@ def as_path(value: Any) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"{text!r} begins with a home directory that cannot be found") from None
+
+
+def as_cache_file(value: Any) -> Path:
+    """The path of the cache file, as everything that opens it has it."""
+    return cache_path(as_path(value))
 
 
 def as_unicode(value: str) -> str:

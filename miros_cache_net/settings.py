@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     InstanceOf,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -25,15 +26,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from miros_cache_net import key_file, limits, setting_types
 from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.setting_sources import Env, EnvironmentSource, TomlSource, config_directory, one_key_source
+from miros_cache_net.setting_files import config_directory
+from miros_cache_net.setting_sources import Env, EnvironmentSource, TomlSource, one_key_source
 from miros_cache_net.setting_text import SettingDescription, describe_field, one_line
+from miros_cache_net.which_file import DEFAULT_FILE
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Word = Annotated[str, BeforeValidator(setting_types.as_place_word)]
 NeededWord = Annotated[str, BeforeValidator(setting_types.as_needed_word)]
 AbsolutePath = Annotated[Path, BeforeValidator(setting_types.as_path)]
 
-_DEFAULT_FILE: Final = ".miros_rabbitmq_cache.json"
+_NO_NAME: Final = "must be given, because the cache file's name cannot serve: it {}"
 
 
 class Settings(BaseSettings):
@@ -67,12 +70,12 @@ class Settings(BaseSettings):
         AbsolutePath,
         Env(("MIROS_CACHE_KEYS_FILE", "MESH_ENCRYPTION_KEY_FILE"), default_text="~/.config/miros-cache-net/keys"),
     ] = Field(
-        default_factory=lambda: config_directory() / "keys",
+        default_factory=lambda: Path(config_directory(), "keys"),
         description="File of Fernet keys, one a line, closed to other users; used where no keys are given directly.",
         examples=["/etc/miros-cache-net/keys"],
     )
-    file: Annotated[AbsolutePath, Env(default_text=_DEFAULT_FILE)] = Field(
-        Path(_DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[_DEFAULT_FILE]
+    file: Annotated[Path, BeforeValidator(setting_types.as_cache_file), Env(default_text=DEFAULT_FILE)] = Field(
+        Path(DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[DEFAULT_FILE]
     )
     scope: NeededWord = Field(
         "fleet",
@@ -84,7 +87,9 @@ class Settings(BaseSettings):
         "", description="Name of this site; keeps apart private networks of equal addresses.", examples=["lab"]
     )
     document: Annotated[Word, Env(default_text="base name of the cache file")] = Field(
-        "", description="The document's name within its scope, the same on every host.", examples=["peers"]
+        "",
+        description="The name of the document in `file` within its scope, the same on every host.",
+        examples=["peers"],
     )
     exchange: NeededWord = Field(
         "miros.cache.exchange", description="Topic exchange that carries the caches.", examples=["miros.cache.exchange"]
@@ -141,9 +146,12 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: str(text).upper())
     ] = Field("WARNING", description="What the commands log, to standard error.", examples=["INFO"])
 
+    _document_is_argument: bool = PrivateAttr(False)
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**one_key_source(values))
+            self._document_is_argument = bool(values.get("document"))
             return
         except ValidationError as error:
             details: Any = error.errors(include_url=False, include_input=False)[0]
@@ -154,6 +162,21 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Settings:
         """Settings from all sources, `overrides` the strongest; one that is None counts as not given."""
         return cls(**{name: value for name, value in overrides.items() if value is not None})
+
+    def for_file(self, path: Path) -> Settings:
+        """These settings for the cache file at `path`, as `which_file.cache_path` gives it: `file` and `document`.
+
+        A document that was given as an argument is that of any file that these settings are passed with.  Any other
+        name belongs to the settings' own file, and another file's document has that file's base name.  Raises
+        `SettingsError` for a file whose name no document can have.
+        """
+        if path == self.file:
+            return self
+        name = self.document if self._document_is_argument else path.name
+        try:
+            return self.model_copy(update={"file": path, "document": setting_types.as_needed_word(name)})
+        except ValueError as error:
+            raise SettingsError(f"{path}: the setting `document` {_NO_NAME.format(error)}") from None
 
     def load_keys(self) -> tuple[bytes, ...]:
         """The ring's keys, the encrypting one first: those given directly, else the key file's.
@@ -231,7 +254,7 @@ class Settings(BaseSettings):
         try:
             return setting_types.as_needed_word(info.data["file"].name)
         except ValueError as error:
-            raise ValueError(f"must be given, because the cache file's name cannot serve: it {error}") from None
+            raise ValueError(_NO_NAME.format(error)) from None
 
     @field_serializer("amqp_urls")
     def _redacted(self, brokers: tuple[BrokerAddress, ...]) -> tuple[str, ...]:

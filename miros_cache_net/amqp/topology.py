@@ -46,7 +46,7 @@ def place_of(settings: Settings, path: Path) -> Place:
 
     At a named site the scope is, unless the settings name one, the network that this machine is in at this moment.
     """
-    return Place(settings.exchange, _scope(settings), settings.document or path.name)
+    return Place(settings.exchange, _scope(settings), settings.for_file(path).document)
 
 
 def encode_word(text: str) -> str:

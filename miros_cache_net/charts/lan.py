@@ -25,7 +25,7 @@ from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings import Settings
-from miros_cache_net.store.paths import cache_file
+from miros_cache_net.which_file import cache_file
 
 HANDLED: Final = int(return_status.HANDLED)
 
@@ -93,18 +93,19 @@ class LanChart(LanRefreshChart):
             node_name=self.settings.node_name,
         )
         self._file = LanFile(self.cache_file_chart, self.settings, clock, self._rng)
+        # peers are asked whether they keep the very document that the fleet shares through this chart
+        in_fleet = ask_turn is not None or fleet_wait_s > 0
+        asked = self.settings.for_file(self.cache_file_chart.path) if in_fleet else self.settings
         self.lan_recce_chart = LanRecceChart(
             routing_key,
             exchange_name,
             live_trace,
             live_spy,
             candidates=candidates,
-            settings=self.settings,
+            settings=asked,
             prober=prober,
         )
-        self._checks = PeerChecks(
-            exchange_name, self.settings, prober or shared_prober(), self._peer_answered, self._rng
-        )
+        self._checks = PeerChecks(exchange_name, asked, prober or shared_prober(), self._peer_answered, self._rng)
         self._turn = SingleFlight(self.cache_file_chart.path, self._post_named, ask_turn)
         self._build_states()
         self.start_at("read_or_discover_network_details")

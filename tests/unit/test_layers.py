@@ -27,7 +27,7 @@ LAYERS = [
     ("named_tuple.py", 0, "named tuple"),
     ("payloads.py", 1, "payloads"),
     *((name, 1, "document") for name in ("document.py", "layout.py", "frozen.py", "strict_json.py")),
-    *((name, 1, "settings") for name in ("settings.py", "setting_*.py", "key_file.py")),
+    *((name, 1, "settings") for name in ("settings.py", "setting_*.py", "key_file.py", "which_file.py")),
     *((name, 1, "settings") for name in ("broker_address.py", "peers.py")),
     ("events.py", 2, "events"),
     *((f"{name}/*", 2, name) for name in ("store", "wire", "amqp", "lan", "host")),
@@ -48,6 +48,8 @@ LIBRARIES = {
     "pydantic": ("pydantic-settings", ["settings.py", "setting_*.py"]),
     "pydantic_settings": ("pydantic-settings", ["settings.py", "setting_*.py"]),
     "dotenv": ("python-dotenv", ["setting_*.py"]),
+    "tomllib": ("tomli", ["setting_*.py"]),
+    "tomli": ("tomli", ["setting_*.py"]),
     "inotify_simple": ("inotify-simple", ["store/inotify_watch.py"]),
     "watchdog": ("watchdog", ["store/observer_watch.py"]),
     "psutil": ("psutil", ["lan/*"]),
@@ -56,7 +58,7 @@ LIBRARIES = {
     "pytest": ("pytest", ["testing/*"]),
 }
 #: Files that may need less than their layer allows: a plain client must stay cheap.
-ONLY_GROUPS = {"client.py": {"errors", "limits", "clock", "payloads", "document", "store", "client"}}
+ONLY_GROUPS = {"client.py": {"errors", "limits", "clock", "payloads", "document", "settings", "store", "client"}}
 
 
 def place_of(file: str) -> tuple[int, str] | None:
