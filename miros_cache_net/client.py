@@ -15,11 +15,11 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Stamp
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.group_commit import commit
 from miros_cache_net.store.plain_read import read_cache
-from miros_cache_net.which_file import cache_path
 
 __all__ = ["Cache", "read_cache"]
 

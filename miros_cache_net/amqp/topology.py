@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.errors import SettingsError, WrongPlace
-from miros_cache_net.lan.own_address import working_network
+from miros_cache_net.settings.networks import working_network
 
 if TYPE_CHECKING:
     from pathlib import Path

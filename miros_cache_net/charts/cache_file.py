@@ -17,11 +17,11 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.store.changes import Change, Destroy, as_contents
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.store.snapshot import Snapshot
-from miros_cache_net.which_file import cache_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

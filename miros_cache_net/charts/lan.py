@@ -25,7 +25,7 @@ from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import DISCOVERED_JUST_NOW_S
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings import Settings
-from miros_cache_net.which_file import cache_file
+from miros_cache_net.settings.which_file import cache_file
 
 HANDLED: Final = int(return_status.HANDLED)
 

@@ -15,7 +15,7 @@ import click
 
 from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
 from miros_cache_net.payloads import CacheReadPayload
-from miros_cache_net.which_file import cache_path
+from miros_cache_net.settings.which_file import cache_path
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -48,8 +48,8 @@ def _from_fleet(file_path: str | None, key: str | None, as_json: bool) -> int:
     from miros_cache_net.cli.fleet_settings import load_settings, silence_line
     from miros_cache_net.document import Document
     from miros_cache_net.fleet.fleet_client import FleetClient
+    from miros_cache_net.settings.which_file import cache_path
     from miros_cache_net.store.snapshot import Snapshot
-    from miros_cache_net.which_file import cache_path
 
     settings = load_settings(file_path)
     path = cache_path(settings.file)

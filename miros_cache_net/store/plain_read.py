@@ -7,8 +7,8 @@ import time
 
 from miros_cache_net.errors import DocumentError
 from miros_cache_net.frozen import FrozenDict
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.store.snapshot import Snapshot, read_file
-from miros_cache_net.which_file import cache_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import re
 from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
+from miros_cache_net.settings.environment import variable
 from miros_cache_net.store.paths import beside
 
 TYPE_CHECKING = False
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 else:
     from miros_cache_net.named_tuple import NamedTuple
-
-NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 
 
 def sidecar_path(document: str) -> str:
@@ -90,7 +89,7 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
 
 def new_node_name(name: str | None = None) -> str:
     """A name for stamps: readable part (given, or from the environment, or the host's) and 8 random digits."""
-    readable = name or os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
+    readable = name or variable("MIROS_CACHE_NODE_NAME") or os.uname().nodename
     slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")[: limits.NODE_NAME_BYTES - 9].rstrip("-")
     return f"{slug or 'node'}-{os.urandom(4).hex()}"
 

@@ -13,8 +13,8 @@ from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.consumer import Consumer
 from miros_cache_net.amqp.first_look import FirstLook
 from miros_cache_net.amqp.link import Delivery, FirstQuestion, Place, Publication
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerUnreachable
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Recorder
 from tests.integration.rabbit_links import StartLink, channel_to, is_up, requests_at, wait_for_servers

@@ -13,8 +13,8 @@ from miros_cache_net.amqp import session
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import LinkUp, Place, Publication
 from miros_cache_net.amqp.publisher import Publisher
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerUnreachable, VhostRefused
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Recorder
 from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told

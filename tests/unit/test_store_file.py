@@ -15,11 +15,11 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import FileIOError, PayloadError, Reason
+from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Change, Destroy, Merge, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import ManualClock
-from miros_cache_net.which_file import cache_path
 
 
 @pytest.fixture(name="path")

@@ -1,4 +1,4 @@
-"""The one way to the environment, to `.env` and to the TOML file, all as plain text.  Layer 1.
+"""The one way to the environment, to `.env` and to the TOML file, all as plain text.
 
 Whoever only wants to know where the cache file is pays for no more than this: what reads a file is loaded where
 there is one.
@@ -28,7 +28,7 @@ def text_of(setting: str) -> str | None:
     them cannot be read.
     """
     name = PREFIX + setting.upper()
-    if text := os.environ.get(name):
+    if text := variable(name):
         return text
     variables = environment()
     if text := variables.get(name):
@@ -37,6 +37,11 @@ def text_of(setting: str) -> str | None:
     if path is None or (value := read_toml(path, variables).get(setting)) is None:
         return None
     return _checked(str(value), f"{name} ({setting} in {path})")
+
+
+def variable(name: str) -> str:
+    """What the process's own environment holds under `name`, "" if nothing; it costs nothing and cannot fail."""
+    return os.environ.get(name, "")
 
 
 def environment() -> dict[str, str]:
@@ -48,7 +53,7 @@ def environment() -> dict[str, str]:
 
 def config_directory() -> str:
     """The user's directory of settings and keys."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
+    base = variable("XDG_CONFIG_HOME")
     return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.config"), "miros-cache-net")
 
 

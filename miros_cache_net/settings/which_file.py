@@ -1,10 +1,10 @@
-"""Where the cache file is: asked by everything that opens one.  Layer 1."""
+"""Where the cache file is: asked by everything that opens one."""
 
 from __future__ import annotations
 
 import os
 
-from miros_cache_net.setting_files import text_of
+from miros_cache_net.settings.environment import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
