@@ -28,8 +28,8 @@ def text_of(setting: str) -> str | None:
     them cannot be read.
     """
     name = PREFIX + setting.upper()
-    if text := variable(name):
-        return text
+    if here := variable(name):
+        return here
     variables = environment()
     if text := variables.get(name):
         return _checked(text, name)

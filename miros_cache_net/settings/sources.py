@@ -1,4 +1,4 @@
-"""Which source gives which setting, and what is said of one: its row in the documentation, its line when it is wrong."""
+"""Which source gives which setting, and what is said of one: its row in the docs, its line when it is wrong."""
 
 from __future__ import annotations
 
