@@ -32,7 +32,7 @@ from miros_cache_net.amqp.link import LinkUp
 from miros_cache_net.events import CACHE, event
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.messages import Frames, Hello, encode
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.statechart.chart import Chart
 
 #: Process, the document's number, and when it heard of it.

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from benchmarks.followers import cpu_s, private_kb
 from benchmarks.two_hosts import Means, node_settings
 from miros_cache_net.clock import SYSTEM_CLOCK
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import wait_until
 from tests.light_hosts import LightHost, LightHosts
 

@@ -22,7 +22,7 @@ from benchmarks.measure import Line, table
 from benchmarks.sweep import ORIGINAL_S
 from benchmarks.two_hosts import Means, node_settings
 from miros_cache_net.client import Cache
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import RabbitServer
 
 PEERS = [f"192.168.1.{number}" for number in range(1, 9)]

@@ -13,7 +13,7 @@ import os
 import secrets
 from pathlib import Path
 
-from miros_cache_net.key_file import generate_key, key_id
+from miros_cache_net.settings.key_file import generate_key, key_id
 
 NODES = Path("/etc/miros-cache-net")
 BROKER = Path("/etc/rabbitmq/conf.d")

@@ -14,8 +14,9 @@ from typing import Any
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Begin, Beginning, Change, Modify, update_of, write_of
-from miros_cache_net.store.file_store import FileStore, cache_path
+from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.group_commit import commit
 from miros_cache_net.store.plain_read import read_cache
 
@@ -35,6 +36,11 @@ class Cache:
     they return the document as they left it, or, having waited, perhaps with what others wrote right after.  They
     raise `PayloadError` for contents that JSON cannot hold and `StoreError` for what the operating system refuses.
     A forked child may go on using it.
+
+    file_path   None: the setting `file`, else ``.miros_rabbitmq_cache.json`` here
+    default     what a missing file reads as
+
+    Raises `SettingsError` where no file is named and the settings cannot be read.
     """
 
     def __init__(

@@ -23,12 +23,12 @@ from miros_cache_net.fleet.asking import Asking
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.fleet.links import LinkFactory, rabbit_link
 from miros_cache_net.host.messages import State
-from miros_cache_net.key_file import key_id
 from miros_cache_net.settings import Settings
+from miros_cache_net.settings.key_file import key_id
+from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.changes import AddressedChange, Merge, as_contents
-from miros_cache_net.store.file_store import cache_path
 
 if TYPE_CHECKING:
     from miros_cache_net.fleet.bridge import Bridge

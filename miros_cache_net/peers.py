@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from miros_cache_net.broker_address import BrokerAddress, Secret
-from miros_cache_net.lan.interfaces import own_networks
-from miros_cache_net.setting_types import LOOPBACK, Network
+from miros_cache_net.settings.broker_address import BrokerAddress, Secret
+from miros_cache_net.settings.networks import LOOPBACK, Network, own_networks
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings

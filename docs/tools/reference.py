@@ -158,8 +158,14 @@ a variable that begins with `MIROS_CACHE_` and is none of these is passed over, 
 
 `miros-cache-net settings` shows what is in force, without secrets; `miros-cache-net doctor` checks it.
 
-The file chart and the client (`CacheFileChart`, `Cache`, `read_cache`) read only `MIROS_CACHE_FILE` and
-`MIROS_CACHE_NODE_NAME`, straight from the environment: on one machine the file alone shares everything.
+The file chart and the client (`CacheFileChart`, `Cache`, `read_cache`) use two of them. Where no file is named they
+look for `file`, in the same sources and the same order as everything else, so that one directory has one cache file; a
+program that names its file reads none of these. `MIROS_CACHE_NODE_NAME` they take straight from the environment. On one
+machine the file alone shares everything.
+
+A document is called like its file: nodes on `printers.json` share it with those on a `printers.json` of other hosts,
+and with no others. `document` gives the document in `file` another name; for a node that is given another path it
+counts only where it came as an argument, `Settings(document=...)`.
 
 | setting | environment | default | meaning |
 | --- | --- | --- | --- |

@@ -15,8 +15,8 @@ from miros_cache_net.amqp.outbox import Outbox
 from miros_cache_net.amqp.pika_loop import quieten_pika
 from miros_cache_net.amqp.pika_parameters import tls_context
 from miros_cache_net.amqp.reconnect import Reconnect
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 #: `stop` returns within this, whatever the broker does.
 _STOP_S = 5.0

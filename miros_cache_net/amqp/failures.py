@@ -9,7 +9,6 @@ from pika import exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from miros_cache_net.amqp.link import Place
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import (
     BrokerError,
     BrokerUnreachable,
@@ -20,6 +19,7 @@ from miros_cache_net.errors import (
     TopologyLost,
     VhostRefused,
 )
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 _URL = "MIROS_CACHE_AMQP_URL"
 

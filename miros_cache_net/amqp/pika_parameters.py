@@ -8,8 +8,8 @@ import ssl
 import pika
 
 from miros_cache_net.amqp.link_options import LinkOptions
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 
 def tls_context(options: LinkOptions) -> ssl.SSLContext:

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 
 from miros_cache_net import limits
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.clock import Clock
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 #: A link that stood this long starts its next back-off from the beginning.
 STABLE_S = 5.0

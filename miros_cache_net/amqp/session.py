@@ -20,8 +20,8 @@ from miros_cache_net.amqp.link import Delivery, LinkUp, Place, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.pika_loop import LinkServices
 from miros_cache_net.amqp.publisher import Publisher
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, TopologyLost
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 #: RabbitMQ closes the channel of one who asks for more.
 _LONGEST_TTL_MS = 2**32 - 1

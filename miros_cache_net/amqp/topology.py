@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.errors import SettingsError, WrongPlace
-from miros_cache_net.lan.own_address import working_network
+from miros_cache_net.settings.networks import working_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def place_of(settings: Settings, path: Path) -> Place:
 
     At a named site the scope is, unless the settings name one, the network that this machine is in at this moment.
     """
-    return Place(settings.exchange, _scope(settings), settings.document or path.name)
+    return Place(settings.exchange, _scope(settings), settings.for_file(path).document)
 
 
 def encode_word(text: str) -> str:

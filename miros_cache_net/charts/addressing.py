@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Callable
 
 from miros_cache_net.errors import PayloadError
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.store.changes import AddressedChange, Change, write_of
-from miros_cache_net.store.paths import cache_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

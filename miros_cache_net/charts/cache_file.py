@@ -17,11 +17,11 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, DocumentTooLarge, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.changes import Begin, Change, Destroy, Merge, as_contents
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.lock import Outcome
-from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class CacheFileChart(FileAccessChart):
     each read, with `watch` also whenever the document or `connected` has changed, whoever changed it; and
     ``CACHE_ERROR``.
 
-    file_path                None: ``$MIROS_CACHE_FILE``, else ``.miros_rabbitmq_cache.json`` here
+    file_path                None: the setting `file`, else ``.miros_rabbitmq_cache.json`` here
     default_json             contents of a file that is not there yet: JSON text or a mapping
     watch                    True: the kernel tells of changes; or what makes another source of such news
     read_only                writes are refused, nothing is made or repaired, and it is never the chart that a
@@ -50,7 +50,8 @@ class CacheFileChart(FileAccessChart):
     node_name                readable part of this host's name in stamps
     connected                asked for `CacheReadPayload.connected`
 
-    Raises `PayloadError` for a malformed `default_json`.  What is wrong with the file itself is an event, not
+    Raises `PayloadError` for a malformed `default_json`, and `SettingsError` where no file is named and the
+    settings cannot be read.  What is wrong with the file itself is an event, not
     an exception: the chart lives on, answers reads without the lock where it can, and recovers when the cause goes.
     """
 

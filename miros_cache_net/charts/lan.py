@@ -26,11 +26,11 @@ from miros_cache_net.events import LAN_RECCE_COMPLETE, RECCE_LAN, event
 from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.single_flight import SingleFlight, Step
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED
 from miros_cache_net.store.changes import Beginning
-from miros_cache_net.store.paths import cache_file
 
 DEFAULT_FILE: Final = ".miros_rabbitmq_lan_cache.json"
 DEFAULT_TIME_OUT_IN_MINUTES: Final = 30
@@ -101,18 +101,19 @@ class LanChart(Chart):
             node_name=self.settings.node_name,
         )
         self._file = LanFile(self.cache_file_chart, self.settings, clock, self._rng)
+        # peers are asked whether they keep the very document that the fleet shares through this chart
+        in_fleet = ask_turn is not None or fleet_wait_s > 0
+        asked = self.settings.for_file(self.cache_file_chart.path) if in_fleet else self.settings
         self.lan_recce_chart = LanRecceChart(
             routing_key,
             exchange_name,
             live_trace,
             live_spy,
             candidates=candidates,
-            settings=self.settings,
+            settings=asked,
             prober=prober,
         )
-        self._checks = PeerChecks(
-            exchange_name, self.settings, prober or shared_prober(), self._peer_answered, self._rng
-        )
+        self._checks = PeerChecks(exchange_name, asked, prober or shared_prober(), self._peer_answered, self._rng)
         self._ask_lease = ask_turn
         self._flight = SingleFlight(
             self.cache_file_chart.file_path,

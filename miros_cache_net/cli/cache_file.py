@@ -15,8 +15,7 @@ import click
 
 from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
 from miros_cache_net.payloads import CacheReadPayload
-from miros_cache_net.store.file_store import cache_path
-from miros_cache_net.store.paths import FILE_VARIABLE
+from miros_cache_net.settings.which_file import cache_path
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,7 +26,7 @@ def file_option(command: _Command) -> _Command:
         "--file",
         "file_path",
         metavar="PATH",
-        help=f"The cache file.  Without it: ${FILE_VARIABLE}, the setting `file`, or .miros_rabbitmq_cache.json here.",
+        help="The cache file.  Without it: the setting `file` ($MIROS_CACHE_FILE), else .miros_rabbitmq_cache.json.",
     )(command)
 
 
@@ -43,15 +42,10 @@ def chosen_path(given: str | None) -> Path:
     """
     if given == "":
         raise SettingsError("--file is empty; name the cache file")
-    if given is None and not os.environ.get(FILE_VARIABLE) and _settings_files():
-        # costs 0.2 s, so only where there is something to find
-        from miros_cache_net.settings import Settings
-
-        given = str(Settings.load().file)
     try:
         path = cache_path(given)
-    except (RuntimeError, OSError) as error:
-        raise SettingsError(f"{given or os.environ.get(FILE_VARIABLE)}: no usable path: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{given or 'the cache file'}: no usable path: {error}") from None
     if path.is_dir():
         raise FileRefused(f"{path}: it is a directory; name a file in it")
     return path
@@ -76,14 +70,6 @@ def payload_json(payload: CacheReadPayload) -> dict[str, Any]:
 def count_text(number: int, what: str) -> str:
     """``1 key``, ``2 keys``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _settings_files() -> bool:
-    """Whether any file is there that could name the cache file; the same places as `setting_sources`."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    config = Path(base) if os.path.isabs(base) else Path("~/.config").expanduser()
-    places = (Path(".env"), Path("miros-cache-net.toml"), config / "miros-cache-net" / "config.toml")
-    return bool(os.environ.get("MIROS_CACHE_CONFIG")) or any(place.exists() for place in places)
 
 
 def _who_may(path: Path) -> str:

@@ -62,7 +62,7 @@ def _examine(file_path: str | None) -> Iterator[Finding]:
 
 def _settings(file_path: str | None) -> tuple[Settings, Path]:
     from miros_cache_net.cli.fleet_settings import load_settings
-    from miros_cache_net.store.file_store import cache_path
+    from miros_cache_net.settings.which_file import cache_path
 
     settings = load_settings(file_path)
     return settings, cache_path(settings.file)

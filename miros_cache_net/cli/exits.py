@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Final
 
 from miros_cache_net.errors import CacheNetError, PayloadError, SettingsError
+from miros_cache_net.settings.environment import variable
 
 PROGRAM: Final = "miros-cache-net"
 #: Set to anything, it adds the traceback to every error.
@@ -67,7 +68,7 @@ def printable(text: str) -> str:
 
 
 def _ended_by(error: BaseException) -> int:
-    if os.environ.get(DEBUG):
+    if variable(DEBUG):
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)

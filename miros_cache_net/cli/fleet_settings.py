@@ -16,13 +16,15 @@ _MARK: Final = "_of_miros_cache_net"
 
 
 def load_settings(file_path: str | None) -> Settings:
-    """The settings, `file_path` overruling their file, and the log to standard error at their level.
+    """The settings for the cache file of a command, and the log to standard error at their level.
 
     Raises `SettingsError`, and `FileRefused` for a directory in the file's place.
     """
     from miros_cache_net.settings import Settings
 
-    settings = Settings.load(file=None if file_path is None else chosen_path(file_path))
+    settings = Settings.load()
+    if file_path is not None:
+        settings = settings.for_file(chosen_path(file_path))
     log_to_stderr(settings.log_level)
     return settings
 

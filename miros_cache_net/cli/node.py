@@ -45,8 +45,8 @@ def command(file_path: str | None, as_json: bool) -> int:
     from miros_cache_net.cli.fleet_settings import load_settings, log_to_stderr
     from miros_cache_net.events import CACHE
     from miros_cache_net.node import CacheNode
+    from miros_cache_net.settings.which_file import cache_path
     from miros_cache_net.statechart.listener import Listener
-    from miros_cache_net.store.file_store import cache_path
 
     settings = load_settings(file_path)
     path = cache_path(settings.file)

@@ -48,7 +48,7 @@ def _from_fleet(file_path: str | None, key: str | None, as_json: bool) -> int:
     from miros_cache_net.cli.fleet_settings import load_settings, silence_line
     from miros_cache_net.document import Document
     from miros_cache_net.fleet.fleet_client import FleetClient
-    from miros_cache_net.store.file_store import cache_path
+    from miros_cache_net.settings.which_file import cache_path
     from miros_cache_net.store.snapshot import Snapshot
 
     settings = load_settings(file_path)

@@ -36,8 +36,8 @@ def command(as_json: bool) -> int:
 
 def effective_settings() -> list[dict[str, Any]]:
     """Each setting as ``{setting, variable, value, source}``, without secrets; raises `SettingsError`."""
-    from miros_cache_net.setting_sources import EnvironmentSource, TomlSource
     from miros_cache_net.settings import Settings
+    from miros_cache_net.settings.sources import EnvironmentSource, TomlSource
 
     values = Settings.load().model_dump(mode="json")
     environment, toml = EnvironmentSource(Settings), TomlSource(Settings)

@@ -55,7 +55,7 @@ def command(file_path: str | None, timeout_s: float, as_json: bool) -> int:
     from miros_cache_net.cli.fleet_settings import load_settings, silence_line
     from miros_cache_net.client import read_cache
     from miros_cache_net.fleet.fleet_client import FleetClient
-    from miros_cache_net.store.file_store import cache_path
+    from miros_cache_net.settings.which_file import cache_path
 
     settings = load_settings(file_path)
     path = cache_path(settings.file)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from miros_cache_net import limits
 from miros_cache_net.lan.capacity import neighbour_budget, socket_budget
-from miros_cache_net.lan.interfaces import InterfaceAddress, Network, interface_addresses, own_addresses
 from miros_cache_net.lan.neighbours import Neighbour, likely, neighbours
 from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
+from miros_cache_net.settings.networks import InterfaceAddress, Network, interface_addresses, own_addresses
 
 #: Called with how many targets are done, how many there are, how many of them are open.
 Progress = Callable[[int, int, int], object]

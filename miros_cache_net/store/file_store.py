@@ -18,7 +18,6 @@ from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.store.changes import Begin, Change, Merge, Write
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.paths import cache_file
 from miros_cache_net.store.plain_read import no_document
 from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.replace import new_file_mode, opened_directory, put_in_place, set_aside, sweep
@@ -27,16 +26,8 @@ from miros_cache_net.store.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
     from random import Random
     from typing import Any
-
-
-def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
-    """The absolute path of a cache file; None: ``$MIROS_CACHE_FILE``, else the older library's default name."""
-    from pathlib import Path  # a chart does without, and starts sooner
-
-    return Path(cache_file(file_path))
 
 
 def backoff_s(failures: int, rng: Random | None = None) -> float:

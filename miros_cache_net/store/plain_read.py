@@ -7,7 +7,7 @@ import time
 
 from miros_cache_net.errors import DocumentError
 from miros_cache_net.frozen import FrozenDict
-from miros_cache_net.store.paths import cache_file
+from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.store.snapshot import Snapshot, read_file
 
 TYPE_CHECKING = False
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayload:
-    """The document at `file_path` (None: ``$MIROS_CACHE_FILE``, else the default name), read once, without a lock.
+    """The document at `file_path` (None: the setting `file`, else the default name), read once, without a lock.
 
-    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read
-    and `DocumentError` where it holds no document; nothing is changed on the disk.
+    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read,
+    `DocumentError` where it holds no document, and `SettingsError` where none is named and the settings cannot be
+    read; nothing is changed on the disk.
     """
     path = cache_file(file_path)
     try:

@@ -16,6 +16,7 @@ from miros_cache_net import limits
 from miros_cache_net.document import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
 from miros_cache_net.layout import digest_of
+from miros_cache_net.settings.environment import variable
 from miros_cache_net.store.paths import beside
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 else:
     from miros_cache_net.named_tuple import NamedTuple
 
-NODE_NAME_VARIABLE = "MIROS_CACHE_NODE_NAME"
 _MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 NEVER = (0, 0)
 
@@ -121,7 +121,7 @@ def write_sidecar(fd: int, record: Sidecar) -> None:
 
 def new_node_name(name: str | None = None) -> str:
     """A name for stamps: readable part (given, or from the environment, or the host's) and 8 random digits."""
-    readable = name or os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
+    readable = name or variable("MIROS_CACHE_NODE_NAME") or os.uname().nodename
     slug = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")[: limits.NODE_NAME_BYTES - 9].rstrip("-")
     return f"{slug or 'node'}-{os.urandom(4).hex()}"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing.cable import Cable, FixedCable, ForwardedCable, MemoryCable, NetworkCable
 from miros_cache_net.testing.host import Host, NotThisKind
 from miros_cache_net.testing.network import Network, NetworkHost

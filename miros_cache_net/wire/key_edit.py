@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.key_file import generate_key, key_id, key_on, parse_keys, read_private
+from miros_cache_net.settings.key_file import generate_key, key_id, key_on, parse_keys, read_private
 
 
 class KeyInfo(NamedTuple):

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Final
 from cryptography.fernet import Fernet, InvalidToken
 
 from miros_cache_net.errors import NotAuthentic, SettingsError, UnknownKey
-from miros_cache_net.key_file import canonical_key, checked_ring, generate_key, key_id, parse_keys, read_private
+from miros_cache_net.settings.key_file import (
+    canonical_key,
+    checked_ring,
+    generate_key,
+    key_id,
+    parse_keys,
+    read_private,
+)
 from miros_cache_net.wire.key_edit import KeyInfo, list_keys, new_key, promote, remove
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Link, Place
 from miros_cache_net.amqp.link_options import LinkOptions
-from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import LinkContract, Rig
 

@@ -9,12 +9,12 @@ import pytest
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.link_options import LinkOptions
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import (
     BrokerUnreachable,
     SettingsError,
     TLSRefused,
 )
+from miros_cache_net.settings.broker_address import BrokerAddress
 from tests.integration.conftest import TLSRabbit
 from tests.integration.link_contract import talk
 from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told

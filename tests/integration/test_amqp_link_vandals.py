@@ -12,12 +12,12 @@ from miros_cache_net import limits
 from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Place, Publication
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import (
     ExchangeConflict,
     LoginRefused,
     TopologyLost,
 )
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Recorder, talk
 from tests.integration.rabbit_links import StartLink, channel_to, is_up, sockets_to, told

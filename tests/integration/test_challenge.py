@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 
 from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict, target_for
 from miros_cache_net.charts.challenge import Challenger
+from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.scout import ProducerScoutChart
-from miros_cache_net.events import AMQP_CONSUMER_CHECK
+from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY
+from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import RabbitServer
 from miros_cache_net.wire.keyring import generate_key
@@ -61,6 +64,23 @@ def test_a_node_with_another_key_is_told_from_no_node(
     )
     assert asked(prober, settings, f"127.0.0.1:{rabbit_server.port}").verdict is Verdict.WRONG_KEY
     assert alpha.node.status()["counters"]["refused_not_authentic"] == 1
+
+
+def test_peers_are_asked_for_the_charts_own_document(
+    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer, tmp_path: Path
+) -> None:
+    settings, peer = hosts.settings("alpha", scout_timeout_s=20), f"127.0.0.1:{rabbit_server.port}"
+    with ExitStack() as stack:
+        found = Recorder(CONNECTION_DISCOVERY)
+        stack.callback(found.stop)
+        node = CacheNode(tmp_path / "peers.json", settings)
+        stack.callback(node.stop)
+        fleet: dict[str, Any] = {"cache_file_chart": node.file_chart, "ask_turn": node.ask_turn, "fleet_wait_s": 5.0}
+        lan = LanChart(
+            "cache.#", settings.exchange, settings=settings, candidates=lambda: [peer], prober=prober, **fleet
+        )
+        stack.callback(lan.stop)
+        found.wait_for(lambda events: any(each.payload.hosts == [peer] for each in events))
 
 
 def test_an_answer_counts_for_its_own_question_only(hosts: Hosts) -> None:

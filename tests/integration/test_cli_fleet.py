@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -96,6 +98,39 @@ def test_nodes_keep_two_directories_in_step_and_the_commands_see_it(
     assert {"role", "connected", "cache"} < set(happenings)
     assert happenings[-1] == "stopping"
     assert [read(directory, "err") for directory in (alpha, beta)] == ["", ""]
+
+
+def test_commands_find_the_nodes_of_their_file(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    place["MIROS_CACHE_DOCUMENT"] = "the name of another file"
+    program = "import sys; from miros_cache_net import CacheNode; node = CacheNode(sys.argv[1]); sys.stdin.read()"
+    for host in ("alpha", "beta"):
+        (tmp_path / host).mkdir()
+        for file in ("printers.json", "scanners.json"):
+            command = (sys.executable, "-c", program, file) if host == "beta" else (*COMMAND, "node", "--file", file)
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path / host,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=clean_environment(tmp_path / host, **place),
+            )
+            processes.enter_context(process)
+            processes.callback(process.kill)
+
+    def seen(file: str) -> list[dict[str, Any]]:
+        status = run(tmp_path, "status", "--json", "--file", file, **place)
+        return [node for node in json.loads(status.stdout or "{}").get("nodes", []) if node["connected"]]
+
+    for file in ("printers.json", "scanners.json"):
+        wait_until(lambda file=file: len(seen(file)) == 2, timeout_s=60, what=f"both nodes of {file}")
+        assert run(tmp_path / "alpha", "write", "--file", file, stdin=f'{{"of": "{file}"}}', **place).returncode == 0
+    for file in ("printers.json", "scanners.json"):
+        beta = tmp_path / "beta" / file
+        wait_until(lambda file=file, beta=beta: read_cache(beta).dict == {"of": file}, what=f"beta has {file}")
+        assert json.loads(run(tmp_path, "read", "--fleet", "--file", file, **place).stdout) == {"of": file}
+        assert read_cache(tmp_path / "alpha" / file).dict == {"of": file}
+        doctor = json.loads(run(tmp_path, "doctor", "--json", "--file", file, **place).stdout)
+        assert "2 nodes in step with the fleet" in [finding["detail"] for finding in doctor]
 
 
 def test_a_node_without_a_broker_serves_the_file_says_so_and_ends_cleanly(processes: ExitStack, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PROGRAM = """
 import os, sys, time
 from miros_cache_net.amqp.connection import RabbitLink
 from miros_cache_net.amqp.link import Place
-from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 class Listener:
     def link_up(self, up):

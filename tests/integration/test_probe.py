@@ -18,7 +18,7 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.amqp.probe import Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.amqp.probing.handshake import Greeting
-from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
 from tests.fake_servers import FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
 

@@ -20,7 +20,7 @@ from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.bridge_lock import bridge_lock_path
 from miros_cache_net.host.messages import State
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.hosts import Host, fleet
 from tests.multiprocess.children import Child, join_all, say

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.key_file import generate_key
+from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.soak.history import History
 from tests.soak.load import Held, Load, SoakHost

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_cache_net.broker_address import BrokerAddress, Secret
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings.broker_address import BrokerAddress, Secret
 
 
 def test_a_full_url_gives_every_part() -> None:

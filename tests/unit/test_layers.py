@@ -23,12 +23,10 @@ LAYERS = [
     ("errors.py", 0, "errors"),
     ("limits.py", 0, "limits"),
     ("clock.py", 0, "clock"),
-    *((name, 0, "interfaces") for name in ("lan/interfaces.py", "lan/own_address.py")),
     ("named_tuple.py", 0, "named tuple"),
     ("payloads.py", 1, "payloads"),
     *((name, 1, "document") for name in ("document.py", "layout.py", "frozen.py", "strict_json.py")),
-    *((name, 1, "settings") for name in ("settings.py", "setting_*.py", "key_file.py")),
-    *((name, 1, "settings") for name in ("broker_address.py", "peers.py")),
+    *((name, 1, "settings") for name in ("settings/*", "peers.py")),
     ("events.py", 1, "events"),
     ("statechart/*", 2, "statechart"),
     *((f"{name}/*", 2, name) for name in ("store", "wire", "amqp", "lan", "host")),
@@ -47,19 +45,35 @@ LIBRARIES = {
     "pika": ("pika", ["amqp/*"]),
     "cryptography": ("cryptography", ["wire/*"]),
     "miros_rabbitmq": ("miros-rabbitmq", ["mesh/*"]),
-    "pydantic": ("pydantic-settings", ["settings.py", "setting_*.py"]),
-    "pydantic_settings": ("pydantic-settings", ["settings.py", "setting_*.py"]),
-    "dotenv": ("python-dotenv", ["setting_*.py"]),
+    "pydantic": ("pydantic-settings", ["settings/model.py", "settings/sources.py"]),
+    "pydantic_settings": ("pydantic-settings", ["settings/model.py", "settings/sources.py"]),
+    "dotenv": ("python-dotenv", ["settings/environment.py"]),
+    "tomllib": ("tomli", ["settings/environment.py"]),
+    "tomli": ("tomli", ["settings/environment.py"]),
     "inotify_simple": ("inotify-simple", ["store/inotify_watch.py"]),
     "watchdog": ("watchdog", ["store/observer_watch.py"]),
-    "psutil": ("psutil", ["lan/*"]),
+    "psutil": ("psutil", ["settings/networks.py"]),
     "click": ("click", ["cli/*"]),
     "rich": ("rich", ["cli/*"]),
     "pytest": ("pytest", ["testing/*"]),
 }
 #: Files that may need less than their layer allows: a plain client must stay cheap, a statechart knows of no cache.
 ONLY_GROUPS = {
-    "client.py": {"errors", "limits", "clock", "payloads", "document", "store", "host", "single flight", "client"},
+    "client.py": {
+        *("errors", "limits", "clock", "payloads", "document", "settings", "store", "host", "single flight"),
+        "client",
+    },
+        "errors",
+        "limits",
+        "clock",
+        "payloads",
+        "document",
+        "settings",
+        "store",
+        "host",
+        "single flight",
+        "client",
+    },
     "single_flight.py": {"errors", "limits", "clock", "payloads", "document", "store"},
     "statechart/*": {"errors", "limits", "clock", "payloads", "events", "statechart"},
 }
@@ -155,11 +169,36 @@ def test_every_line_of_the_layers_fits_a_file_or_a_folder_to_come() -> None:
     assert unused <= {"mesh/*"}
 
 
+#: The one that answers, and those that hand the whole of it on to a process that they start.
+ENVIRONMENT = {"settings/environment.py", "cli/demo/__init__.py", "testing/rabbit_files.py"}
+
+
+def users_of_the_environment(package: Path) -> set[str]:
+    return {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\b(environb?|getenvb?)\b", path.read_text(encoding="utf-8"))
+    }
+
+
+def test_there_is_one_way_to_the_environment() -> None:
+    assert users_of_the_environment(ROOT / PACKAGE) == ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    "text", ["import os\nos.environ.get('A')", "from os import getenv", "import os as o; o.getenv('A')"]
+)
+def test_another_way_to_the_environment_is_found(tmp_path: Path, text: str) -> None:
+    planted(tmp_path, "store/lock.py", text)
+    assert users_of_the_environment(tmp_path) == {"store/lock.py"}
+
+
 SOUND = {
     "__init__.py": "",
     "errors.py": "",
-    "settings.py": "from miros_cache_net import errors\nimport pydantic",
-    "setting_types.py": "",
+    "settings/__init__.py": "",
+    "settings/model.py": "from miros_cache_net import errors\nimport pydantic",
+    "settings/which_file.py": "",
     "document.py": "",
     "store/__init__.py": "",
     "store/lock.py": "from miros_cache_net.document import Stamp\nfrom miros_cache_net.store import other",
@@ -195,7 +234,11 @@ def test_a_sound_tree_draws_no_complaint(tmp_path: Path) -> None:
         ("errors.py", "from . import document", "may not import document.py, layer 1"),
         ("store/lock.py", "from ..node import CacheNode", "may not import node.py, layer 4"),
         ("store/lock.py", "from miros_cache_net.amqp.link import Link", "may not import amqp/link.py, layer 2"),
-        ("document.py", "from miros_cache_net.settings import Settings", "may not import settings.py, layer 1"),
+        (
+            "document.py",
+            "from miros_cache_net.settings import Settings",
+            "may not import settings/__init__.py, layer 1",
+        ),
         ("document.py", "def f():\n    from miros_cache_net import node", "document.py:2 is layer 1"),
         (
             "store/lock.py",
@@ -216,6 +259,8 @@ def test_a_sound_tree_draws_no_complaint(tmp_path: Path) -> None:
         ("statechart/chart.py", "from miros_cache_net.store import lock", "needs only"),
         ("statechart/chart.py", "from miros_cache_net.document import Stamp", "needs only"),
         ("charts/lan.py", "import miros_rabbitmq", "may not import miros_rabbitmq; only mesh/* may"),
+        ("settings/which_file.py", "import pydantic", "may not import pydantic; only settings/model.py"),
+        ("settings/which_file.py", "import os, dotenv", "may not import dotenv; only settings/environment.py may"),
         ("amqp/link.py", "import requests", "imports requests, which has no line in LIBRARIES"),
         ("newcomer.py", "", "newcomer.py has no line in LAYERS"),
     ],

@@ -6,8 +6,8 @@ import random
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.reconnect import STABLE_S, Reconnect
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, LoginRefused, TopologyLost
+from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import ManualClock
 
 GONE, LOGIN, DELETED = BrokerUnreachable("gone"), LoginRefused("no"), TopologyLost("deleted")

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.document import is_node_name
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.key_file import generate_key
-from miros_cache_net.setting_types import host_node_name
 from miros_cache_net.settings import Settings
+from miros_cache_net.settings.broker_address import BrokerAddress
+from miros_cache_net.settings.key_file import generate_key
+from miros_cache_net.settings.parsing import host_node_name
 
 OLD_NAMES = ("RABBIT_", "CONNECTION_ATTEMPTS", "MESH_ENCRYPTION_KEY", "MIROS_CACHE_")
 

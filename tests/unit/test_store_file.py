@@ -15,9 +15,9 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import FileIOError, PayloadError, Reason
-from miros_cache_net.store import paths
+from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Change, Destroy, Merge, Modify, update_of, write_of
-from miros_cache_net.store.file_store import FileStore, backoff_s, cache_path
+from miros_cache_net.store.file_store import FileStore, backoff_s
 from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import ManualClock
 
@@ -315,9 +315,9 @@ def test_the_path_is_given_or_from_the_environment_or_the_old_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(paths.FILE_VARIABLE, raising=False)
+    monkeypatch.delenv("MIROS_CACHE_FILE", raising=False)
     assert cache_path(None) == tmp_path / ".miros_rabbitmq_cache.json"
-    monkeypatch.setenv(paths.FILE_VARIABLE, "here.json")
+    monkeypatch.setenv("MIROS_CACHE_FILE", "here.json")
     assert cache_path(None) == tmp_path / "here.json"
     assert cache_path("a/../b.json") == tmp_path / "b.json"
     monkeypatch.setenv("HOME", str(tmp_path))

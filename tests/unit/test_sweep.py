@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.lan import capacity, interfaces, neighbours, own_address, survey
+from miros_cache_net.lan import capacity, neighbours, survey
 from miros_cache_net.lan import sweep as sweep_module
-from miros_cache_net.lan.interfaces import InterfaceAddress
 from miros_cache_net.lan.neighbours import Neighbour
 from miros_cache_net.lan.survey import peer_text, plan_of, without_second_names
 from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
+from miros_cache_net.settings import networks
+from miros_cache_net.settings.networks import InterfaceAddress
 from miros_cache_net.testing import free_port, wait_until
 from tests.fake_servers import full_backlog
 
@@ -319,36 +320,36 @@ def test_interfaces_have_addresses_and_networks_as_the_system_says(monkeypatch: 
     up = {name: type("Status", (), {"isup": name != "docker0"})() for name in addresses}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: addresses)
     monkeypatch.setattr(psutil, "net_if_stats", lambda: up)
-    found = interfaces.interface_addresses()
+    found = networks.interface_addresses()
     assert [(each.interface, str(each.address), str(each.network)) for each in found] == [
         ("eth0", "10.1.2.3", "10.1.0.0/22"),
         ("eth0", "fe80::1%eth0", "fe80::/64"),
         ("tun0", "10.8.0.1", "10.8.0.1/32"),
         ("tun0", "10.66.0.1", "0.0.0.0/0"),
     ]
-    assert {"127.0.0.1", "10.1.2.3", "172.17.0.1"} < interfaces.own_addresses()
-    interfaces._networks_in_period.cache_clear()
-    assert [str(network) for network in interfaces.own_networks()] == ["10.1.0.0/22", "fe80::/64", "10.8.0.1/32"]
-    interfaces._networks_in_period.cache_clear()
+    assert {"127.0.0.1", "10.1.2.3", "172.17.0.1"} < networks.own_addresses()
+    networks._networks_in_period.cache_clear()
+    assert [str(network) for network in networks.own_networks()] == ["10.1.0.0/22", "fe80::/64", "10.8.0.1/32"]
+    networks._networks_in_period.cache_clear()
 
 
 def test_own_networks_are_none_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> Any:
         raise PermissionError("planted")
 
-    monkeypatch.setattr(interfaces, "interface_addresses", refuse)
-    interfaces._networks_in_period.cache_clear()
-    assert interfaces.own_networks() == ()
-    interfaces._networks_in_period.cache_clear()
+    monkeypatch.setattr(networks, "interface_addresses", refuse)
+    networks._networks_in_period.cache_clear()
+    assert networks.own_networks() == ()
+    networks._networks_in_period.cache_clear()
 
 
 def test_without_a_route_ones_address_is_that_of_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [inside("eth0", "fd00::1/64"), inside("eth0", "10.1.2.3/24")]
-    monkeypatch.setattr(own_address, "_FAR_AWAY", ("255.255.255.255", 9))  # refused by the kernel without a packet
-    monkeypatch.setattr(own_address, "interface_addresses", lambda: both)
-    assert own_address.working_address() == "10.1.2.3"
-    monkeypatch.setattr(own_address, "interface_addresses", lambda: both[:1])
-    assert own_address.working_address() == "127.0.0.1"
+    monkeypatch.setattr(networks, "_FAR_AWAY", ("255.255.255.255", 9))  # refused by the kernel without a packet
+    monkeypatch.setattr(networks, "interface_addresses", lambda: both)
+    assert networks.working_address() == "10.1.2.3"
+    monkeypatch.setattr(networks, "interface_addresses", lambda: both[:1])
+    assert networks.working_address() == "127.0.0.1"
 
 
 def test_the_working_network_is_that_of_the_working_address_else_the_first_that_is_swept(
@@ -356,9 +357,9 @@ def test_the_working_network_is_that_of_the_working_address_else_the_first_that_
 ) -> None:
     def network_of(*own: str, working: str = "10.255.0.1") -> str:
         found = [inside(f"eth{number}", each) for number, each in enumerate(own)]
-        monkeypatch.setattr(own_address, "interface_addresses", lambda: found)
-        monkeypatch.setattr(own_address, "working_address", lambda: working)
-        return str(own_address.working_network())
+        monkeypatch.setattr(networks, "interface_addresses", lambda: found)
+        monkeypatch.setattr(networks, "working_address", lambda: working)
+        return str(networks.working_network())
 
     two = ("10.1.2.3/24", "192.168.1.7/16")
     assert network_of(*two, working="192.168.1.7") == "192.168.0.0/16"
@@ -372,11 +373,11 @@ def test_the_working_network_is_that_of_the_working_address_else_the_first_that_
 
 
 def test_without_a_look_at_the_interfaces_there_is_no_working_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> list[interfaces.InterfaceAddress]:
+    def refuse() -> list[networks.InterfaceAddress]:
         raise OSError("planted")
 
-    monkeypatch.setattr(own_address, "interface_addresses", refuse)
-    assert own_address.working_network() is None
+    monkeypatch.setattr(networks, "interface_addresses", refuse)
+    assert networks.working_network() is None
 
 
 # --- the neighbour table ----------------------------------------------------------------------------

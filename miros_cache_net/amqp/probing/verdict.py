@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from miros_cache_net.broker_address import BrokerAddress
-from miros_cache_net.setting_types import LOOPBACK, Network
+from miros_cache_net.settings.broker_address import BrokerAddress
+from miros_cache_net.settings.networks import LOOPBACK, Network
 
 #: The name of an exchange travels as an AMQP short string.
 _SHORT_STRING_BYTES: Final = 255

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp
-from miros_cache_net.broker_address import BrokerAddress
 from miros_cache_net.cli.health.finding import FAILED, OK, SKIPPED, Finding
 from miros_cache_net.errors import (
     BrokerError,
@@ -20,6 +19,7 @@ from miros_cache_net.errors import (
     VhostRefused,
 )
 from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
+from miros_cache_net.settings.broker_address import BrokerAddress
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings

@@ -1,4 +1,4 @@
-"""How the text of a setting becomes its value.  Layer 0.
+"""How the text of a setting becomes its value.
 
 Every function raises `ValueError` with the second half of a sentence that begins with the setting's name.
 """
@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from miros_cache_net import limits
+from miros_cache_net.settings.networks import Network
+from miros_cache_net.settings.which_file import cache_path
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-#: Nobody but this machine can listen there.
-LOOPBACK: Final[tuple[Network, ...]] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 #: In the list of trusted networks: the subnets that this machine is in.
 AUTO: Final = "auto"
 _NODE_NAME: Final = re.compile(rf"[a-z0-9-]{{1,{limits.NODE_NAME_BYTES}}}")
@@ -62,6 +60,11 @@ def as_path(value: Any) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"{text!r} begins with a home directory that cannot be found") from None
+
+
+def as_cache_file(value: Any) -> Path:
+    """The path of the cache file, as everything that opens it has it."""
+    return cache_path(as_path(value))
 
 
 def as_unicode(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Every setting of the project, as one frozen, typed value.  Layer 1.
+"""Every setting of the project, as one frozen, typed value.
 
 Sources, the later the stronger: defaults, a TOML file, `.env` and the environment, arguments.
 """
@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     InstanceOf,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -22,18 +23,29 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from miros_cache_net import key_file, limits, setting_types
-from miros_cache_net.broker_address import BrokerAddress
+from miros_cache_net import limits
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.setting_sources import Env, EnvironmentSource, TomlSource, config_directory, one_key_source
-from miros_cache_net.setting_text import SettingDescription, describe_field, one_line
+from miros_cache_net.settings import key_file, parsing
+from miros_cache_net.settings.broker_address import BrokerAddress
+from miros_cache_net.settings.environment import config_directory
+from miros_cache_net.settings.networks import LOOPBACK, Network
+from miros_cache_net.settings.sources import (
+    Env,
+    EnvironmentSource,
+    SettingDescription,
+    TomlSource,
+    describe_field,
+    one_key_source,
+    one_line,
+)
+from miros_cache_net.settings.which_file import DEFAULT_FILE
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Word = Annotated[str, BeforeValidator(setting_types.as_place_word)]
-NeededWord = Annotated[str, BeforeValidator(setting_types.as_needed_word)]
-AbsolutePath = Annotated[Path, BeforeValidator(setting_types.as_path)]
+Word = Annotated[str, BeforeValidator(parsing.as_place_word)]
+NeededWord = Annotated[str, BeforeValidator(parsing.as_needed_word)]
+AbsolutePath = Annotated[Path, BeforeValidator(parsing.as_path)]
 
-_DEFAULT_FILE: Final = ".miros_rabbitmq_cache.json"
+_NO_NAME: Final = "must be given, because the cache file's name cannot serve: it {}"
 
 
 class Settings(BaseSettings):
@@ -67,12 +79,12 @@ class Settings(BaseSettings):
         AbsolutePath,
         Env(("MIROS_CACHE_KEYS_FILE", "MESH_ENCRYPTION_KEY_FILE"), default_text="~/.config/miros-cache-net/keys"),
     ] = Field(
-        default_factory=lambda: config_directory() / "keys",
+        default_factory=lambda: Path(config_directory(), "keys"),
         description="File of Fernet keys, one a line, closed to other users; used where no keys are given directly.",
         examples=["/etc/miros-cache-net/keys"],
     )
-    file: Annotated[AbsolutePath, Env(default_text=_DEFAULT_FILE)] = Field(
-        Path(_DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[_DEFAULT_FILE]
+    file: Annotated[Path, BeforeValidator(parsing.as_cache_file), Env(default_text=DEFAULT_FILE)] = Field(
+        Path(DEFAULT_FILE), description="The cache file; relative to the working directory.", examples=[DEFAULT_FILE]
     )
     scope: NeededWord = Field(
         "fleet",
@@ -84,20 +96,20 @@ class Settings(BaseSettings):
         "", description="Name of this site; keeps apart private networks of equal addresses.", examples=["lab"]
     )
     document: Annotated[Word, Env(default_text="base name of the cache file")] = Field(
-        "", description="The document's name within its scope, the same on every host.", examples=["peers"]
+        "",
+        description="The name of the document in `file` within its scope, the same on every host.",
+        examples=["peers"],
     )
     exchange: NeededWord = Field(
         "miros.cache.exchange", description="Topic exchange that carries the caches.", examples=["miros.cache.exchange"]
     )
-    node_name: Annotated[
-        str, BeforeValidator(setting_types.as_node_name), Env(default_text="host name, lower-case")
-    ] = Field(
-        default_factory=setting_types.host_node_name,
+    node_name: Annotated[str, BeforeValidator(parsing.as_node_name), Env(default_text="host name, lower-case")] = Field(
+        default_factory=parsing.host_node_name,
         description="This host's name in stamps and status; eight digits of the cache file's own follow it there.",
         examples=["alpha"],
     )
     trusted_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], Env(default_text="127.0.0.0/8,::1/128")] = Field(
-        setting_types.LOOPBACK,
+        LOOPBACK,
         description="Networks whose peers may be sent the password without TLS; `auto` adds loopback and this "
         "machine's own subnets.",
         examples=["192.168.1.0/24,auto"],
@@ -106,7 +118,7 @@ class Settings(BaseSettings):
         False, description="Whether `auto` stood in the trusted networks."
     )
     scout_timeout_s: Seconds = Field(2.0, description="How long a scout tries one address.", examples=["2"])
-    sweep_prefix: Annotated[int, BeforeValidator(setting_types.as_prefix)] = Field(
+    sweep_prefix: Annotated[int, BeforeValidator(parsing.as_prefix)] = Field(
         22,
         ge=limits.SWEEP_PREFIX,
         le=32,
@@ -131,7 +143,7 @@ class Settings(BaseSettings):
     connection_attempts: Annotated[int, Env(("MIROS_CACHE_CONNECTION_ATTEMPTS", "CONNECTION_ATTEMPTS"))] = Field(
         1, ge=1, le=1000, description="How often one broker is tried before the next in the list.", examples=["1"]
     )
-    tls_ca_file: Annotated[Path, BeforeValidator(setting_types.as_existing_file)] | None = Field(
+    tls_ca_file: Annotated[Path, BeforeValidator(parsing.as_existing_file)] | None = Field(
         None,
         description="Certificates that sign the broker's; the system's if not given.",
         examples=["/etc/ssl/ca.pem"],
@@ -141,9 +153,12 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: str(text).upper())
     ] = Field("WARNING", description="What the commands log, to standard error.", examples=["INFO"])
 
+    _document_is_argument: bool = PrivateAttr(False)
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**one_key_source(values))
+            self._document_is_argument = bool(values.get("document"))
             return
         except ValidationError as error:
             details: Any = error.errors(include_url=False, include_input=False)[0]
@@ -154,6 +169,21 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Settings:
         """Settings from all sources, `overrides` the strongest; one that is None counts as not given."""
         return cls(**{name: value for name, value in overrides.items() if value is not None})
+
+    def for_file(self, path: Path) -> Settings:
+        """These settings for the cache file at `path`, as `which_file.cache_path` gives it: `file` and `document`.
+
+        A document that was given as an argument is that of any file that these settings are passed with.  Any other
+        name belongs to the settings' own file, and another file's document has that file's base name.  Raises
+        `SettingsError` for a file whose name no document can have.
+        """
+        if path == self.file:
+            return self
+        name = self.document if self._document_is_argument else path.name
+        try:
+            return self.model_copy(update={"file": path, "document": parsing.as_needed_word(name)})
+        except ValueError as error:
+            raise SettingsError(f"{path}: the setting `document` {_NO_NAME.format(error)}") from None
 
     def load_keys(self) -> tuple[bytes, ...]:
         """The ring's keys, the encrypting one first: those given directly, else the key file's.
@@ -187,19 +217,19 @@ class Settings(BaseSettings):
     def _auto(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The word `auto` among the networks becomes the flag, and loopback is always one's own."""
         try:
-            given = setting_types.as_list(values.get("trusted_networks", ()))
+            given = parsing.as_list(values.get("trusted_networks", ()))
         except ValueError:
             return values  # the field's own validator says so by name
-        if setting_types.AUTO not in given:
+        if parsing.AUTO not in given:
             return values
-        named = [item for item in given if item != setting_types.AUTO]
-        return {**values, "trusted_networks": [*named, *setting_types.LOOPBACK], "trust_own_subnets": True}
+        named = [item for item in given if item != parsing.AUTO]
+        return {**values, "trusted_networks": [*named, *LOOPBACK], "trust_own_subnets": True}
 
     @field_validator("amqp_urls", mode="before")
     @classmethod
     def _brokers(cls, value: Any, info: ValidationInfo) -> tuple[BrokerAddress, ...]:
         user, password = info.data.get("rabbit_user", ""), info.data.get("rabbit_password", SecretStr(""))
-        items = setting_types.as_list(value) or [f"amqp://localhost:{info.data.get('rabbit_port', 5672)}"]
+        items = parsing.as_list(value) or [f"amqp://localhost:{info.data.get('rabbit_port', 5672)}"]
         try:
             brokers = [item if isinstance(item, BrokerAddress) else BrokerAddress.parse(str(item)) for item in items]
         except SettingsError as error:
@@ -209,19 +239,19 @@ class Settings(BaseSettings):
     @field_validator("rabbit_password")
     @classmethod
     def _unicode(cls, value: SecretStr) -> SecretStr:
-        setting_types.as_unicode(value.get_secret_value())
+        parsing.as_unicode(value.get_secret_value())
         return value
 
     @field_validator("keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> list[Any]:
-        keys = [value] if isinstance(value, bytes) else setting_types.as_list(value)
+        keys = [value] if isinstance(value, bytes) else parsing.as_list(value)
         return [key.decode("ascii", "replace") if isinstance(key, bytes) else key for key in keys]
 
     @field_validator("trusted_networks", mode="before")
     @classmethod
-    def _networks(cls, value: Any) -> tuple[setting_types.Network, ...]:
-        return tuple(setting_types.as_network(item) for item in setting_types.as_list(value))
+    def _networks(cls, value: Any) -> tuple[Network, ...]:
+        return tuple(parsing.as_network(item) for item in parsing.as_list(value))
 
     @field_validator("document", mode="after")
     @classmethod
@@ -229,9 +259,9 @@ class Settings(BaseSettings):
         if value or "file" not in info.data:
             return value
         try:
-            return setting_types.as_needed_word(info.data["file"].name)
+            return parsing.as_needed_word(info.data["file"].name)
         except ValueError as error:
-            raise ValueError(f"must be given, because the cache file's name cannot serve: it {error}") from None
+            raise ValueError(_NO_NAME.format(error)) from None
 
     @field_serializer("amqp_urls")
     def _redacted(self, brokers: tuple[BrokerAddress, ...]) -> tuple[str, ...]:

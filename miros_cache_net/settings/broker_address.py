@@ -1,4 +1,4 @@
-"""Where a RabbitMQ broker is and who logs in there: one AMQP URL as a value.  Layer 1.
+"""Where a RabbitMQ broker is and who logs in there: one AMQP URL as a value.
 
 A password given in a URL stays inside a `Secret`: no text form of an address shows it.
 """

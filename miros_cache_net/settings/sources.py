@@ -1,24 +1,21 @@
-"""Where settings come from beside arguments: a TOML file, `.env` and the environment.  Layer 0."""
+"""Which source gives which setting, and what is said of one: its row in the docs, its line when it is wrong."""
 
 from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from dotenv import dotenv_values
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings.environment import CONFIG_NAME, PREFIX, config_path, environment, read_toml, why_unread
 
-PREFIX: Final = "MIROS_CACHE_"
-CONFIG_NAME: Final = "MIROS_CACHE_CONFIG"
-LOCAL_CONFIG: Final = "miros-cache-net.toml"
 #: Read elsewhere.
 _OTHER_NAMES: Final = frozenset({CONFIG_NAME, "MIROS_CACHE_DEBUG"})
 
@@ -44,12 +41,6 @@ def env_of(name: str, field: FieldInfo) -> Env:
     env = next((item for item in field.metadata if isinstance(item, Env)), Env())
     names = (PREFIX + name.upper(),) if env.names is None else env.names
     return Env(names, env.from_file, env.default_text)
-
-
-def config_directory() -> Path:
-    """The user's directory of settings and keys."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.config").expanduser()) / "miros-cache-net"
 
 
 def one_key_source(values: dict[str, Any]) -> dict[str, Any]:
@@ -107,29 +98,20 @@ class EnvironmentSource(Source):
 
 
 class TomlSource(Source):
-    """A TOML file: the one that MIROS_CACHE_CONFIG names, else ./miros-cache-net.toml, else the user's."""
+    """The TOML file, if there is one.  Raises `SettingsError`."""
 
     def __call__(self) -> dict[str, Any]:
-        path = _config_path()
+        variables = environment()
+        path = config_path(variables)
         if path is None:
             return {}
-        values = self._read(path)
+        values = read_toml(path, variables)
         for key in values:
             if key not in self.settings_cls.model_fields:
                 close = nearest(key, self.settings_cls.model_fields)
                 raise SettingsError(f"{path}: unknown key {key[:60]!r}; did you mean {close!r}?")
             self.origins[key] = f"{key} in {path}"
         return one_key_source(values)
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        hint = f"; {CONFIG_NAME} names it" if CONFIG_NAME in environment() else ""
-        try:
-            with path.open("rb"):
-                return TomlConfigSettingsSource(self.settings_cls, path).toml_data
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be read: {_why(error)}{hint}") from None
-        except ValueError as error:  # not UTF-8 or no TOML
-            raise SettingsError(f"{path} is no TOML: {' '.join(str(error).split())}{hint}") from None
 
 
 def nearest(word: str, known: Mapping[str, Any]) -> str:
@@ -138,33 +120,59 @@ def nearest(word: str, known: Mapping[str, Any]) -> str:
     return difflib.get_close_matches(plain, list(known), n=1, cutoff=0.0)[0]
 
 
-def environment() -> dict[str, str]:
-    """The variables that are set: the process's environment over `.env`."""
-    try:
-        variables = dotenv_values(".env")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f".env in the working directory cannot be read: {_why(error)}") from None
-    merged = {name: value for name, value in variables.items() if value}
-    merged.update((name, value) for name, value in os.environ.items() if value)
-    return merged
-
-
-def _config_path() -> Path | None:
-    named = environment().get(CONFIG_NAME)
-    if named:
-        return Path(named).expanduser()
-    for path in (Path(LOCAL_CONFIG), config_directory() / "config.toml"):
-        if path.exists():
-            return path
-    return None
-
-
 def _read_value(name: str, path: str) -> str:
     try:
         return Path(path).expanduser().read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
-        raise SettingsError(f"{name}: the file {path!r} that it names cannot be read: {_why(error)}") from None
+        raise SettingsError(f"{name}: the file {path!r} that it names cannot be read: {why_unread(error)}") from None
 
 
-def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or "it is not UTF-8"
+# --- what is said of a setting ---------------------------------------------------------------------------
+
+
+class SettingDescription(NamedTuple):
+    """A setting: field, names in the environment (the strongest first), default as text, meaning."""
+
+    field: str
+    env_names: tuple[str, ...]
+    default: str
+    description: str
+
+
+def describe_field(name: str, field: FieldInfo) -> SettingDescription:
+    """The row of one field of a settings class."""
+    env = env_of(name, field)
+    names = env.names or ()
+    if env.from_file:
+        names += tuple(f"{each}_FILE" for each in names)
+    return SettingDescription(name, names, env.default_text or _as_text(field.default), field.description or "")
+
+
+def _as_text(default: Any) -> str:
+    if isinstance(default, SecretStr):
+        return "**********"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default is None or default == () else str(default)
+
+
+def one_line(settings_cls: type[BaseSettings], details: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """The message for the first of pydantic's `details`: the setting's name, what is wrong, what helps."""
+    name = str(details["loc"][0]) if details["loc"] else ""
+    field = settings_cls.model_fields.get(name)
+    if field is None:
+        return f"unknown setting {name[:60]!r}; did you mean {nearest(name, settings_cls.model_fields)!r}?"
+    env_name = next(iter(env_of(name, field).names or ()), name)
+    problem = " ".join(details["msg"].removeprefix("Value error, ").replace("Input should", "must").split())
+    example = f"; for example {env_name}={field.examples[0]}" if field.examples else ""
+    return f"{_place(settings_cls, name, env_name, arguments)}: {problem}{example}"
+
+
+def _place(settings_cls: type[BaseSettings], name: str, env_name: str, arguments: Mapping[str, Any]) -> str:
+    if name in arguments:
+        return f"{env_name} (argument {name})"
+    for source in (EnvironmentSource(settings_cls), TomlSource(settings_cls)):
+        if name in source() and name in source.origins:
+            origin = source.origins[name]
+            return origin if origin.isupper() else f"{env_name} ({origin})"
+    return env_name

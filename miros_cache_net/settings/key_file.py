@@ -1,4 +1,4 @@
-"""Fernet keys as text: how a key file is read, and what may be said about a key.  Layer 0.
+"""Fernet keys as text: how a key file is read, and what may be said about a key.
 
 A key file holds one key a line, ``#`` begins a comment, the first key encrypts.  A key is never shown:
 `key_id` is what logs, messages and commands name it by.
