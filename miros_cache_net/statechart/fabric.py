@@ -15,13 +15,10 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from typing import Any, Final
 
 from miros.activeobject import ActiveFabric, FabricEvent, FiberThreadEvent, InstrumentionWriter
 from miros.event import Event, signals
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final
 
 #: What `miros` publishes at when no priority is given; 1 is the most urgent.
 DEFAULT_PRIORITY: Final = 1000

@@ -12,10 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
+from typing import Final
 
 THREAD_NAME: Final = "miros_cache_net timers"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.events import CACHE_FILE_WRITE, event
 from miros_cache_net.layout import META_KEY

@@ -6,18 +6,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from miros.event import Event
 
 from miros_cache_net.errors import PayloadError
-from miros_cache_net.store.changes import AddressedChange, Change, write_of
+from miros_cache_net.events import CACHE_DESTROY, event
+from miros_cache_net.store.changes import AddressedChange, Change, Destroy, write_of
 from miros_cache_net.store.paths import cache_file
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NamedTuple, Protocol
-else:
-    from miros_cache_net.named_tuple import NamedTuple
-
-    Protocol = object
 
 
 class FileChart(Protocol):
@@ -105,12 +101,26 @@ def addressee(file_name: str | None, chart: FileChart, posted: bool) -> Addresse
     return Addressee(fitting[0] is chart)
 
 
-def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
-    """The file name in the payload of `CACHE_FILE_WRITE` (None: a bare dict), and how to make its change.
+def as_posted(e: Event) -> Event:
+    """A copy that remembers that it was posted to one very chart, not published to all."""
+    copy = event(e.signal_name, e.payload)
+    copy.posted = True
+    return copy
 
-    Raises `PayloadError` where the payload is neither a mapping nor has ``json`` and ``file_name``; making
+
+def was_posted(e: Event) -> bool:
+    return bool(e.__dict__.get("posted"))
+
+
+def asked_by(e: Event) -> tuple[str | None, Callable[[], Change]]:
+    """The file that `CACHE_FILE_WRITE` or `CACHE_DESTROY` names (None: none), and how to make the change.
+
+    Raises `PayloadError` where what is to be written is neither a mapping nor has ``json`` and ``file_name``; making
     the change raises it where the contents are no document.
     """
+    if e.signal_name == CACHE_DESTROY:
+        return None if e.payload is None else str(e.payload), Destroy
+    payload = e.payload
     if isinstance(payload, AddressedChange):
         return payload.file_path, lambda: payload.change
     if isinstance(payload, dict):
