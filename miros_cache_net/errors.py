@@ -172,12 +172,6 @@ class ChartForked(ChartError):
     reason = Reason.FORKED
 
 
-class ChartStopped(ChartError):
-    """A chart was used after ``stop()``."""
-
-    reason = Reason.STOPPED
-
-
 # --- the network ----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,6 +11,7 @@ from miros.event import Event
 
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE_DESTROY, event
+from miros_cache_net.statechart.forks import PROCESS, in_child
 from miros_cache_net.store.changes import AddressedChange, Change, Destroy, write_of
 from miros_cache_net.store.paths import cache_file
 
@@ -24,25 +24,24 @@ class FileChart(Protocol):
     read_only: bool
 
 
-_guard = threading.Lock()
 _charts: list[weakref.ref[FileChart]] = []
 
 
 def register(chart: FileChart) -> None:
     """From now on events can be meant for `chart`; the first one that is not read-only is the default."""
-    with _guard:
+    with PROCESS.lock:
         _charts.append(weakref.ref(chart))
 
 
 def unregister(chart: FileChart) -> None:
     """No event is meant for `chart` any more."""
-    with _guard:
+    with PROCESS.lock:
         _charts[:] = [each for each in _charts if each() not in (chart, None)]
 
 
 def registered() -> list[FileChart]:
     """All charts, in the order in which they were built."""
-    with _guard:
+    with PROCESS.lock:
         return [chart for each in _charts if (chart := each()) is not None]
 
 
@@ -133,10 +132,5 @@ def asked_by(e: Event) -> tuple[str | None, Callable[[], Change]]:
     return os.fspath(name), lambda: write_of(contents)
 
 
-def _in_child() -> None:
-    _charts.clear()
-    _guard.release()
-
-
 # the charts of the parent process have no threads in a forked child
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)
+in_child(_charts.clear)

@@ -17,6 +17,7 @@ from miros_cache_net.errors import ChartError, ChartForked, Reason
 from miros_cache_net.statechart import fabric
 from miros_cache_net.statechart.containment import describe
 from miros_cache_net.statechart.factory import StatesFactory
+from miros_cache_net.statechart.forks import PROCESS
 from miros_cache_net.statechart.queue import ChartQueue
 from miros_cache_net.statechart.state_method import HIGHEST_INNER
 
@@ -36,7 +37,7 @@ class LivingFactory(StatesFactory):
         self.queue = self.locking_deque = ChartQueue(
             limits.CHART_QUEUE_EVENTS, self.queue_flooded, self._came_late, self.replaces_all
         )
-        self._generation = fabric.generation()
+        self._generation = PROCESS.generation
         self._phase = NEW
         # Guards the phase and what must agree with it; never held while waiting for a thread.
         self._life = threading.RLock()
@@ -197,7 +198,7 @@ class LivingFactory(StatesFactory):
 
     @property
     def _forked(self) -> bool:
-        return self._generation != fabric.generation()
+        return self._generation != PROCESS.generation
 
     def _refuse_if_forked(self) -> None:
         if self._forked:
