@@ -15,7 +15,7 @@ from miros.event import Event, return_status, signals
 from benchmarks.contenders import ALL, Bare, Contender, Ours
 from benchmarks.document import DOCUMENT
 from benchmarks.measure import Line, best_us, side_by_side_us
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.payloads import CacheWritePayload
 from miros_cache_net.store.reader import SnapshotReader
 

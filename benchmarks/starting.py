@@ -79,7 +79,7 @@ def _run(program: str, path: Path) -> tuple[float, float]:
 
 def idle_charts(directory: Path, charts: int = 100, seconds: float = 5.0) -> list[Line]:
     """Memory and CPU of charts that nobody asks anything."""
-    from miros_cache_net.charts.cache_file import CacheFileChart
+    from miros_cache_net.cache_chart.chart import CacheFileChart
 
     first = CacheFileChart(directory / "first.json")
     without = _cpu_ms(seconds)

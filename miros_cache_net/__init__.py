@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # typing takes longer to import than a program lives that
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from miros_cache_net.charts.cache_file import CacheFileChart
+    from miros_cache_net.cache_chart.chart import CacheFileChart
     from miros_cache_net.charts.lan import LanChart
     from miros_cache_net.charts.lan_recce import LanRecceChart
     from miros_cache_net.charts.man_net import ManNetChart
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         CacheNetError,
         ChartError,
         ChartForked,
-        ChartStopped,
         DirectoryMissing,
         DiscoveryTimeout,
         DocumentError,
@@ -114,7 +113,6 @@ __all__ = [
     "UnsupportedPlatform",
     "ChartError",
     "ChartForked",
-    "ChartStopped",
     "WireError",
     "TooLarge",
     "NotAuthentic",
@@ -138,7 +136,7 @@ __all__ = [
 
 #: Where the names live that are neither payloads nor errors; all load when they are first used.
 _LAZY: Final = {
-    "CacheFileChart": "miros_cache_net.charts.cache_file",
+    "CacheFileChart": "miros_cache_net.cache_chart.chart",
     "CacheNode": "miros_cache_net.node",
     "Cache": "miros_cache_net.client",
     "read_cache": "miros_cache_net.store.plain_read",

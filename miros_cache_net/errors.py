@@ -179,12 +179,6 @@ class ChartForked(ChartError):
     reason = Reason.FORKED
 
 
-class ChartStopped(ChartError):
-    """A chart was used after ``stop()``."""
-
-    reason = Reason.STOPPED
-
-
 # --- the network ----------------------------------------------------------------------------------
 
 

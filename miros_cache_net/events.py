@@ -7,11 +7,9 @@ because its registry never forgets one and slows with each.
 
 from __future__ import annotations
 
-from miros.event import Event, signals
+from typing import Any, Final
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final
+from miros.event import Event, signals
 
 CACHE_FILE_READ: Final = "CACHE_FILE_READ"
 CACHE_FILE_WRITE: Final = "CACHE_FILE_WRITE"

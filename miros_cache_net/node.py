@@ -14,7 +14,7 @@ from miros.event import Event
 
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import check_place, place_of
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.document import Document
 from miros_cache_net.errors import CacheNetError, SettingsError

@@ -11,7 +11,7 @@ import inspect
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from miros.event import signals
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.charts.man_net import ManNetChart
@@ -27,16 +27,19 @@ from miros_cache_net.charts.scout import ProducerScoutChart
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import State
 from miros_cache_net.wire.keyring import generate_key
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 GENERATED = "<!-- written by docs/tools/reference.py from the code; change it there -->\n\n"
 #: Where `trans`, `post_fifo` and the like come from: no chart's own business.
 _BASES = {"miros_cache_net.statechart.chart", "miros_cache_net.statechart.life", "miros.hsm", "miros.activeobject"}
-_INTERNAL = {"ENTRY_SIGNAL": "entry", "EXIT_SIGNAL": "exit", "INIT_SIGNAL": "init"}
+OWN = {"ENTRY": "entry", "EXIT": "exit", "INIT": "init"}
 
 
 # --- charts -----------------------------------------------------------------------------------------
+
+CHARTS = (CacheFileChart, CacheNode, ProducerScoutChart, LanRecceChart, LanChart, ManNetChart)
 
 
 def charts_page() -> str:
@@ -45,42 +48,19 @@ def charts_page() -> str:
         GENERATED + "# Charts\n\nStates, events and transitions, read from the charts themselves. `entry`, `exit` and "
         "`init` are the state's own; lower-case events are private to their chart.\n"
     ]
-    for chart in built_charts():
-        parts.append(chart_section(chart))
-        chart.stop()
-    return "\n".join(parts)
+    return "\n".join([*parts, *(chart_section(chart, states_of(chart)) for chart in CHARTS)])
 
 
-def built_charts() -> Iterator[Any]:
-    """One of each, in a directory of its own and without a network."""
-    with tempfile.TemporaryDirectory() as directory:
-        settings = Settings(keys=generate_key().decode(), file=f"{directory}/node.json")
-        yield CacheFileChart(f"{directory}/cache.json")
-        broker = MemoryBroker()
-        yield CacheNode(settings=settings, link_factory=lambda _settings, place: MemoryLink(broker, place))
-        yield ProducerScoutChart("127.0.0.1", "cache.#", settings.exchange, settings=settings, port=1)
-        yield LanRecceChart("cache.#", settings.exchange, candidates=list, settings=settings)
-        yield LanChart(
-            "cache.#",
-            settings.exchange,
-            cache_file_path=f"{directory}/lan.json",
-            candidates=list,
-            settings=settings,
-        )
-        yield ManNetChart("cache.#", settings.exchange, f"{directory}/hosts.json", settings=settings)
-
-
-def chart_section(chart: Chart) -> str:
-    states = states_of(chart)
-    summary = (inspect.getdoc(type(chart)) or "").partition("\n\n")[0]
+def chart_section(chart: type[Chart], states: Sequence[State]) -> str:
+    summary = (inspect.getdoc(chart) or "").partition("\n\n")[0]
     rows = [
-        f"| `{state}` | `{event}` | {' or '.join(f'`{target}`' for target in targets) or '-'} |"
+        f"| `{state.name}` | `{OWN.get(event, event)}` | {' or '.join(f'`{each}`' for each in targets) or '-'} |"
         for state in states
-        for event, targets in events_of(chart, state)
+        for event, targets in state.on.items()
     ]
     return "\n".join(
         [
-            f"\n## {type(chart).__name__}\n\n{summary}\n",
+            f"\n## {chart.__name__}\n\n{summary}\n",
             "```{code-block} text\n" + "\n".join(tree(states, None)) + "\n```\n",
             "| in state | event | goes to |\n| --- | --- | --- |",
             *rows,
@@ -89,28 +69,45 @@ def chart_section(chart: Chart) -> str:
     )
 
 
-def states_of(chart: Chart) -> dict[str, str | None]:
-    """Each state's name and its parent's, outermost first."""
-    parents = {name: parent.__name__ for name, parent in chart._parents.items()}
-    return {name: parent if parent in parents else None for name, parent in parents.items()}
-
-
-def tree(states: dict[str, str | None], parent: str | None, indent: str = "") -> Iterator[str]:
+def tree(states: Sequence[State], parent: str | None, indent: str = "") -> Iterator[str]:
     """Nested boxes, as lines of text."""
-    for name in (name for name, above in states.items() if above == parent):
-        yield f"{indent}+-- {name}"
-        yield from tree(states, name, indent + "|   ")
+    for state in states:
+        if state.parent == parent:
+            yield f"{indent}+-- {state.name}"
+            yield from tree(states, state.name, indent + "|   ")
 
 
-def events_of(chart: Chart, state: str) -> Iterator[tuple[str, list[str]]]:
-    """Each event that the state handles, and the states that its handler may go to."""
-    names = {number: name for name, number in signals.items()}
-    for number, handler in chart._lookup.get(state, {}).items():
-        method = inspect.unwrap(handler)
-        if method.__name__ == "handled":
-            continue
-        event = _INTERNAL.get(names[number], names[number])
-        yield event, sorted(targets_of(chart, method, event, set()))
+def states_of(chart: type[Chart]) -> Sequence[State]:
+    """The chart's states; of one that declares them while it is built, what one of it has."""
+    return chart.STATES or list(declared_states(built(chart)))
+
+
+# --- charts that declare their states while they are built --------------------------------------------
+
+
+def built(chart: type[Chart]) -> Any:
+    """One of it, stopped, without a network."""
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(keys=generate_key().decode(), file=f"{directory}/node.json")
+        if chart is CacheNode:
+            broker = MemoryBroker()
+            one: Any = CacheNode(settings=settings, link_factory=lambda _settings, place: MemoryLink(broker, place))
+        else:
+            file = f"{directory}/lan.json"
+            one = LanChart("cache.#", settings.exchange, cache_file_path=file, candidates=list, settings=settings)
+        one.stop()
+    return one
+
+
+def declared_states(chart: Chart) -> Iterator[State]:
+    names = {number: name.removesuffix("_SIGNAL") for name, number in signals.items()}
+    for name, parent in chart._parents.items():
+        on = {
+            names[number]: tuple(sorted(targets_of(chart, method, names[number], set())))
+            for number, handler in chart._lookup.get(name, {}).items()
+            if (method := inspect.unwrap(handler)).__name__ != "handled"
+        }
+        yield State(name, parent.__name__ if parent.__name__ in chart._parents else None, **on)
 
 
 def targets_of(chart: Chart, method: Any, event: str, seen: set[str]) -> set[str]:
@@ -124,7 +121,7 @@ def targets_of(chart: Chart, method: Any, event: str, seen: set[str]) -> set[str
             continue
         called = getattr(type(chart), node.func.attr, None)
         if node.func.attr == "trans":
-            found |= {name for part in ast.walk(node) if (name := state_named(part, event)) in states_of(chart)}
+            found |= {name for part in ast.walk(node) if (name := state_named(part, event)) in chart._parents}
         elif inspect.isfunction(called) and called.__module__ not in _BASES:
             found |= targets_of(chart, called, event, seen)
     return found

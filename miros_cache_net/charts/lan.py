@@ -15,7 +15,7 @@ from typing import Final
 from miros.event import Event
 
 from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.charts.connections import Connections, read_once
 from miros_cache_net.charts.lan_file import NOTHING, LanFile, discovered
 from miros_cache_net.charts.lan_recce import LanRecceChart, recce_backoff_s

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from miros.event import Event
 
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.clock import Clock
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event

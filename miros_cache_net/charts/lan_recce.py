@@ -19,7 +19,7 @@ from miros_cache_net.payloads import RecceCompletePayload, RecceProgressPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.networks import working_address
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 
 _BACKOFF_BASE_S: Final = 2.0
 _BACKOFF_TOP_S: Final = 300.0
@@ -47,6 +47,34 @@ class LanRecceChart(Chart):
     Raises `SettingsError` where a setting is malformed.
     """
 
+    STATES = (
+        State("private_search", RECCE_LAN="lan_recce"),
+        State(
+            "lan_recce",
+            "private_search",
+            INIT="identify_all_ip_addresses",
+            EXIT=STAYS,
+            RECCE_LAN=STAYS,
+            ip_addresses_found="recce_rabbit_consumers",
+            no_ip_addresses="private_search",
+        ),
+        State(
+            "identify_all_ip_addresses",
+            "lan_recce",
+            ENTRY=STAYS,
+            EXIT=STAYS,
+            sweep_progress=STAYS,
+            sweep_complete=STAYS,
+        ),
+        State(
+            "recce_rabbit_consumers",
+            "lan_recce",
+            ENTRY=STAYS,
+            address_scouted=STAYS,
+            lan_recce_complete="private_search",
+        ),
+    )
+
     def __init__(
         self,
         routing_key: str,
@@ -69,36 +97,8 @@ class LanRecceChart(Chart):
         self._told_at_s = float("-inf")
         self._request: Any = None
         self._rounds = 0
-        self._build_states()
         self.subscribe(RECCE_LAN)
-        self.start_at("private_search")
-
-    def _build_states(self) -> None:
-        self.private_search = self.state("private_search", RECCE_LAN=self.private_search_RECCE_LAN)
-        self.lan_recce = self.state(
-            "lan_recce",
-            parent="private_search",
-            INIT_SIGNAL=self.lan_recce_INIT,
-            EXIT_SIGNAL=self.lan_recce_EXIT,
-            RECCE_LAN=self.lan_recce_RECCE_LAN,
-            ip_addresses_found=self.lan_recce_ip_addresses_found,
-            no_ip_addresses=self.lan_recce_no_ip_addresses,
-        )
-        self.identify_all_ip_addresses = self.state(
-            "identify_all_ip_addresses",
-            parent="lan_recce",
-            ENTRY_SIGNAL=self.identify_all_ip_addresses_ENTRY,
-            EXIT_SIGNAL=self.identify_all_ip_addresses_EXIT,
-            sweep_progress=self.identify_all_ip_addresses_sweep_progress,
-            sweep_complete=self.identify_all_ip_addresses_sweep_complete,
-        )
-        self.recce_rabbit_consumers = self.state(
-            "recce_rabbit_consumers",
-            parent="lan_recce",
-            ENTRY_SIGNAL=self.recce_rabbit_consumers_ENTRY,
-            address_scouted=self.recce_rabbit_consumers_address_scouted,
-            lan_recce_complete=self.recce_rabbit_consumers_lan_recce_complete,
-        )
+        self.start_at()
 
     def stop(self) -> None:
         """End the thread and the sweep, and call back the scouts."""
@@ -110,10 +110,10 @@ class LanRecceChart(Chart):
 
     def private_search_RECCE_LAN(self, e: Event) -> int:
         self._request = e.payload
-        return self.trans(self.lan_recce)
+        return self.trans("lan_recce")
 
     def lan_recce_INIT(self, e: Event) -> int:
-        return self.trans(self.identify_all_ip_addresses)
+        return self.trans("identify_all_ip_addresses")
 
     def lan_recce_RECCE_LAN(self, e: Event) -> int:
         self.defer(e)
@@ -128,11 +128,11 @@ class LanRecceChart(Chart):
         self._rounds += 1
         answer = partial(self._answer, self._rounds)
         self._party = ScoutParty(e.payload, self.routing_key, self.exchange_name, self.settings, self._prober, answer)
-        return self.trans(self.recce_rabbit_consumers)
+        return self.trans("recce_rabbit_consumers")
 
     def lan_recce_no_ip_addresses(self, e: Event) -> int:
         self._complete(failed=e.payload)
-        return self.trans(self.private_search)
+        return self.trans("private_search")
 
     def identify_all_ip_addresses_ENTRY(self, e: Event) -> int:
         if self._candidates is None:
@@ -188,7 +188,7 @@ class LanRecceChart(Chart):
 
     def recce_rabbit_consumers_lan_recce_complete(self, e: Event) -> int:
         self._complete()
-        return self.trans(self.private_search)
+        return self.trans("private_search")
 
     # --- what the handlers share ------------------------------------------------------------------------
 

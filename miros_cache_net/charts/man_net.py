@@ -20,7 +20,7 @@ from miros_cache_net.payloads import ConnectionDiscoveryPayload
 from miros_cache_net.peers import connection_url
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 from miros_cache_net.store.watch import ChangeSource, ChangeSourceFactory, FileWatch
 
 
@@ -44,6 +44,28 @@ class ManNetChart(Chart):
 
     Raises `SettingsError` where a setting is malformed.
     """
+
+    STATES = (
+        State(
+            "manual_network",
+            ENTRY=STAYS,
+            EVALUATE_HOSTS_FILE="evaluate_hosts",
+            hosts_file_changed="evaluate_hosts",
+            retry_due="evaluate_hosts",
+        ),
+        State(
+            "evaluate_hosts",
+            "manual_network",
+            ENTRY=STAYS,
+            EXIT=STAYS,
+            EVALUATE_HOSTS_FILE=STAYS,
+            hosts_file_changed=STAYS,
+            retry_due=STAYS,
+            host_scouted=STAYS,
+            good_hosts_due=STAYS,
+            all_hosts_scouted="manual_network",
+        ),
+    )
 
     def __init__(
         self,
@@ -74,30 +96,8 @@ class ManNetChart(Chart):
         self._next: Sequence[str] = ()
         self._asked = False
         self._rounds = self._failures = 0
-        self._build_states()
         self.subscribe(EVALUATE_HOSTS_FILE)
-        self.start_at("manual_network")
-
-    def _build_states(self) -> None:
-        self.manual_network = self.state(
-            "manual_network",
-            ENTRY_SIGNAL=self.manual_network_ENTRY,
-            EVALUATE_HOSTS_FILE=self.manual_network_EVALUATE_HOSTS_FILE,
-            hosts_file_changed=self.manual_network_hosts_file_changed,
-            retry_due=self.manual_network_retry_due,
-        )
-        self.evaluate_hosts = self.state(
-            "evaluate_hosts",
-            parent="manual_network",
-            ENTRY_SIGNAL=self.evaluate_hosts_ENTRY,
-            EXIT_SIGNAL=self.evaluate_hosts_EXIT,
-            EVALUATE_HOSTS_FILE=self.evaluate_hosts_EVALUATE_HOSTS_FILE,
-            hosts_file_changed=self.evaluate_hosts_hosts_file_changed,
-            retry_due=self.evaluate_hosts_retry_due,
-            host_scouted=self.evaluate_hosts_host_scouted,
-            good_hosts_due=self.evaluate_hosts_good_hosts_due,
-            all_hosts_scouted=self.evaluate_hosts_all_hosts_scouted,
-        )
+        self.start_at()
 
     def stop(self) -> None:
         """End the thread and the watch, and call back the scouts."""
@@ -182,7 +182,7 @@ class ManNetChart(Chart):
         if len(self._good) < len(self._file.hosts):
             self.post_later(event("retry_due"), retry_after_s(self._failures, self._rng))
             self._failures += 1
-        return self.trans(self.manual_network)
+        return self.trans("manual_network")
 
     # --- what the handlers share ------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class ManNetChart(Chart):
 
     def _evaluate(self, hosts: Sequence[str], *, asked: bool) -> int:
         self._next, self._asked = hosts, asked
-        return self.trans(self.evaluate_hosts)
+        return self.trans("evaluate_hosts")
 
     def _go_on(self) -> None:
         if self._party is not None:

@@ -14,7 +14,7 @@ from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 
 
 class ProducerScoutChart(Chart):
@@ -35,6 +35,21 @@ class ProducerScoutChart(Chart):
     Raises `SettingsError` where a setting is malformed.
     """
 
+    STATES = (
+        State("search", INIT="producer_thread_engaged", REFACTOR_SEARCH="search"),
+        State(
+            "producer_thread_engaged",
+            "search",
+            ENTRY=STAYS,
+            INIT="producer_post_and_wait",
+            EXIT=STAYS,
+            consumer_test_complete=("amqp_consumer_server_found", "no_amqp_consumer_server_found"),
+        ),
+        State("producer_post_and_wait", "producer_thread_engaged", ENTRY=STAYS),
+        State("amqp_consumer_server_found", "search", ENTRY=STAYS),
+        State("no_amqp_consumer_server_found", "search", ENTRY=STAYS),
+    )
+
     def __init__(
         self,
         ip_address: str,
@@ -54,30 +69,7 @@ class ProducerScoutChart(Chart):
         self._probe: ProbeHandle | None = None
         self._searches = 0
         self._result: AMQPConsumerCheckPayload | None = None
-        self._build_states()
-        self.start_at("search")
-
-    def _build_states(self) -> None:
-        self.search = self.state("search", INIT_SIGNAL=self.search_INIT, REFACTOR_SEARCH=self.search_REFACTOR_SEARCH)
-        self.producer_thread_engaged = self.state(
-            "producer_thread_engaged",
-            parent="search",
-            ENTRY_SIGNAL=self.producer_thread_engaged_ENTRY,
-            INIT_SIGNAL=self.producer_thread_engaged_INIT,
-            EXIT_SIGNAL=self.producer_thread_engaged_EXIT,
-            consumer_test_complete=self.producer_thread_engaged_consumer_test_complete,
-        )
-        self.producer_post_and_wait = self.state(
-            "producer_post_and_wait",
-            parent="producer_thread_engaged",
-            ENTRY_SIGNAL=self.producer_post_and_wait_ENTRY,
-        )
-        self.amqp_consumer_server_found = self.state(
-            "amqp_consumer_server_found", parent="search", ENTRY_SIGNAL=self.amqp_consumer_server_found_ENTRY
-        )
-        self.no_amqp_consumer_server_found = self.state(
-            "no_amqp_consumer_server_found", parent="search", ENTRY_SIGNAL=self.no_amqp_consumer_server_found_ENTRY
-        )
+        self.start_at()
 
     def stop(self) -> None:
         """End the thread and a search under way; that one publishes nothing."""
@@ -87,7 +79,7 @@ class ProducerScoutChart(Chart):
     # --- states ---------------------------------------------------------------------------------------
 
     def search_INIT(self, e: Event) -> int:
-        return self.trans(self.producer_thread_engaged)
+        return self.trans("producer_thread_engaged")
 
     def search_REFACTOR_SEARCH(self, e: Event) -> int:
         try:
@@ -95,14 +87,14 @@ class ProducerScoutChart(Chart):
         except PayloadError as error:
             self.report(error.reason, str(error))
             return HANDLED
-        return self.trans(self.search)
+        return self.trans("search")
 
     def producer_thread_engaged_ENTRY(self, e: Event) -> int:
         self._searches += 1
         return HANDLED
 
     def producer_thread_engaged_INIT(self, e: Event) -> int:
-        return self.trans(self.producer_post_and_wait)
+        return self.trans("producer_post_and_wait")
 
     def producer_thread_engaged_EXIT(self, e: Event) -> int:
         self._cancel_probe()
@@ -113,7 +105,7 @@ class ProducerScoutChart(Chart):
         if search != self._searches:
             return HANDLED  # of a search that was overtaken
         self._result = result
-        return self.trans(self.amqp_consumer_server_found if result.result else self.no_amqp_consumer_server_found)
+        return self.trans("amqp_consumer_server_found" if result.result else "no_amqp_consumer_server_found")
 
     def producer_post_and_wait_ENTRY(self, e: Event) -> int:
         search, asked = self._searches, (self.ip_address, self.routing_key, self.exchange_name)

@@ -10,9 +10,8 @@ from miros_cache_net.charts.lan_recce import LanRecceChart
 from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 
-_HEARD: Final = (LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE)
 #: Nothing is published at the peers, so no key is asked for by name.
 _ROUTING_KEY: Final = "cache.#"
 
@@ -23,12 +22,14 @@ class RecceListener(Chart):
     told   called with each `RecceProgressPayload`, then with the `RecceCompletePayload`, on this chart's thread
     """
 
+    STATES = (State("listening", LAN_RECCE_PROGRESS=STAYS, LAN_RECCE_COMPLETE=STAYS),)
+
     def __init__(self, settings: Settings, hosts: Sequence[str], told: Callable[[Any], object]) -> None:
         super().__init__("recce_listener")
         self._told = told
-        for name in _HEARD:
-            self.subscribe(name)
-        self.start_at(self.state("listening", **dict.fromkeys(_HEARD, self.listening_news)))
+        self.subscribe(LAN_RECCE_PROGRESS)
+        self.subscribe(LAN_RECCE_COMPLETE)
+        self.start_at()
         candidates = (lambda: hosts) if hosts else None
         self.recce = LanRecceChart(_ROUTING_KEY, settings.exchange, candidates=candidates, settings=settings)
         # what it reports stands in its payload too, and is said once
@@ -40,7 +41,9 @@ class RecceListener(Chart):
         self.recce.stop()
         super().stop()
 
-    def listening_news(self, e: Any) -> int:
+    def listening_LAN_RECCE_PROGRESS(self, e: Any) -> int:
         if e.payload.request == id(self):
             self._told(e.payload)
         return HANDLED
+
+    listening_LAN_RECCE_COMPLETE = listening_LAN_RECCE_PROGRESS

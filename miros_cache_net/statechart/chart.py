@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
 
 from miros.event import Event
 from miros.hsm import spy_tuple
@@ -14,28 +16,30 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.payloads import CacheErrorPayload
-from miros_cache_net.statechart import fabric
+from miros_cache_net.statechart import fabric, live
+from miros_cache_net.statechart.containment import describe
 from miros_cache_net.statechart.life import NEW, STOPPED, LivingFactory
 from miros_cache_net.statechart.timed_posts import TimedPosts
 from miros_cache_net.statechart.timers import Afterwards, Timer
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final
-
 _reporting: Final = threading.local()
+_NO_OTHER_NAMES: Final[Mapping[str, str]] = {}
 
 
 class Chart(LivingFactory):
     """A statechart in a thread of its own, built as with `miros.Factory`; construction does not start it.
 
-    States: `self.create(state="a").catch(signal=signals.X, handler=self.h).to_method()` and
+    Its states are the data of its class: `STATES`, a tuple of `State`, with a method ``<state>_<SIGNAL>`` for each
+    event that a state handles.  Where the states are not known before the chart is built, they are declared as with
+    `miros.Factory`: `self.create(state="a").catch(signal=signals.X, handler=self.h).to_method()` and
     `self.nest(a, parent=None)`, or in one call `self.state("a", parent=None, X=self.h)`.  `catch` takes a signal or its
     name; handlers are bound methods `(e)` or functions `(chart, e)`.
 
-    A handler that raises or returns None is reported (`CACHE_ERROR`, reason `handler`), and its event counts as
-    handled.  All methods may be called from any thread.  `clock` is for the chart's own reckoning; delayed
-    posts always run on the machine's monotonic clock.
+    A handler that raises, returns None or goes where `STATES` does not say is reported (`CACHE_ERROR`, reason
+    `handler`), and its event counts as handled.  All methods may be called from any thread.
+
+    clock         for the chart's own reckoning; delayed posts always run on the machine's monotonic clock
+    signal_names  what signals of `STATES` are called in this very chart, where only its builder knows
 
     A chart built before `fork` raises ChartForked in the child, except from `stop`, the cancels and `report`.
     """
@@ -43,9 +47,15 @@ class Chart(LivingFactory):
     defer_queue: deque[Event]
 
     def __init__(
-        self, name: str, *, live_trace: bool | None = None, live_spy: bool | None = None, clock: Clock = SYSTEM_CLOCK
+        self,
+        name: str,
+        *,
+        live_trace: bool | None = None,
+        live_spy: bool | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        signal_names: Mapping[str, str] = _NO_OTHER_NAMES,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, signal_names)
         self.clock = clock
         self.live_trace = bool(live_trace)
         self.live_spy = bool(live_spy)
@@ -213,6 +223,28 @@ class Chart(LivingFactory):
                 self.publish(event(CACHE_ERROR, CacheErrorPayload(reason, message, file_name, str(self.name))))
         finally:
             _reporting.busy = False
+
+    def register_live_spy_callback(self, live_spy_callback: live.Callback) -> None:
+        """Have `live_spy_callback(line)` called, on the writer's thread, for each line of the spy."""
+        self.live_spy_callback = live.on_writer(live_spy_callback, self._live_callback_failed)
+
+    def register_live_trace_callback(self, live_trace_callback: live.Callback) -> None:
+        """Have `live_trace_callback(line)` called, on the writer's thread, for each line of the trace."""
+        self.live_trace_callback = live.on_writer(live_trace_callback, self._live_callback_failed)
+
+    def print(self, content: object) -> None:
+        """Print on the writer's thread, in order with the live lines."""
+        live.print_line(content)
+
+    def trace(self) -> str | None:
+        """The state transitions so far, a line each; from any thread.  None if instrumentation is off."""
+        if not self.instrumented or not self.spied_on:
+            return None
+        # A copy: the chart's thread goes on adding.
+        return "\n" + "".join(self.trace_tuple_to_formatted_string(each) for each in list(self.full.trace))
+
+    def _live_callback_failed(self, exc: BaseException) -> None:
+        self.report(Reason.HANDLER, f"a live callback of chart {self.name} raised {describe(exc)}", exc=exc)
 
     def _note(self, line: str) -> None:
         # Lines of other threads would land in whatever event is being handled, or vanish with it.

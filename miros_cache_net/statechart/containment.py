@@ -7,16 +7,13 @@ import reprlib
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any, Final
 
 from miros.event import Event, return_status, signals
 
 from miros_cache_net.statechart.state import HANDLED
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final
-
-    Handler = Callable[..., Any]
+Handler = Callable[..., Any]
 
 _SUPER: Final = int(return_status.SUPER)
 _UNHANDLED: Final = int(return_status.UNHANDLED)
@@ -26,10 +23,11 @@ _STATUSES: Final = frozenset(int(status) for status in return_status.values())
 _NO_TRANSITION: Final = frozenset((int(signals.ENTRY_SIGNAL), int(signals.EXIT_SIGNAL)))
 
 
-def contained(handler: Handler, state_name: str) -> Handler:
+def contained(handler: Handler, state_name: str, targets: tuple[str, ...] | None = None) -> Handler:
     """`handler`, as `miros` calls it, but what it raises or wrongly returns is reported and counts as handled.
 
-    Takes bound methods `(e)` and plain functions `(chart, e)`; `chart` must have `handler_failed`.
+    Takes bound methods `(e)` and plain functions `(chart, e)`; `chart` must have `handler_failed`.  `targets`: the
+    states that it may go to; None: any.
     """
     takes_chart = not inspect.ismethod(handler)
 
@@ -47,10 +45,8 @@ def contained(handler: Handler, state_name: str) -> Handler:
                 state_name, e.signal_name, f"returned {reprlib.repr(status)}, which is no return_status"
             )
             return HANDLED
-        if status >= _TRAN and e.signal in _NO_TRANSITION:
-            chart.handler_failed(
-                state_name, e.signal_name, "asked for a transition, which entering or leaving a state cannot make"
-            )
+        if status >= _TRAN and (refusal := _refusal(e, chart.temp.fun.__name__, targets)):
+            chart.handler_failed(state_name, e.signal_name, refusal)
             return HANDLED
         # SUPER without a search for the parent would have the processor ask this state for ever.
         return _UNHANDLED if status == _SUPER else status
@@ -59,6 +55,14 @@ def contained(handler: Handler, state_name: str) -> Handler:
     call.__name__ = getattr(handler, "__name__", type(handler).__name__)
     call.__wrapped__ = handler  # type: ignore[attr-defined]
     return call
+
+
+def _refusal(e: Event, target: str, targets: tuple[str, ...] | None) -> str:
+    if e.signal in _NO_TRANSITION:
+        return "asked for a transition, which entering or leaving a state cannot make"
+    if targets is not None and target not in targets:
+        return f"asked for a transition to {target}, where it does not lead by the states of its class"
+    return ""
 
 
 def describe(exc: BaseException) -> str:

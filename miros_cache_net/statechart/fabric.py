@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import threading
 from collections.abc import Callable
+from typing import Any, Final
 
 from miros.activeobject import ActiveFabric, FabricEvent, FiberThreadEvent, InstrumentionWriter
 from miros.event import Event, signals
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final
+from miros_cache_net.statechart.forks import PROCESS, in_child
 
 #: What `miros` publishes at when no priority is given; 1 is the most urgent.
 DEFAULT_PRIORITY: Final = 1000
@@ -31,17 +29,6 @@ _TURN: Final = 2.0**-40
 _KINDS: Final = ("fifo", "lifo")
 
 _turns = itertools.count()
-
-
-class _Process:
-    """What a forked child has to have anew."""
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self.lock = threading.RLock()
-
-
-_process = _Process()
 
 
 class _Vacant:
@@ -54,15 +41,7 @@ class _Vacant:
 _VACANT: Final = _Vacant()
 
 
-def generation() -> int:
-    """How many forks lie between this process and the one that imported the module."""
-    return _process.generation
-
-
 def _fresh_after_fork() -> None:
-    # The parent's threads do not exist here, and any lock may have been held at the fork.
-    _process.generation += 1
-    _process.lock = threading.RLock()
     for singleton in (FiberThreadEvent, ActiveFabric, InstrumentionWriter):
         singleton.instance = None
     _make_singletons()
@@ -76,14 +55,14 @@ def _make_singletons() -> None:
 
 
 _make_singletons()
-os.register_at_fork(after_in_child=_fresh_after_fork)
+in_child(_fresh_after_fork)
 
 
 def ensure_fabric() -> Any:
     """The running fabric; (re)started if one of its threads has died or it was stopped."""
     fabric = ActiveFabric()
     if not fabric.is_alive():
-        with _process.lock:
+        with PROCESS.lock:
             if not fabric.is_alive():
                 _restart(fabric)
     return fabric
@@ -116,7 +95,7 @@ def ensure_writer() -> Any:
     """The running writer of live spies and traces."""
     writer = InstrumentionWriter()
     if not writer.is_alive():
-        with _process.lock:
+        with PROCESS.lock:
             if not writer.is_alive():
                 writer.start()
     return writer
@@ -149,7 +128,7 @@ def publish(event: Event, priority: float | None = None) -> None:
 def subscribe(queue: Any, signal_name: str, queue_type: str) -> None:
     """From now on `queue` gets the events of that signal; a second time changes nothing."""
     fabric = ensure_fabric()
-    with _process.lock:
+    with PROCESS.lock:
         queues = _subscriptions(fabric, queue_type).setdefault(signal_name, [])
         if any(each is queue for each in queues):
             return
@@ -163,7 +142,7 @@ def subscribe(queue: Any, signal_name: str, queue_type: str) -> None:
 
 def unsubscribe(queue: Any, signal_name: str, queue_type: str) -> None:
     """`queue` gets no more events of that signal; nothing happens if it got none."""
-    with _process.lock:
+    with PROCESS.lock:
         # The name stays: the fabric looks for it and then takes its list, and would die if it went in between.
         queues = _subscriptions(ActiveFabric(), queue_type).get(signal_name, [])
         for index, each in enumerate(queues):
@@ -207,6 +186,6 @@ def signal_number_of(signal_name: str) -> int:
     if known is not None:
         return int(known)
     # append() reads the length and then writes: two new names at once would get one number.
-    with _process.lock:
+    with PROCESS.lock:
         signals.append(signal_name)
     return int(signals[signal_name])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
+from collections.abc import Mapping
+from typing import Any, Final
 
 from miros.activeobject import FiberThreadEvent
 from miros.event import Event
@@ -13,14 +16,10 @@ from miros_cache_net import limits
 from miros_cache_net.errors import ChartError, ChartForked, Reason
 from miros_cache_net.statechart import fabric
 from miros_cache_net.statechart.containment import describe
-from miros_cache_net.statechart.live import LiveFactory
+from miros_cache_net.statechart.factory import StatesFactory
+from miros_cache_net.statechart.forks import PROCESS
 from miros_cache_net.statechart.queue import ChartQueue
-from miros_cache_net.statechart.step import HIGHEST_INNER
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import logging
-    from typing import Any, Final
+from miros_cache_net.statechart.state_method import HIGHEST_INNER
 
 NEW: Final = "new"
 STARTING: Final = "starting"
@@ -28,17 +27,17 @@ RUNNING: Final = "running"
 STOPPED: Final = "stopped"
 
 
-class LivingFactory(LiveFactory):
+class LivingFactory(StatesFactory):
     """A factory with a queue that holds and a thread that lasts: `start_at`, `stop`, `running`."""
 
     thread: threading.Thread | None
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, signal_names: Mapping[str, str]) -> None:
+        super().__init__(name, signal_names)
         self.queue = self.locking_deque = ChartQueue(
             limits.CHART_QUEUE_EVENTS, self.queue_flooded, self._came_late, self.replaces_all
         )
-        self._generation = fabric.generation()
+        self._generation = PROCESS.generation
         self._phase = NEW
         # Guards the phase and what must agree with it; never held while waiting for a thread.
         self._life = threading.RLock()
@@ -51,8 +50,6 @@ class LivingFactory(LiveFactory):
     @functools.cached_property
     def log(self) -> logging.Logger:
         """Where the chart tells what went wrong."""
-        import logging  # a chart without trouble pays nothing for it
-
         return logging.getLogger(f"miros_cache_net.{self.name}")
 
     @property
@@ -60,14 +57,15 @@ class LivingFactory(LiveFactory):
         """Started and not stopped."""
         return self._phase == RUNNING and not self._forked
 
-    def start_at(self, initial_state: Any) -> None:
-        """Enter `initial_state` (a state method or a name) in the calling thread, then run in one's own.
+    def start_at(self, initial_state: Any = None) -> None:
+        """Enter `initial_state` (a state method or a name; None: the first of `STATES`), then run in a thread.
 
+        The state is entered in the calling thread.
         After `stop` it starts afresh: with its subscriptions, without what was waiting.  Raises ChartError if it
         runs already or the call comes from one of its own handlers.
         """
         self._refuse_if_forked()
-        method = self.state_method(initial_state)
+        method = self.state_method(self.STATES[0].name if initial_state is None and self.STATES else initial_state)
         if self._in_own_thread():
             raise ChartError(f"chart {self.name} cannot be started by its own handler; let another thread do it")
         with self._one_start:
@@ -91,8 +89,6 @@ class LivingFactory(LiveFactory):
             thread = self.thread
         if thread is not None:
             thread.join()
-        if not hasattr(self, "_lookup"):
-            self._lookup: dict[str, Any] = {}
         if again:
             # The first line of a trace is looked for at their front.
             self.rtc.spy.clear()
@@ -202,7 +198,7 @@ class LivingFactory(LiveFactory):
 
     @property
     def _forked(self) -> bool:
-        return self._generation != fabric.generation()
+        return self._generation != PROCESS.generation
 
     def _refuse_if_forked(self) -> None:
         if self._forked:

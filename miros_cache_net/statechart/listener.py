@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from miros.event import Event
 
-from miros_cache_net.events import event
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from miros_cache_net.statechart.state import HANDLED, State
 
 
 class Listener(Chart):
@@ -21,13 +17,14 @@ class Listener(Chart):
     functions  by signal name; called on this chart's thread, one after the other
     """
 
+    STATES = (State("listening"),)
+
     def __init__(self, functions: Mapping[str, Callable[[Any], object]], name: str = "listener") -> None:
         super().__init__(name)
-        handlers = {signal: self._handler(function) for signal, function in functions.items()}
-        self.listening = self.state("listening", **handlers)
-        for signal in functions:
-            self.subscribe(event(signal))
-        self.start_at(self.listening)
+        for signal, function in functions.items():
+            self.states["listening"].catch(signal=signal, handler=self._handler(function))
+            self.subscribe(signal)
+        self.start_at()
 
     @staticmethod
     def _handler(function: Callable[[Any], object]) -> Callable[[Any, Event], int]:

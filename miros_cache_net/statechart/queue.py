@@ -6,10 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any
 
 
 class ChartQueue:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
+from miros_cache_net.statechart.forks import in_child
 
 THREAD_NAME: Final = "miros_cache_net timers"
 
@@ -160,4 +158,4 @@ class Timers:
 #: The timers of this process.
 TIMERS: Final = Timers()
 
-os.register_at_fork(after_in_child=TIMERS._reset)
+in_child(TIMERS._reset)

@@ -13,7 +13,8 @@ from miros.activeobject import Factory
 from miros.event import Event, return_status, signals
 
 from miros_cache_net import limits
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.answers import handed_on
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.client import read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
@@ -90,6 +91,19 @@ def test_other_charts_hear_answers_under_the_name_that_was_given(
     mine.publish(event(CACHE_FILE_READ))
     assert mine.wait_for(1)[0].payload.file_name == "cache.json"
     assert bench.heard.events == []
+
+
+def test_an_answer_hands_on_what_was_stored_for_those_who_need_more(bench: Bench) -> None:
+    chart = bench.chart(watch=True)
+    bench.write({"a": 1})
+    (cache,) = bench.heard.wait_for(1)
+    chart.stop()
+    bench.path.unlink()
+    snapshot = handed_on(cache)
+    assert snapshot is not None
+    assert snapshot.document.contents == cache.payload.dict == {"a": 1}
+    assert snapshot.document.version == cache.payload.version
+    assert handed_on(event(CACHE, cache.payload)) is None, "it comes from no file chart"
 
 
 def test_an_ordinary_miros_chart_asks_and_is_answered(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.client import Cache
 from miros_cache_net.events import (

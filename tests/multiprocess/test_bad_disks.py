@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.client import Cache
 from miros_cache_net.errors import NoSpace
 from miros_cache_net.events import CACHE, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.charts.cache_file import CacheFileChart
+from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.events import CACHE_FILE_WRITE, event
 from miros_cache_net.layout import META_KEY
@@ -317,6 +317,19 @@ def test_a_cache_and_a_chart_of_the_parent_do_no_harm_in_a_forked_child(path: Pa
     wait_until(lambda: cache.read().dict == {"by": "parent again"}, 30.0)
     chart.stop()
     cache.close()
+
+
+def test_a_bare_dict_in_a_forked_child_goes_to_the_childs_first_chart(path: Path) -> None:
+    chart = CacheFileChart(path.with_name("parent.json"))
+
+    def write_without_a_name(writer: int) -> None:
+        mine = CacheFileChart(path)
+        mine.publish(event(CACHE_FILE_WRITE, {"by": "child"}))
+        wait_until(lambda: read_cache(path).dict == {"by": "child"}, 30.0)
+        mine.stop()
+
+    assert Child(write_without_a_name).join() == 0
+    chart.stop()
 
 
 def test_a_child_forked_while_threads_write_can_write_too(path: Path) -> None:

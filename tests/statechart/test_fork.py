@@ -16,8 +16,8 @@ from miros.activeobject import ActiveFabric
 
 from miros_cache_net.errors import ChartForked, Reason
 from miros_cache_net.events import CACHE_ERROR, event
-from miros_cache_net.statechart import fabric
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.forks import PROCESS
 from miros_cache_net.statechart.timers import TIMERS
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
@@ -162,7 +162,7 @@ def test_locks_that_other_threads_held_at_the_fork_block_nothing_in_the_child(
         assert len(TIMERS) == 0
 
     with held_by_another_thread(
-        fabric._process.lock,
+        PROCESS.lock,
         TIMERS._changed,
         shared.fifo_fabric_queue.mutex,
         shared.lifo_fabric_queue.mutex,

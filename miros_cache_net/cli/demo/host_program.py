@@ -18,7 +18,7 @@ from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE, CACHE_ERROR, CONN
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 
 TIME_OUT_IN_MINUTES: Final = 30
 
@@ -26,19 +26,23 @@ TIME_OUT_IN_MINUTES: Final = 30
 class HostProgram(Chart):
     """Wants to know its peers: takes them from the cache, from the fleet, or discovers them."""
 
+    STATES = (
+        State(
+            "running",
+            CACHE=STAYS,
+            CACHE_ERROR=STAYS,
+            RECCE_LAN=STAYS,
+            AMQP_CONSUMER_CHECK=STAYS,
+            CONNECTION_DISCOVERY=STAYS,
+        ),
+    )
+
     def __init__(self, settings: Settings, candidates: list[str]) -> None:
         super().__init__("host_program")
         self.began_s = time.monotonic()
-        handlers = {
-            CACHE: self.running_CACHE,
-            CACHE_ERROR: self.running_CACHE_ERROR,
-            RECCE_LAN: self.running_RECCE_LAN,
-            AMQP_CONSUMER_CHECK: self.running_AMQP_CONSUMER_CHECK,
-            CONNECTION_DISCOVERY: self.running_CONNECTION_DISCOVERY,
-        }
-        for name in handlers:
+        for name in (CACHE, CACHE_ERROR, RECCE_LAN, AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY):
             self.subscribe(name)
-        self.start_at(self.state("running", **handlers))
+        self.start_at()
         self.node = CacheNode(settings=settings)
         self.lan = LanChart(
             "cache.#",

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from miros.event import Event
 
 from miros_cache_net.errors import PayloadError
+from miros_cache_net.events import CACHE_DESTROY, event
 from miros_cache_net.settings.which_file import cache_file
-from miros_cache_net.store.changes import AddressedChange, Change, write_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NamedTuple, Protocol
-else:
-    from miros_cache_net.named_tuple import NamedTuple
-
-    Protocol = object
+from miros_cache_net.statechart.forks import PROCESS, in_child
+from miros_cache_net.store.changes import AddressedChange, Change, Destroy, write_of
 
 
 class FileChart(Protocol):
@@ -28,25 +24,24 @@ class FileChart(Protocol):
     read_only: bool
 
 
-_guard = threading.Lock()
 _charts: list[weakref.ref[FileChart]] = []
 
 
 def register(chart: FileChart) -> None:
     """From now on events can be meant for `chart`; the first one that is not read-only is the default."""
-    with _guard:
+    with PROCESS.lock:
         _charts.append(weakref.ref(chart))
 
 
 def unregister(chart: FileChart) -> None:
     """No event is meant for `chart` any more."""
-    with _guard:
+    with PROCESS.lock:
         _charts[:] = [each for each in _charts if each() not in (chart, None)]
 
 
 def registered() -> list[FileChart]:
     """All charts, in the order in which they were built."""
-    with _guard:
+    with PROCESS.lock:
         return [chart for each in _charts if (chart := each()) is not None]
 
 
@@ -105,12 +100,26 @@ def addressee(file_name: str | None, chart: FileChart, posted: bool) -> Addresse
     return Addressee(fitting[0] is chart)
 
 
-def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
-    """The file name in the payload of `CACHE_FILE_WRITE` (None: a bare dict), and how to make its change.
+def as_posted(e: Event) -> Event:
+    """A copy that remembers that it was posted to one very chart, not published to all."""
+    copy = event(e.signal_name, e.payload)
+    copy.posted = True
+    return copy
 
-    Raises `PayloadError` where the payload is neither a mapping nor has ``json`` and ``file_name``; making
+
+def was_posted(e: Event) -> bool:
+    return bool(e.__dict__.get("posted"))
+
+
+def asked_by(e: Event) -> tuple[str | None, Callable[[], Change]]:
+    """The file that `CACHE_FILE_WRITE` or `CACHE_DESTROY` names (None: none), and how to make the change.
+
+    Raises `PayloadError` where what is to be written is neither a mapping nor has ``json`` and ``file_name``; making
     the change raises it where the contents are no document.
     """
+    if e.signal_name == CACHE_DESTROY:
+        return None if e.payload is None else str(e.payload), Destroy
+    payload = e.payload
     if isinstance(payload, AddressedChange):
         return payload.file_path, lambda: payload.change
     if isinstance(payload, dict):
@@ -123,10 +132,5 @@ def parse_write(payload: Any) -> tuple[str | None, Callable[[], Change]]:
     return os.fspath(name), lambda: write_of(contents)
 
 
-def _in_child() -> None:
-    _charts.clear()
-    _guard.release()
-
-
 # the charts of the parent process have no threads in a forked child
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)
+in_child(_charts.clear)

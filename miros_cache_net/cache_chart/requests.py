@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from miros.event import Event
 
 from miros_cache_net import limits
+from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE
 from miros_cache_net.store.changes import Change, Destroy, Write
 
 _arrivals = itertools.count()
@@ -119,3 +122,15 @@ class WaitingRoom:
     def clear(self) -> tuple[int, int]:
         """Forget all; how many reads and writes they were."""
         return self.reads.clear(), self.writes.clear()
+
+    def asked_besides(self, events: Iterable[Event]) -> tuple[int, int]:
+        """How many reads and writes these events ask for, re-posts of who waits here left out."""
+        asked = [
+            each.signal_name
+            for each in events
+            if not (isinstance(each.payload, Request) and each.payload in self.line_of(each.payload))
+        ]
+        return (
+            asked.count(CACHE_FILE_READ) + asked.count("file_read"),
+            asked.count(CACHE_FILE_WRITE) + asked.count("file_write"),
+        )
