@@ -20,6 +20,8 @@ from miros_cache_net.testing import wait_until
 from tests.hosts import Hosts, fleet
 
 SPAWN = multiprocessing.get_context("spawn")
+#: Twenty interpreters start at once, on a machine that may be busy.
+AMPLE_S = 300.0
 
 
 def discover(directory: str, seconds: float) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def start(directory: Path, count: int, seconds: float) -> list[Any]:
 def test_of_twenty_processes_one_discovers_and_all_have_its_result(tmp_path: Path) -> None:
     processes = start(tmp_path, 20, 0.5)
     for process in processes:
-        process.join(60)
+        process.join(AMPLE_S)
         assert process.exitcode == 0
     (winner,) = runs(tmp_path)
     assert {path.read_text() for path in tmp_path.glob("result-*")} == {str(winner)}
@@ -65,7 +67,7 @@ def test_when_the_one_that_discovers_is_killed_another_takes_over(tmp_path: Path
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: len(runs(tmp_path)) == 2, timeout_s=10, what="another to begin")
     for process in processes:
-        process.join(60)
+        process.join(AMPLE_S)
     assert sorted(process.exitcode for process in processes) == [-9, 0, 0]
     assert len(runs(tmp_path)) == 2
 
