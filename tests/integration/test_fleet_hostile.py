@@ -24,9 +24,11 @@ from miros_cache_net.amqp.topology import request_queue_name, routing_key
 from miros_cache_net.clock import SystemClock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
-from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.testing import RabbitServer, wait_until
-from miros_cache_net.wire.envelope import (
+from miros_cache_net.wire.envelope import Message, Origin, decode, encode
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import KeyRing
+from miros_cache_net.wire.kinds import (
     ANSWER,
     CACHE_FILE_READ,
     CHALLENGE_ANSWER,
@@ -34,13 +36,7 @@ from miros_cache_net.wire.envelope import (
     STATUS,
     STATUS_REQUEST,
     UNCHANGED,
-    Message,
-    Origin,
-    decode,
-    encode,
 )
-from miros_cache_net.wire.gate import Gate
-from miros_cache_net.wire.keyring import KeyRing
 from tests.cli_command import run
 from tests.hosts import Host, Hosts, agree, fleet
 
@@ -327,10 +323,11 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     assert spy.answered() <= due
     beta.node.stop()
     beta = hosts.joined("beta", clock=clock)
-    queues = rabbit_server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
-    own = [name for name, consumers in map(str.split, filter(None, queues)) if consumers == "1" and "amq.gen" in name]
-    spy.repeat(100, [alpha, beta], own)
-    due[STATUS] = asked[STATUS_REQUEST]  # of the host that is new, once
+    spy.repeat(100, [alpha, beta], own_queues(rabbit_server))
+    # of the host that is new, each once
+    due[STATUS] = asked[STATUS_REQUEST]
+    due[CHALLENGE_ANSWER] += 1
+    due[ANSWER] = due[UNCHANGED] = 2 * asked[CACHE_FILE_READ]
     wait_until(lambda: spy.answered()[STATUS] == due[STATUS], what="the status of the host that is new")
     assert {host.cache.read().version for host in (alpha, beta)} == {state}
     alpha.cache.update({"after": True})
@@ -348,7 +345,7 @@ def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: Rabbit
     attacker.close()
 
 
-def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server: RabbitServer) -> None:
+def test_a_request_of_any_age_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:
     target = hosts.joined("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     old = Message(
@@ -359,9 +356,80 @@ def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server:
         Origin("mallory", "mallory", "b", 1),
         target.node.status()["clock_ms"] - 3_600_000,
     )
-    attacker.ask(attacker.seal_raw(encode(old)))
-    wait_until(lambda: attacker.counted("replayed") == 1, what="the refusal")
-    assert attacker.answered() == [STATUS]
+    attacker.ask(attacker.seal_raw(encode(old)), times=3)
+    wait_until(lambda: attacker.counted("replayed") == 2, what="the refusals")
+    assert attacker.answered() == [ANSWER, STATUS]
+    attacker.close()
+
+
+def own_queues(server: RabbitServer) -> list[str]:
+    listed = server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
+    return [name for name, consumers in map(str.split, filter(None, listed)) if consumers == "1" and "amq.gen" in name]
+
+
+def test_an_answer_and_a_status_of_last_week_are_state_and_answer_nothing(
+    hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
+) -> None:
+    rabbit_server.ctl("trace_on")
+    alpha = hosts.joined("alpha")
+    attacker = Attacker(hosts, alpha, rabbit_server.url)
+    spy = Eavesdropper(attacker.channel, attacker.ring)
+    alpha.cache.write({"n": 1})
+    beta = hosts.joined("beta")
+    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+    beta.node.fleet_status()
+    wait_until(lambda: spy.listen() >= {ANSWER, STATUS}, what="an answer and a status")
+    captured = [(key, body) for kind, _, key, body in spy.heard if kind in (ANSWER, STATUS)]
+    alpha.node.stop()
+    beta.cache.write({"n": 2})
+    spy.heard.clear()
+    queues, given = own_queues(rabbit_server), list[Any]()
+    asking = threading.Thread(target=lambda: given.extend((beta.node.read_fleet(2.0), beta.node.fleet_status(2.0))))
+    asking.start()
+    for request in (CACHE_FILE_READ, STATUS_REQUEST):
+        wait_until(lambda request=request: request in spy.listen(), what="the question")
+        for _ in range(12):
+            for queue in queues:
+                for _, body in captured:
+                    attacker.channel.basic_publish("", queue, body)
+    asking.join()
+    rabbit_server.ctl("trace_off")
+    document, statuses = given
+    assert document is None
+    assert [status["node"] for status in statuses] == [beta.node.status()["node"]]
+    assert beta.contents == {"n": 2}
+    attacker.close()
+
+
+def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
+    hosts: Hosts, rabbit_server: RabbitServer
+) -> None:
+    interval: dict[str, Any] = {"digest_interval_s": 1.0}
+    alpha, beta = hosts.joined("alpha", **interval), hosts.joined("beta", **interval)
+    alpha.cache.write({})
+    agree(alpha, beta)
+    beta.node.stop()
+    for host, name in ((alpha, "a"), (beta, "b")):
+        host.cache.update({f"{name}{number}": "x" * MEBIBYTE for number in range(5)})
+
+    def apart(*them: Host) -> bool:
+        statuses = [host.node.status() for host in them]
+        return all("pass a cap together" in status["trouble"] and not status["connected"] for status in statuses)
+
+    beta = hosts.start("beta", **interval)
+    wait_until(lambda: apart(alpha, beta), timeout_s=60, what="both to say so")
+    gamma = hosts.start("gamma", **interval)
+    wait_until(lambda: apart(alpha, beta, gamma), timeout_s=60, what="the third to say so")
+    rabbit_server.ctl("trace_on")
+    attacker = Attacker(hosts, alpha, rabbit_server.url)
+    spy = Eavesdropper(attacker.channel, attacker.ring)
+    # each host says one about once in the interval
+    wait_until(lambda: spy.listen() and len(spy.heard) >= 20, timeout_s=60, what="twenty digests")
+    rabbit_server.ctl("trace_off")
+    assert sum(len(body) for *_, body in spy.heard) < 30_000
+    gamma.cache.write({"mended": True})
+    agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True}, timeout_s=60)
+    wait_until(lambda: all(host.node.connected for host in (alpha, beta, gamma)), what="all to be well")
     attacker.close()
 
 
@@ -381,27 +449,22 @@ def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_se
         assert [counters.get(name, 0) for name in ("links_made", "links_failed", "sendings_lost")] == [1, 0, 0]
 
 
-def test_a_host_whose_clock_is_wrong_is_named_and_stops_answering_for_the_others(
+def test_a_host_whose_clock_is_wrong_is_named_and_takes_part_like_any_other(
     hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
     class HourBehind(SystemClock):
         def wall_ms(self) -> int:
             return super().wall_ms() - 3_600_000
 
-    slow = hosts.start("slow", clock=HourBehind())
-    wait_until(lambda: slow.node.connected, what="the slow host to be there")
     beta = hosts.joined("beta")
     beta.cache.write({"a": 1})
-    queue = request_queue_name(beta.node.place)
-
-    def consumers() -> int:
-        listed = rabbit_server.ctl("list_queues", "--silent", "name", "consumers")
-        return next((int(line.split()[-1]) for line in listed.splitlines() if line.startswith(queue)), 0)
-
-    with FleetClient(hosts.settings("beta")) as client:
-        wait_until(lambda: client.read() and consumers() == 1, timeout_s=60, what="the slow host to step back")
+    slow = hosts.joined("slow", clock=HourBehind())
+    agree(beta, slow, on=lambda contents: contents == {"a": 1})
     environment = {"MIROS_CACHE_AMQP_URL": rabbit_server.url, "MIROS_CACHE_KEYS": hosts.key}
     shown = run(tmp_path / "beta", "status", "--file", "cache.json", **environment).stdout.splitlines()
-    (row,) = [line for line in shown if line.startswith("slow") and "counted" not in line]
+    (row,) = [line for line in shown if line.startswith("slow") and ": " not in line and "counted" not in line]
     assert re.search(" -36[0-9][0-9] s ", row)
+    assert any(
+        re.match("slow.*: beta.* has a clock that is 36[0-9][0-9] s ahead of this one's", line) for line in shown
+    )
     assert any(line.startswith("slow") and "reported clock 1" in line for line in shown)
