@@ -34,24 +34,25 @@ class Lease:
     ) -> None:
         self._services, self._connection, self._queue, self._guard = services, connection, queue, guard
         self._timer: Any = None
+        self._wanted = False
         self._channel: Any = None
         self._waiting: Callable[[bool], None] | None = None
 
     def acquire(self, done: Callable[[bool], None]) -> None:
         """`done(True)` once the queue is ours or nobody's to have, `done(False)` where it is somebody else's, or asked
         for already."""
-        if self._channel is not None or self._waiting is not None:
+        if self._wanted:
             done(False)
             return
-        self._waiting = done
+        self._wanted, self._waiting = True, done
         self._timer = self._services.call_later(limits.LEASE_WAIT_S, self._guard(lambda: self._tell(True)))
         self._connection.channel(on_open_callback=self._guard(self._opened))
 
     def release(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None and channel.is_open:
-            channel.queue_delete(self._queue)
-            channel.close()
+        self._tell(False)
+        channel, self._channel, self._wanted = self._channel, None, False
+        if channel is not None:
+            self._give_back(channel)
 
     def end(self) -> None:
         """The session is over, and the lease with it."""
@@ -63,8 +64,17 @@ class Lease:
         channel.queue_declare(self._queue, exclusive=True, callback=self._guard(lambda _frame: self._held(channel)))
 
     def _held(self, channel: Any) -> None:
-        self._channel = channel
-        self._tell(True)
+        if self._wanted:
+            self._channel = channel
+            self._tell(True)
+        else:
+            # granted so late that it was released before
+            self._give_back(channel)
+
+    def _give_back(self, channel: Any) -> None:
+        if channel.is_open:
+            channel.queue_delete(self._queue)
+            channel.close()
 
     def _closed(self, channel: Any, reason: BaseException) -> None:
         if channel is self._channel:
@@ -75,4 +85,5 @@ class Lease:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._timer.cancel()
+            self._wanted = held
             waiting(held)

@@ -141,3 +141,24 @@ def test_where_rights_grant_no_lease_everybody_may_discover(user: User, rabbit_u
         return acquired(alpha) and not acquired(beta)
 
     wait_until(alone, what="the lease of alpha alone")
+
+
+def test_a_lease_that_a_frozen_broker_grants_late_is_given_back(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEASE_WAIT_S", 0.2)
+    (alpha, at_alpha), (beta, at_beta) = (start_link(rabbit_url, heartbeat_s=60) for _ in range(2))
+    is_up(at_alpha)
+    is_up(at_beta)
+    rabbit_server.pause()
+    try:
+        assert acquired(alpha), "nobody could have it"
+        alpha.release_lease()
+    finally:
+        rabbit_server.resume()
+    monkeypatch.setattr(limits, "LEASE_WAIT_S", 60.0)
+    assert at_alpha.order == at_beta.order == ["up"]
+    alpha.acquire_lease(lambda _held: None)
+    alpha.release_lease()
+    wait_until(lambda: acquired(beta), what="the lease to be free")
+    assert not acquired(alpha)
