@@ -189,7 +189,6 @@ class Host(ABC):
             self.stop()
         finally:
             self.cache.close()
-            self._cable.close()
             if self._disk is not None:
                 self._disk.close()
                 self._disk = None
