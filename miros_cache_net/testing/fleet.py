@@ -83,6 +83,7 @@ class Fleet(Sequence[Host]):
         self,
         name: str = "",
         *,
+        start: bool = True,
         wait: bool = True,
         kind: Kind | None = None,
         on: NetworkHost | None = None,
@@ -90,7 +91,7 @@ class Fleet(Sequence[Host]):
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> Host:
-        """One more host, started, and in step with the others unless `wait` is False.
+        """One more host, started unless `start` is False, then in step with the others unless `wait` is False.
 
         name      of the host; "": its number in the fleet; one that is there already: one more node on that host
         on        the namespace for its processes
@@ -109,9 +110,10 @@ class Fleet(Sequence[Host]):
         else:
             host = ThreadHost(values, cable, default=default, clock=clock)
         self._stack.callback(host.close)
-        host.start()
         self._hosts.append(host)
-        if wait:
+        if start:
+            host.start()
+        if start and wait:
             host.wait_joined()
         return host
 

@@ -25,7 +25,7 @@ from miros_cache_net.clock import SystemClock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
 from miros_cache_net.fleet.fleet_client import FleetClient
-from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.envelope import (
     ANSWER,
     CACHE_FILE_READ,
@@ -42,21 +42,14 @@ from miros_cache_net.wire.envelope import (
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
 from tests.cli_command import run
-from tests.hosts import Host, Hosts, agree, fleet
 
 MEBIBYTE = 1024 * 1024
-
-
-@pytest.fixture
-def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
-    with fleet(tmp_path, rabbit_server.url) as made:
-        yield made
 
 
 class Attacker:
     """A plain AMQP client; `gate` is what a holder of the key has."""
 
-    def __init__(self, hosts: Hosts, target: Host, url: str) -> None:
+    def __init__(self, hosts: Fleet, target: Host, url: str) -> None:
         self.target = target
         self.place = target.node.place
         self.ring = KeyRing.from_keys([hosts.key])
@@ -75,7 +68,7 @@ class Attacker:
         return self.ring.encrypt(text)
 
     def counted(self, *names: str) -> int:
-        counters = self.target.node.status()["counters"]
+        counters = self.target.status()["counters"]
         return sum(counters.get(f"refused_{name}", 0) for name in names)
 
     def ask(self, request: bytes, times: int = 1) -> None:
@@ -100,15 +93,15 @@ class Attacker:
 
 
 @pytest.fixture
-def attacker(hosts: Hosts, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture) -> Iterator[Attacker]:
-    target = hosts.joined("target")
-    target.cache.write({"safe": True})
+def attacker(hosts: Fleet, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture) -> Iterator[Attacker]:
+    target = hosts.add("target")
+    target.write({"safe": True})
     made = Attacker(hosts, target, rabbit_server.url)
     yield made
     made.close()
-    assert target.contents == {"safe": True}
-    beta = hosts.joined("beta")
-    agree(target, beta, on=lambda contents: contents == {"safe": True})
+    assert target.read() == {"safe": True}
+    hosts.add("beta")
+    hosts.agree(on=lambda contents: contents == {"safe": True})
     # nothing of it was merely contained
     assert [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR] == []
 
@@ -224,12 +217,12 @@ def test_documents_of_another_format_and_nonsense_bodies_change_nothing(attacker
     bodies: list[Any] = [None, 1, [], {"a": 1}, {"_miros_cache_net": {"format": 99}}, {"a": 1, "_miros_cache_net": []}]
 
     def received() -> int:
-        return int(attacker.target.node.status()["counters"].get("received_CACHE", 0))
+        return int(attacker.target.status()["counters"].get("received_CACHE", 0))
 
     for number, body in enumerate(bodies, 1):
         attacker.send(attacker.gate.seal("CACHE", body).body)
         wait_until(lambda number=number: received() == number, what="the message")
-    counters = attacker.target.node.status()["counters"]
+    counters = attacker.target.status()["counters"]
     assert counters["reported_wire"] == 1  # said once about the host that sends such things
     assert not any(name.startswith("refused_") for name in counters)
 
@@ -286,24 +279,24 @@ class Eavesdropper:
 
 
 def count_of(host: Host) -> int:
-    return int(host.node.status()["counters"].get("refused_not_authentic", 0))
+    return int(host.status()["counters"].get("refused_not_authentic", 0))
 
 
 def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart_changes_nothing(
-    hosts: Hosts, rabbit_server: RabbitServer
+    hosts: Fleet, rabbit_server: RabbitServer
 ) -> None:
     clock = MovableClock()
     rabbit_server.ctl("trace_on")
-    alpha = hosts.joined("alpha", clock=clock, digest_interval_s=0.3)
+    alpha = hosts.add("alpha", clock=clock, digest_interval_s=0.3)
     attacker = Attacker(hosts, alpha, rabbit_server.url)
     spy = Eavesdropper(attacker.channel, attacker.ring)
-    alpha.cache.write({"n": 1})
-    beta = hosts.joined("beta", clock=clock, digest_interval_s=0.3)
-    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
-    beta.cache.write({"n": 2})
-    agree(alpha, beta, on=lambda contents: contents == {"n": 2})
-    beta.node.stop()
-    beta = hosts.joined("beta", clock=clock, digest_interval_s=0.3)
+    alpha.write({"n": 1})
+    beta = hosts.add("beta", clock=clock, digest_interval_s=0.3)
+    hosts.agree(on=lambda contents: contents == {"n": 1})
+    beta.write({"n": 2})
+    hosts.agree(on=lambda contents: contents == {"n": 2})
+    beta.stop()
+    beta = hosts.add("beta", clock=clock, digest_interval_s=0.3)
     alpha.node.fleet_status()
     theirs = Document.unwritten({}).written({"n": 0}, Stamp(clock.wall_ms() - 60_000, 0, "mallory"), clock.wall_ms())
     for kind, body in (("CACHE_FILE_WRITE", theirs.to_json()), ("challenge", {"address": "", "nonce": ""})):
@@ -324,22 +317,22 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     clock.ahead_ms = 3_600_000
     spy.repeat(100, [alpha, beta], [])
     assert spy.answered() <= due
-    beta.node.stop()
-    beta = hosts.joined("beta", clock=clock)
+    beta.stop()
+    beta = hosts.add("beta", clock=clock)
     queues = rabbit_server.ctl("list_queues", "--silent", "name", "consumers").split("\n")
     own = [name for name, consumers in map(str.split, filter(None, queues)) if consumers == "1" and "amq.gen" in name]
     spy.repeat(100, [alpha, beta], own)
     due[STATUS] = asked[STATUS_REQUEST]  # of the host that is new, once
     wait_until(lambda: spy.answered()[STATUS] == due[STATUS], what="the status of the host that is new")
     assert {host.cache.read().version for host in (alpha, beta)} == {state}
-    alpha.cache.update({"after": True})
-    agree(alpha, beta, on=lambda contents: contents == {"n": 2, "after": True})
+    alpha.update({"after": True})
+    hosts.agree(on=lambda contents: contents == {"n": 2, "after": True})
     assert spy.answered() <= due
     attacker.close()
 
 
-def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    target = hosts.joined("target")
+def test_a_replayed_request_is_answered_once(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    target = hosts.add("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     attacker.ask(attacker.gate.seal("CACHE_FILE_READ").body, times=100)
     wait_until(lambda: attacker.counted("replayed") == 99, what="the refusals")
@@ -347,8 +340,8 @@ def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: Rabbit
     attacker.close()
 
 
-def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    target = hosts.joined("target")
+def test_an_old_request_is_refused_and_not_answered(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    target = hosts.add("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     old = Message(
         "CACHE_FILE_READ",
@@ -356,7 +349,7 @@ def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server:
         attacker.place.document,
         "an-hour-ago",
         Origin("mallory", "mallory", "b", 1),
-        target.node.status()["clock_ms"] - 3_600_000,
+        target.status()["clock_ms"] - 3_600_000,
     )
     attacker.ask(attacker.seal_raw(encode(old)))
     wait_until(lambda: attacker.counted("replayed") == 1, what="the refusal")
@@ -364,33 +357,31 @@ def test_an_old_request_is_refused_and_not_answered(hosts: Hosts, rabbit_server:
     attacker.close()
 
 
-def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    alpha, beta = (hosts.joined(name, digest_interval_s=1.0) for name in ("alpha", "beta"))
+def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    alpha, beta = (hosts.add(name, digest_interval_s=1.0) for name in ("alpha", "beta"))
     garbage = [publishing(alpha.node.place.exchange, routing_key(alpha.node.place, "CACHE"), b"x" * 512)]
     flood = threading.Thread(target=lambda: asyncio.run(offer(rabbit_server.port, garbage, 1)))
     flood.start()
     for number in range(10):
-        alpha.cache.update({f"n{number}": number})
+        alpha.update({f"n{number}": number})
         flood.join(0.05)
     flood.join()
-    alpha.cache.update({"after": True})
-    agree(alpha, beta, on=lambda contents: len(contents) == 11, timeout_s=60)
-    for counters in (host.node.status()["counters"] for host in (alpha, beta)):
+    alpha.update({"after": True})
+    hosts.agree(on=lambda contents: len(contents) == 11, timeout_s=60)
+    for counters in (host.status()["counters"] for host in (alpha, beta)):
         # every write found room at once, and no link was given up
         assert [counters.get(name, 0) for name in ("links_made", "links_failed", "sendings_lost")] == [1, 0, 0]
 
 
 def test_a_host_whose_clock_is_wrong_is_named_and_stops_answering_for_the_others(
-    hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
+    hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
-    class HourBehind(SystemClock):
-        def wall_ms(self) -> int:
-            return super().wall_ms() - 3_600_000
-
-    slow = hosts.start("slow", clock=HourBehind())
-    wait_until(lambda: slow.node.connected, what="the slow host to be there")
-    beta = hosts.joined("beta")
-    beta.cache.write({"a": 1})
+    slow = hosts.add("slow", start=False)
+    slow.skew(-3600)
+    slow.start()
+    slow.wait_joined()
+    beta = hosts.add("beta")
+    beta.write({"a": 1})
     queue = request_queue_name(beta.node.place)
 
     def consumers() -> int:
@@ -400,6 +391,7 @@ def test_a_host_whose_clock_is_wrong_is_named_and_stops_answering_for_the_others
     with FleetClient(hosts.settings("beta")) as client:
         wait_until(lambda: client.read() and consumers() == 1, timeout_s=60, what="the slow host to step back")
     environment = {"MIROS_CACHE_AMQP_URL": rabbit_server.url, "MIROS_CACHE_KEYS": hosts.key}
+    environment["MIROS_CACHE_EXCHANGE"] = beta.settings.exchange
     shown = run(tmp_path / "beta", "status", "--file", "cache.json", **environment).stdout.splitlines()
     (row,) = [line for line in shown if line.startswith("slow") and "counted" not in line]
     assert re.search(" -36[0-9][0-9] s ", row)
