@@ -25,7 +25,6 @@ class ProcessHost(Host):
 
     @property
     def processes(self) -> list[NodeProcess]:
-        """Those that run."""
         return [process for process in self._processes if process.running]
 
     @property
