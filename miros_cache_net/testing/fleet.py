@@ -11,7 +11,6 @@ from typing import Any, Literal, overload
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.key_file import generate_key
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing.cable import Cable, FixedCable, ForwardedCable, MemoryCable, NetworkCable
 from miros_cache_net.testing.host import Host
@@ -20,6 +19,7 @@ from miros_cache_net.testing.process_host import NamespaceHost, ProcessHost
 from miros_cache_net.testing.rabbit import RabbitServer
 from miros_cache_net.testing.thread_host import ThreadHost
 from miros_cache_net.testing.waiting import wait_until
+from miros_cache_net.wire.keyring import generate_key
 
 Kind = Literal["thread", "process"]
 #: What each host has unless a test says otherwise: a lost link is noticed, and made up for, in seconds.

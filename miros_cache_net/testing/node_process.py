@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,10 +31,11 @@ class NodeProcessFailed(CacheNetError):
 class NodeProcess:
     """Started, never forked, on construction; it ends with this process, even one that is killed.
 
-    settings   of its node, by the names of `Settings`; handed over by a pipe, not by arguments or environment
-    directory  where it runs, and what it says on standard error is kept
-    command    turns what is to be executed into what is really executed (see `NetworkHost.command`)
-    program    what Python is to run: `host_program`, or what adds to it
+    settings     of its node, by the names of `Settings`; handed over by a pipe, not by arguments or environment
+    directory    where it runs, and what it says on standard error is kept
+    environment  of the process; None: this process's own
+    command      turns what is to be executed into what is really executed (see `NetworkHost.command`)
+    program      what Python is to run: `host_program`, or what adds to it
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 command([sys.executable, *program]),
                 cwd=directory,
-                env={**(environment or os.environ), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=None if environment is None else dict(environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from miros_cache_net.testing import NodeProcess
+from tests.cli_command import SOURCES
 
 
 class HostProcess(NodeProcess):
@@ -21,7 +22,8 @@ class HostProcess(NodeProcess):
     def __init__(self, file: Path, key: str, broker: str | None = None) -> None:
         settings = {"file": str(file), "keys": key, "node_name": "host", "amqp_urls": broker or "amqp://127.0.0.1:1"}
         program = ["-m", "tests.multiprocess.host_process", *([] if broker else ["alone"])]
-        super().__init__(settings, file.parent, program=program)
+        environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+        super().__init__(settings, file.parent, environment=environment, program=program)
 
     @property
     def role(self) -> str:
