@@ -36,18 +36,19 @@ class Cable(Protocol):
 
 
 class MemoryCable:
-    """To the broker in this process; `link` is what a node there takes as its `link_factory`."""
+    """To the broker in this process; `link` is what nodes there take as their `link_factory`."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.settings: dict[str, Any] = {"amqp_urls": _NOWHERE}
         self._broker = broker
         self._lock = threading.Lock()
-        self._link: MemoryLink | None = None
+        self._links: list[MemoryLink] = []
         self._is_cut = False
 
     def link(self, settings: Settings, place: Place) -> Link:
         with self._lock:
-            self._link = link = MemoryLink(self._broker, place, connection_name=settings.node_name)
+            link = MemoryLink(self._broker, place, connection_name=settings.node_name)
+            self._links.append(link)
             if self._is_cut:
                 self._broker.cut(link)
         return link
@@ -55,14 +56,14 @@ class MemoryCable:
     def cut(self) -> None:
         with self._lock:
             self._is_cut = True
-            if self._link is not None:
-                self._broker.cut(self._link)
+            for link in self._links:
+                self._broker.cut(link)
 
     def heal(self) -> None:
         with self._lock:
             self._is_cut = False
-            if self._link is not None:
-                self._broker.restore(self._link)
+            for link in self._links:
+                self._broker.restore(link)
 
     def close(self) -> None: ...
 

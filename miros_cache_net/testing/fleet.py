@@ -11,9 +11,10 @@ from typing import Any, Literal, overload
 
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.settings import Settings
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing.cable import Cable, FixedCable, ForwardedCable, MemoryCable, NetworkCable
-from miros_cache_net.testing.host import Host, NotThisKind
+from miros_cache_net.testing.host import Host
 from miros_cache_net.testing.network import Network, NetworkHost
 from miros_cache_net.testing.process_host import NamespaceHost, ProcessHost
 from miros_cache_net.testing.rabbit import RabbitServer
@@ -54,6 +55,7 @@ class Fleet(Sequence[Host]):
         self._directory = directory
         self._settings = {**_SETTINGS, "keys": self.key, "exchange": f"test.{secrets.token_hex(8)}", **settings}
         self._hosts: list[Host] = []
+        self._cables: dict[str, Cable] = {}
         self._stack = ExitStack()
 
     @classmethod
@@ -81,6 +83,7 @@ class Fleet(Sequence[Host]):
         self,
         name: str = "",
         *,
+        start: bool = True,
         wait: bool = True,
         kind: Kind | None = None,
         on: NetworkHost | None = None,
@@ -88,45 +91,54 @@ class Fleet(Sequence[Host]):
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> Host:
-        """One more host, started, and in step with the others unless `wait` is False.
+        """One more host, started unless `start` is False, then in step with the others unless `wait` is False.
 
-        name      of the host; "": its number in the fleet
+        name      of the host; "": its number in the fleet; one that is there already: one more node on that host
         on        the namespace for its processes
         default   contents of its file until something else is known
         clock     the true time there, for a thread
         settings  of this host alone
         """
         name = name or f"host-{len(self)}"
-        directory = self._directory / name
-        directory.mkdir(parents=True, exist_ok=True)
-        values = {**self._settings, "file": str(directory / "cache.json"), "node_name": name, **settings}
+        values = self._values(name, settings)
+        cable = FixedCable(settings["amqp_urls"]) if "amqp_urls" in settings else self._cable(name, on)
         host: Host
         if on is not None:
-            host = NamespaceHost(values, NetworkCable(on, self._urls(name)), on, default=default)
+            host = NamespaceHost(values, cable, on, default=default)
         elif (kind or self._kind) == "process":
-            self._urls(name)
-            host = ProcessHost(values, self._cable(settings), default=default)
+            host = ProcessHost(values, cable, default=default)
         else:
-            host = ThreadHost(values, self._cable(settings), default=default, clock=clock)
+            host = ThreadHost(values, cable, default=default, clock=clock)
         self._stack.callback(host.close)
-        host.start()
         self._hosts.append(host)
-        if wait:
+        if start:
+            host.start()
+        if start and wait:
             host.wait_joined()
         return host
 
-    def _cable(self, settings: Mapping[str, Any]) -> Cable:
-        if "amqp_urls" in settings:
-            return FixedCable(settings["amqp_urls"])
+    def settings(self, name: str, **settings: Any) -> Settings:
+        """Those of a host of that name, which need not be there."""
+        return Settings(**{**self._cable(name).settings, **self._values(name, settings)})
+
+    def _values(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        directory = self._directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        return {**self._settings, "file": str(directory / "cache.json"), "node_name": name, **settings}
+
+    def _cable(self, name: str, on: NetworkHost | None = None) -> Cable:
+        """The one of that host: all its nodes share it."""
+        if name not in self._cables:
+            self._cables[name] = cable = self._new_cable(on)
+            self._stack.callback(cable.close)
+        return self._cables[name]
+
+    def _new_cable(self, on: NetworkHost | None) -> Cable:
         if isinstance(self.broker, MemoryBroker):
             return MemoryCable(self.broker)
-        return FixedCable(self.broker) if isinstance(self.broker, str) else ForwardedCable(self.broker.url)
-
-    def _urls(self, name: str) -> str:
-        """Where a process finds the broker."""
-        if isinstance(self.broker, MemoryBroker):
-            raise NotThisKind(f"{name} is a process and cannot reach a broker in memory: give the fleet a RabbitServer")
-        return self.broker if isinstance(self.broker, str) else self.broker.url
+        if isinstance(self.broker, str):
+            return FixedCable(self.broker)
+        return ForwardedCable(self.broker.url) if on is None else NetworkCable(on, self.broker.url)
 
     @overload
     def __getitem__(self, index: int) -> Host: ...

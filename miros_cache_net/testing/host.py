@@ -84,6 +84,11 @@ class Host(ABC):
         """Its node; what that publishes reaches every chart of this process.  `NotThisKind` outside of it."""
         raise NotThisKind(f"the node of {self.name} is in a process of its own: ask status(), or make it kind='thread'")
 
+    @property
+    def processes(self) -> list[NodeProcess]:
+        """Those of its own that run, with a node each; a thread has none."""
+        return []
+
     def spawn(self) -> NodeProcess:
         """Start one more process with a node on this host; it ends with the host.  `NotThisKind` for a thread."""
         raise NotThisKind(f"{self.name} has no process of its own: make it kind='process'")
@@ -189,7 +194,6 @@ class Host(ABC):
             self.stop()
         finally:
             self.cache.close()
-            self._cable.close()
             if self._disk is not None:
                 self._disk.close()
                 self._disk = None

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from miros_cache_net.errors import CacheNetError
 
-PROGRAM = "miros_cache_net.testing.host_program"
+PROGRAM = ("-m", "miros_cache_net.testing.host_program")
 _END_S = 20.0
+#: A process of a long test says more than anybody wants to look at.
+_LINES = 20_000
 
 Line = dict[str, Any]
 
@@ -29,10 +31,11 @@ class NodeProcessFailed(CacheNetError):
 class NodeProcess:
     """Started, never forked, on construction; it ends with this process, even one that is killed.
 
-    settings   of its node, by the names of `Settings`; handed over by a pipe, not by arguments or environment
-    directory  where it runs, and what it says on standard error is kept
-    command    turns what is to be executed into what is really executed (see `NetworkHost.command`)
-    program    the module to run: `host_program`, or one that adds to it
+    settings     of its node, by the names of `Settings`; handed over by a pipe, not by arguments or environment
+    directory    where it runs, and what it says on standard error is kept
+    environment  of the process; None: this process's own
+    command      turns what is to be executed into what is really executed (see `NetworkHost.command`)
+    program      what Python is to run: `host_program`, or what adds to it
     """
 
     def __init__(
@@ -44,19 +47,19 @@ class NodeProcess:
         skew_s: float = 0.0,
         environment: Mapping[str, str] | None = None,
         command: Callable[[list[str]], list[str]] = list,
-        program: str = PROGRAM,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self._log = directory / "log"
-        self._lines: list[Line] = []
+        self._lines: deque[Line] = deque(maxlen=_LINES)
         self._ended = False
         self._news = threading.Condition()
         self._telling = threading.Lock()
         self._numbers = itertools.count(1)
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
-                command([sys.executable, "-m", program]),
+                command([sys.executable, *program]),
                 cwd=directory,
-                env={**(environment or os.environ), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=None if environment is None else dict(environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -98,7 +101,7 @@ class NodeProcess:
         return dict(self.ask("status"))
 
     def said(self) -> list[Line]:
-        """Every line so far."""
+        """Every line so far, of very many the last."""
         with self._news:
             return list(self._lines)
 

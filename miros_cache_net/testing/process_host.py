@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from miros_cache_net.testing.cable import Cable
-from miros_cache_net.testing.host import Host, NotRunning
+from miros_cache_net.testing.cable import Cable, MemoryCable
+from miros_cache_net.testing.host import Host, NotRunning, NotThisKind
 from miros_cache_net.testing.network import NetworkHost
 from miros_cache_net.testing.node_process import NodeProcess
 
@@ -18,12 +18,13 @@ class ProcessHost(Host):
 
     def __init__(self, values: Mapping[str, Any], cable: Cable, *, default: Mapping[str, Any] | None = None) -> None:
         super().__init__(values, cable)
+        if isinstance(cable, MemoryCable):
+            raise NotThisKind(f"{self.name}, a process, cannot reach a broker in memory: give its fleet a RabbitServer")
         self._default = default
         self._processes: list[NodeProcess] = []
 
     @property
     def processes(self) -> list[NodeProcess]:
-        """Those that run."""
         return [process for process in self._processes if process.running]
 
     @property

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from miros_cache_net.errors import CacheNetError
+from miros_cache_net.testing.network import NetworkHost
 from miros_cache_net.testing.rabbit_files import RabbitFiles, find_programs
 
+_USUAL_PORT = 5672
 #: The protocol header that every AMQP 0-9-1 client opens with.
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 #: Once its standard input ends, that is, when this process has died, however: kills the process groups that its
@@ -44,14 +46,27 @@ class RabbitServer:
 
     config           extra lines for rabbitmq.conf, such as ``heartbeat = 2``
     address          where it listens; the user `guest` may come from 127.0.0.1 only, `add_user` makes others
+    on               the host of a test's network on which it runs, at that host's address and the usual port; `guest`
+                     may come from anywhere there
     start_timeout_s  how long a start may take (a cold start takes about 5 s on an idle machine)
     """
 
-    def __init__(self, *, config: str = "", address: str = "127.0.0.1", start_timeout_s: float = 90.0) -> None:
+    def __init__(
+        self,
+        *,
+        config: str = "",
+        address: str = "127.0.0.1",
+        on: NetworkHost | None = None,
+        start_timeout_s: float = 90.0,
+    ) -> None:
         self._programs = find_programs()
         self._config = config
+        self._on = on
         self._start_timeout_s = start_timeout_s
         self._files = RabbitFiles(Path(tempfile.mkdtemp(prefix="miros-rabbit-")), address)
+        if on is not None:
+            self._config += "\nloopback_users = none\n"
+            self._files.address, self._files.amqp_port, self._files.keeps_port = on.address, _USUAL_PORT, True
         self._files.choose_ports()
         self._broker: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -144,7 +159,7 @@ class RabbitServer:
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
         with open(self._files.output, "ab") as output:
             return subprocess.Popen(
-                command,
+                self._on.command(command) if self._on is not None else command,
                 env=self._files.environment(),
                 cwd=self._files.directory,
                 stdin=subprocess.DEVNULL,

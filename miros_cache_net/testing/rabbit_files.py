@@ -69,12 +69,14 @@ class RabbitFiles:
     address: str = "127.0.0.1"
     name: str = field(default_factory=lambda: f"private_{secrets.token_hex(4)}@localhost")
     amqp_port: int = 0
+    keeps_port: bool = False
     dist_port: int = 0
     epmd_port: int = 0
     cookie: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def choose_ports(self) -> None:
-        self.amqp_port = free_port(self.address)
+        if not self.keeps_port:
+            self.amqp_port = free_port(self.address)
         self.dist_port = free_port()
         self.epmd_port = free_port()
 

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +38,24 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.timers import TIMERS
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.snapshot import Snapshot
-from miros_cache_net.testing import ManualClock, wait_until
+from miros_cache_net.testing import Fleet, ManualClock, wait_until
 from miros_cache_net.wire import keyring
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
-from tests.hosts import Hosts, agree, fleet
 
 
 @pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
+def broker(hosts: Fleet) -> MemoryBroker:
+    assert isinstance(hosts.broker, MemoryBroker)
+    return hosts.broker
 
 
-@pytest.fixture
-def hosts(tmp_path: Path, broker: MemoryBroker) -> Iterator[Hosts]:
-    with fleet(tmp_path, broker) as made:
-        yield made
-
-
-def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Hosts, recorder: Any) -> None:
-    alpha = hosts.joined("alpha")
-    alpha.cache.write({"addresses": ["10.0.0.1"], "time_out_in_minutes": 30})
+def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Fleet, recorder: Any) -> None:
+    alpha = hosts.add("alpha")
+    alpha.write({"addresses": ["10.0.0.1"], "time_out_in_minutes": 30})
     beta = hosts.settings("beta")
     listener = recorder("CACHE")
-    node = hosts.joined("beta").node
+    node = hosts.add("beta").node
     listener.wait_for(
         lambda events: any(
             e.payload.file_path == str(beta.file) and e.payload.dict.get("addresses") == ["10.0.0.1"] for e in events
@@ -74,148 +67,150 @@ def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Hosts, r
     assert node.status()["role"] == "bridge"
 
 
-def test_the_answer_to_a_join_says_that_the_host_is_connected(hosts: Hosts, recorder: Any) -> None:
+def test_the_answer_to_a_join_says_that_the_host_is_connected(hosts: Fleet, recorder: Any) -> None:
     listener = recorder("CACHE")
-    hosts.joined("alpha")
+    hosts.add("alpha")
     listener.wait_for(lambda events: any(e.payload.connected for e in events))
 
 
-def test_a_host_that_comes_back_is_not_sent_the_document_that_it_has(hosts: Hosts, broker: MemoryBroker) -> None:
-    alpha = hosts.joined("alpha")
-    alpha.cache.write({"long": "x" * 100_000})
-    beta = hosts.joined("beta")
-    agree(alpha, beta, on=lambda contents: contents)
-    beta.node.stop()
+def test_a_host_that_comes_back_is_not_sent_the_document_that_it_has(hosts: Fleet, broker: MemoryBroker) -> None:
+    alpha = hosts.add("alpha")
+    alpha.write({"long": "x" * 100_000})
+    beta = hosts.add("beta")
+    hosts.agree(on=lambda contents: contents)
+    beta.stop()
     before = len(broker.messages)
-    again = hosts.joined("beta")
+    again = hosts.add("beta")
     assert sum(len(message.body) for message in broker.messages[before:]) < 10_000
     assert again.node.status()["counters"]["received_unchanged"] == 1
 
 
-def test_a_write_by_any_process_of_a_host_arrives_everywhere_once(hosts: Hosts, broker: MemoryBroker) -> None:
-    alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
-    gamma.cache.write({"a": 1})
-    agree(alpha, beta, gamma, on=lambda contents: contents == {"a": 1})
+def test_a_write_by_any_process_of_a_host_arrives_everywhere_once(hosts: Fleet, broker: MemoryBroker) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        hosts.add(name)
+    hosts[2].write({"a": 1})
+    hosts.agree(on=lambda contents: contents == {"a": 1})
     sent = [message for message in broker.messages if message.routing_key.endswith(".CACHE")]
     assert len(sent) == 1
 
 
-def test_the_age_of_a_document_travels_with_it(hosts: Hosts) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
-    discovered = alpha.cache.write({"a": 1}).last_modified
-    agree(alpha, beta, on=bool)
+def test_the_age_of_a_document_travels_with_it(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    discovered = alpha.write({"a": 1}).last_modified
+    hosts.agree(on=bool)
     assert beta.cache.read().last_modified == discovered
     assert os.stat(beta.cache.path).st_mtime == pytest.approx(discovered)
 
 
-def test_updates_deletes_and_destroy_reach_every_host(hosts: Hosts) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
-    alpha.cache.write({"a": 1, "b": 2})
-    agree(alpha, beta, on=lambda contents: len(contents) == 2)
-    beta.cache.update({"c": 3}, delete=["a"])
-    agree(alpha, beta, on=lambda contents: contents == {"b": 2, "c": 3})
+def test_updates_deletes_and_destroy_reach_every_host(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    alpha.write({"a": 1, "b": 2})
+    hosts.agree(on=lambda contents: len(contents) == 2)
+    beta.update({"c": 3}, delete=["a"])
+    hosts.agree(on=lambda contents: contents == {"b": 2, "c": 3})
     from miros.event import Event
 
     alpha.node.file_chart.post_fifo(Event(signal="CACHE_DESTROY"))
-    agree(alpha, beta, on=lambda contents: contents == {})
+    hosts.agree(on=lambda contents: contents == {})
     assert beta.cache.read().expired
 
 
-def test_a_node_without_a_broker_serves_and_takes_writes_and_catches_up(hosts: Hosts, broker: MemoryBroker) -> None:
+def test_a_node_without_a_broker_serves_and_takes_writes_and_catches_up(hosts: Fleet, broker: MemoryBroker) -> None:
     broker.refuse(BrokerUnreachable("nobody there"))
-    alpha, beta = hosts.start("alpha"), hosts.start("beta")
-    alpha.cache.write({"a": 1})
-    beta.cache.write({"b": 1})
-    wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
-    assert not alpha.node.connected
+    alpha, beta = hosts.add("alpha", wait=False), hosts.add("beta", wait=False)
+    alpha.write({"a": 1})
+    beta.write({"b": 1})
+    wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
+    assert not alpha.connected
     broker.refuse(None)
-    agree(alpha, beta, on=lambda contents: contents == {"b": 1})
+    hosts.agree(on=lambda contents: contents == {"b": 1})
 
 
-def test_writes_on_both_sides_of_a_cut_are_agreed_on_afterwards(hosts: Hosts, broker: MemoryBroker) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
-    alpha.cache.write({"a": 0})
-    agree(alpha, beta, on=lambda contents: contents == {"a": 0})
+def test_writes_on_both_sides_of_a_cut_are_agreed_on_afterwards(hosts: Fleet, broker: MemoryBroker) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    alpha.write({"a": 0})
+    hosts.agree(on=lambda contents: contents == {"a": 0})
     broker.crash()
-    wait_until(lambda: not alpha.node.connected and not beta.node.connected, what="both to notice")
-    alpha.cache.update({"a": 1})
-    beta.cache.update({"b": 2})
+    wait_until(lambda: not alpha.connected and not beta.connected, what="both to notice")
+    alpha.update({"a": 1})
+    beta.update({"b": 2})
     broker.restart()
-    agree(alpha, beta, on=lambda contents: contents == {"a": 1, "b": 2})
+    hosts.agree(on=lambda contents: contents == {"a": 1, "b": 2})
 
 
-def test_a_lost_broadcast_is_repaired_by_the_digests(hosts: Hosts, broker: MemoryBroker) -> None:
-    alpha, beta = (hosts.joined(name, digest_interval_s=0.2) for name in ("alpha", "beta"))
+def test_a_lost_broadcast_is_repaired_by_the_digests(hosts: Fleet, broker: MemoryBroker) -> None:
+    for name in ("alpha", "beta"):
+        hosts.add(name, digest_interval_s=0.2)
     broker.drop_next(1)
-    alpha.cache.write({"a": 1})
-    agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+    hosts[0].write({"a": 1})
+    hosts.agree(on=lambda contents: contents == {"a": 1})
 
 
 def test_a_broker_problem_is_told_once_and_named_in_the_status(
-    hosts: Hosts, broker: MemoryBroker, recorder: Any
+    hosts: Fleet, broker: MemoryBroker, recorder: Any
 ) -> None:
     errors = recorder("CACHE_ERROR")
     broker.refuse(ExchangeConflict("the exchange is there with another type: delete it"))
-    alpha = hosts.start("alpha")
+    alpha = hosts.add("alpha", wait=False)
     errors.wait_for(lambda events: any(e.payload.reason == "broker" for e in events))
-    assert "another type" in alpha.node.status()["trouble"]
-    alpha.cache.write({"still": "works"})
-    assert alpha.contents == {"still": "works"}
+    assert "another type" in alpha.status()["trouble"]
+    alpha.write({"still": "works"})
+    assert alpha.read() == {"still": "works"}
 
 
-def test_a_second_node_on_the_same_file_follows_and_takes_over(hosts: Hosts, broker: MemoryBroker) -> None:
-    first = hosts.joined("alpha")
-    second = hosts.start("alpha")
-    wait_until(lambda: second.node.connected, what="the follower to know that its host is connected")
-    assert [first.node.status()["role"], second.node.status()["role"]] == ["bridge", "follower"]
-    beta = hosts.joined("beta")
-    second.cache.write({"by": "follower"})
-    agree(first, beta, on=lambda contents: contents == {"by": "follower"})
-    first.node.stop()
-    wait_until(lambda: second.node.status()["role"] == "bridge" and second.node.connected, what="the takeover")
-    beta.cache.write({"by": "beta"})
-    agree(second, beta, on=lambda contents: contents == {"by": "beta"})
+def test_a_second_node_on_the_same_file_follows_and_takes_over(hosts: Fleet, broker: MemoryBroker) -> None:
+    first = hosts.add("alpha")
+    second = hosts.add("alpha", wait=False)
+    wait_until(lambda: second.connected, what="the follower to know that its host is connected")
+    assert [first.status()["role"], second.status()["role"]] == ["bridge", "follower"]
+    beta = hosts.add("beta")
+    second.write({"by": "follower"})
+    hosts.agree(on=lambda contents: contents == {"by": "follower"})
+    first.stop()
+    wait_until(lambda: second.status()["role"] == "bridge" and second.connected, what="the takeover")
+    beta.write({"by": "beta"})
+    hosts.agree(on=lambda contents: contents == {"by": "beta"})
 
 
-def test_another_key_is_another_fleet_and_says_so(hosts: Hosts, broker: MemoryBroker, tmp_path: Path) -> None:
-    alpha = hosts.joined("alpha")
-    with fleet(tmp_path / "others", broker) as others:
-        stranger = others.start("stranger", answer_timeout_s=0.1)
-        stranger.cache.write({"from": "stranger"})
-        wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic"), what="the refusal")
-    assert alpha.contents == {}
+def test_another_key_is_another_fleet_and_says_so(hosts: Fleet, broker: MemoryBroker, tmp_path: Path) -> None:
+    alpha = hosts.add("alpha")
+    with Fleet(tmp_path / "others", broker, exchange=alpha.settings.exchange) as others:
+        stranger = others.add("stranger", answer_timeout_s=0.1, wait=False)
+        stranger.write({"from": "stranger"})
+        wait_until(lambda: alpha.status()["counters"].get("refused_not_authentic"), what="the refusal")
+    assert alpha.read() == {}
 
 
 def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
-    hosts: Hosts, broker: MemoryBroker, tmp_path: Path
+    hosts: Fleet, broker: MemoryBroker, tmp_path: Path
 ) -> None:
-    alpha = hosts.joined("alpha")
+    alpha = hosts.add("alpha")
     wait_until(lambda: servers(hosts, broker) == 1, what="alpha to serve")
-    with fleet(tmp_path / "others", broker) as others:
-        processes = [others.start("stranger", answer_timeout_s=0.1) for _ in range(2)]
-        wait_until(lambda: all(host.node.connected for host in processes), what="the strangers to ask in vain")
-        alpha.cache.write({"by": "alpha"})
+    with Fleet(tmp_path / "others", broker, exchange=alpha.settings.exchange) as others:
+        processes = [others.add("stranger", answer_timeout_s=0.1, wait=False) for _ in range(2)]
+        wait_until(lambda: all(host.connected for host in processes), what="the strangers to ask in vain")
+        alpha.write({"by": "alpha"})
         for host in processes:
             wait_until(
-                lambda host=host: "a key that this host does not hold" in host.node.status()["trouble"],
+                lambda host=host: "a key that this host does not hold" in host.status()["trouble"],
                 what="the trouble",
             )
-        processes[1].cache.write({"still": "works"})
-        assert processes[0].contents == {"still": "works"}
-    assert alpha.node.connected
+        processes[1].write({"still": "works"})
+        assert processes[0].read() == {"still": "works"}
+    assert alpha.connected
 
 
-def test_what_was_posted_over_the_link_before_puts_nobody_in_step(hosts: Hosts, broker: MemoryBroker) -> None:
+def test_what_was_posted_over_the_link_before_puts_nobody_in_step(hosts: Fleet, broker: MemoryBroker) -> None:
     settings = hosts.settings("alpha")
     silent = MemoryLink(broker, place_of(settings, settings.file), connection_name="silent")
     silent.serve_requests(True)
     silent.start(Mute())
     wait_until(lambda: servers(hosts, broker) == 1, what="somebody who never answers")
-    beta = hosts.start("beta", answer_timeout_s=60)
-    wait_until(lambda: beta.node.status()["broker"], what="the link")
+    beta = hosts.add("beta", answer_timeout_s=60, wait=False)
+    wait_until(lambda: beta.status()["broker"], what="the link")
     beta.node.bridge_event("joined")
     beta.node.fleet_status(timeout_s=0.1)  # is answered by the chart after what was posted before
-    assert not beta.node.connected
+    assert not beta.connected
     silent.stop()
 
 
@@ -227,8 +222,8 @@ class Mute:
     def delivered(self, delivery: Any) -> None: ...
 
 
-def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
-    place = hosts.start("target").node.place
+def attack(hosts: Fleet, broker: MemoryBroker, *bodies: bytes) -> None:
+    place = hosts.add("target", wait=False).node.place
     before = len(broker.messages)
     link = MemoryLink(broker, place, connection_name="attacker")
 
@@ -243,30 +238,30 @@ def attack(hosts: Hosts, broker: MemoryBroker, *bodies: bytes) -> None:
 
 
 def test_garbage_pickles_and_oversized_bodies_are_counted_and_change_nothing(
-    hosts: Hosts, broker: MemoryBroker
+    hosts: Fleet, broker: MemoryBroker
 ) -> None:
-    target = hosts.joined("target")
-    target.cache.write({"a": 1})
+    target = hosts.add("target")
+    target.write({"a": 1})
     before = target.cache.read().version
     attack(hosts, broker, b"", b"garbage", pickle.dumps(("10.0.0.1", "x")), b"x" * (25 * 1024 * 1024))
     counted = target.node.status
     wait_until(lambda: sum(n for k, n in counted()["counters"].items() if k.startswith("refused")) >= 4, what="counts")
     assert counted()["counters"]["refused_too_large"] == 1
     assert target.cache.read().version == before
-    beta = hosts.joined("beta")
-    agree(target, beta, on=lambda contents: contents == {"a": 1})
+    hosts.add("beta")
+    hosts.agree(on=lambda contents: contents == {"a": 1})
 
 
 @pytest.mark.parametrize(("scope", "document"), [("other", "cache.json"), ("fleet", "other.json")])
 def test_a_message_for_another_document_or_scope_is_refused(
-    hosts: Hosts, broker: MemoryBroker, scope: str, document: str
+    hosts: Fleet, broker: MemoryBroker, scope: str, document: str
 ) -> None:
-    target = hosts.joined("target")
+    target = hosts.add("target")
     ring = KeyRing.from_keys([hosts.key])
     gate = Gate(lambda: ring, scope=scope, document=document, node="beta", host="beta")
     attack(hosts, broker, gate.seal("CACHE", {"a": 1}).body)
-    wait_until(lambda: target.node.status()["counters"].get("refused_wrong_place"), what="the refusal")
-    assert target.contents == {}
+    wait_until(lambda: target.status()["counters"].get("refused_wrong_place"), what="the refusal")
+    assert target.read() == {}
 
 
 def test_a_node_without_a_key_refuses_to_start_and_names_the_command(tmp_path: Path) -> None:
@@ -275,7 +270,7 @@ def test_a_node_without_a_key_refuses_to_start_and_names_the_command(tmp_path: P
         CacheNode(settings=settings)
 
 
-def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Hosts) -> None:
+def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Fleet) -> None:
     settings = hosts.settings("alpha")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -285,7 +280,7 @@ def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Hosts) -
 
 
 def test_a_node_connects_while_its_file_is_still_being_made(
-    hosts: Hosts, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+    hosts: Fleet, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connecting = threading.Event()
 
@@ -326,17 +321,17 @@ class Owner:
     def report(self, reason: Reason, message: str) -> None: ...
 
 
-def test_a_node_in_a_directory_that_is_not_there_says_so(hosts: Hosts) -> None:
+def test_a_node_in_a_directory_that_is_not_there_says_so(hosts: Fleet) -> None:
     settings = hosts.settings("alpha", file=str(hosts.settings("alpha").file.parent / "nowhere" / "c.json"))
     with pytest.raises(DirectoryMissing):
         CacheNode(settings=settings)
 
 
-def test_a_node_asks_the_fleet_whatever_its_role(hosts: Hosts) -> None:
-    bridge, follower = hosts.joined("alpha"), hosts.joined("alpha")
-    other = hosts.joined("beta")
-    other.cache.write({"a": 1})
-    agree(bridge, other, on=lambda contents: contents == {"a": 1})
+def test_a_node_asks_the_fleet_whatever_its_role(hosts: Fleet) -> None:
+    bridge, follower = hosts.add("alpha"), hosts.add("alpha")
+    other = hosts.add("beta")
+    other.write({"a": 1})
+    hosts.agree(on=lambda contents: contents == {"a": 1})
     for node in (bridge.node, follower.node):
         document = node.read_fleet()
         assert document is not None
@@ -346,18 +341,18 @@ def test_a_node_asks_the_fleet_whatever_its_role(hosts: Hosts) -> None:
     assert bridge.node.status()["counters"]["followers"] == 1
 
 
-def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Hosts) -> None:
-    alpha = hosts.joined("alpha")
-    alpha.cache.write({"a": 1})
+def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Fleet) -> None:
+    alpha = hosts.add("alpha")
+    alpha.write({"a": 1})
     assert alpha.node.read_fleet(timeout_s=60.0) is None
-    assert alpha.node.status()["counters"]["received_own_request"] == limits.OWN_REQUESTS
+    assert alpha.status()["counters"]["received_own_request"] == limits.OWN_REQUESTS
     assert [status["role"] for status in alpha.node.fleet_status(timeout_s=0.3)] == ["bridge"]
 
 
-def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Hosts, broker: MemoryBroker) -> None:
+def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Fleet, broker: MemoryBroker) -> None:
     broker.refuse(BrokerUnreachable("nobody there, start it"))
-    bridge = hosts.start("alpha").node
-    follower = hosts.start("alpha").node
+    bridge = hosts.add("alpha", wait=False).node
+    follower = hosts.add("alpha", wait=False).node
     wait_until(lambda: follower.status()["trouble"], what="the trouble to be known")
     for node in (bridge, follower):
         with pytest.raises(BrokerUnreachable, match="start it"):
@@ -366,7 +361,7 @@ def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Ho
             node.fleet_status(timeout_s=2.0)
 
 
-def servers(hosts: Hosts, broker: MemoryBroker) -> int:
+def servers(hosts: Fleet, broker: MemoryBroker) -> int:
     """How many hosts take the requests of those who join."""
     settings = hosts.settings("alpha")
     return broker.consumers(request_queue_name(place_of(settings, settings.file)))
@@ -374,39 +369,39 @@ def servers(hosts: Hosts, broker: MemoryBroker) -> int:
 
 @pytest.mark.parametrize("off_ms", [3_600_000, -3_600_000], ids=["ahead", "behind"])
 def test_a_host_with_a_wrong_clock_is_answered_and_serves_like_any_other(
-    hosts: Hosts, broker: MemoryBroker, off_ms: int
+    hosts: Fleet, broker: MemoryBroker, off_ms: int
 ) -> None:
-    right = hosts.joined("right")
-    right.cache.write({"a": 1})
-    wrong = hosts.joined("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + off_ms))
-    assert wrong.contents == {"a": 1}
+    right = hosts.add("right")
+    right.write({"a": 1})
+    wrong = hosts.add("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + off_ms))
+    assert wrong.read() == {"a": 1}
     wait_until(lambda: servers(hosts, broker) == 2, what="both to answer")
-    right.cache.update({"b": 2})
-    agree(right, wrong, on=lambda contents: contents == {"a": 1, "b": 2})
+    right.update({"b": 2})
+    hosts.agree(on=lambda contents: contents == {"a": 1, "b": 2})
 
 
-def test_a_clock_that_is_ahead_is_a_trouble_of_whoever_hears_of_it(hosts: Hosts, recorder: Any) -> None:
+def test_a_clock_that_is_ahead_is_a_trouble_of_whoever_hears_of_it(hosts: Fleet, recorder: Any) -> None:
     errors = recorder("CACHE_ERROR")
-    right = hosts.joined("right")
-    ahead = hosts.joined("ahead", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
+    right = hosts.add("right")
+    ahead = hosts.add("ahead", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
     ahead.node.file_chart.post_fifo(event("CACHE_FILE_WRITE", {"a": 1}))
-    agree(right, ahead, on=lambda contents: contents == {"a": 1})
+    hosts.agree(on=lambda contents: contents == {"a": 1})
     errors.wait_for(lambda events: any(e.payload.reason == "clock" for e in events))
     wait_until(lambda: "ahead of this one's" in right.node.status()["trouble"], what="the trouble")
     assert right.node.status()["trouble"].startswith("ahead-")
 
 
 def test_a_bridge_without_a_broker_hears_of_changes_by_others(
-    hosts: Hosts, broker: MemoryBroker, recorder: Any
+    hosts: Fleet, broker: MemoryBroker, recorder: Any
 ) -> None:
     broker.crash()
-    node, listener = hosts.start("alpha").node, recorder("CACHE")
+    node, listener = hosts.add("alpha", wait=False).node, recorder("CACHE")
     node.file_chart.path.write_text('{"a": 1}')
     listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events))
 
 
 def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
-    hosts: Hosts, recorder: Any, monkeypatch: pytest.MonkeyPatch
+    hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flooded, go_on = threading.Event(), threading.Event()
     take = CacheNode.bridging_CACHE
@@ -418,7 +413,7 @@ def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
 
     monkeypatch.setattr(CacheNode, "bridging_CACHE", bridging_CACHE)
     monkeypatch.setattr(node_module, "WATCH_AFTER_S", 1.0)
-    node, listener = hosts.start("alpha").node, recorder("CACHE")
+    node, listener = hosts.add("alpha", wait=False).node, recorder("CACHE")
     node.post_fifo(event("CACHE"))
     assert flooded.wait(30)
     while not node.refused_events:
@@ -432,7 +427,7 @@ def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
 
 
 def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+    hosts: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, really = threading.Event(), keyring.open_ring
 
@@ -441,8 +436,8 @@ def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
         return really(settings)
 
     monkeypatch.setattr(keyring, "open_ring", open_slowly)
-    bridge = hosts.start("alpha").node
-    hosts.start("alpha")
+    bridge = hosts.add("alpha", wait=False).node
+    hosts.add("alpha", wait=False)
     try:
         wait_until(lambda: bridge.status()["counters"]["followers"] == 1, what="a follower at the socket")
     finally:
@@ -450,15 +445,15 @@ def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
     wait_until(lambda: bridge.connected, what="the join")
 
 
-def test_who_could_not_follow_takes_over_all_the_same(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = hosts.joined("alpha").node
+def test_who_could_not_follow_takes_over_all_the_same(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = hosts.add("alpha").node
 
     def no_descriptor(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
     with monkeypatch.context() as patched:
         patched.setattr(host_side, "Follower", no_descriptor)
-        second = hosts.start("alpha").node
+        second = hosts.add("alpha", wait=False).node
     first.stop()
     wait_until(lambda: second.connected, what="the takeover")
 
@@ -486,18 +481,18 @@ def test_a_watch_that_begins_while_its_host_stops_ends_with_it(tmp_path: Path, m
     watching.join()
 
 
-def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Hosts, broker: MemoryBroker, recorder: Any) -> None:
-    bridge, follower = hosts.joined("alpha").node, hosts.joined("alpha").node
+def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Fleet, broker: MemoryBroker, recorder: Any) -> None:
+    bridge, follower = hosts.add("alpha").node, hosts.add("alpha").node
     listener = recorder("CACHE")
     broker.crash()
     wait_until(lambda: not bridge.connected and not follower.connected, what="both to notice")
     listener.wait_for(lambda events: sum(not e.payload.connected for e in events) >= 2)
 
 
-def test_asking_the_fleet_from_outside(hosts: Hosts, broker: MemoryBroker) -> None:
+def test_asking_the_fleet_from_outside(hosts: Fleet, broker: MemoryBroker) -> None:
     for name in ("alpha", "beta"):
-        hosts.joined(name)
-    hosts.start("gamma").cache.write({"a": 1})
+        hosts.add(name)
+    hosts.add("gamma", wait=False).write({"a": 1})
     settings = hosts.settings("alpha")
 
     def link(_settings: Settings, place: Any) -> MemoryLink:
@@ -510,7 +505,7 @@ def test_asking_the_fleet_from_outside(hosts: Hosts, broker: MemoryBroker) -> No
     assert hosts.key not in json.dumps(statuses)
 
 
-def test_nobody_to_ask_is_no_document(hosts: Hosts, broker: MemoryBroker) -> None:
+def test_nobody_to_ask_is_no_document(hosts: Fleet, broker: MemoryBroker) -> None:
     def link(_settings: Settings, place: Any) -> MemoryLink:
         return MemoryLink(broker, place)
 
@@ -519,14 +514,14 @@ def test_nobody_to_ask_is_no_document(hosts: Hosts, broker: MemoryBroker) -> Non
         assert client.statuses(timeout_s=0.2) == []
 
 
-def test_the_states_show_in_the_trace(hosts: Hosts) -> None:
-    bridge, follower = hosts.joined("alpha").node, hosts.joined("alpha").node
+def test_the_states_show_in_the_trace(hosts: Fleet) -> None:
+    bridge, follower = hosts.add("alpha").node, hosts.add("alpha").node
     steps = ("top->following", "following->unlinked", "unlinked->joining", "joining->in_sync")
     wait_until(lambda: all(step in bridge.trace() for step in steps), what="the bridge's steps")
     assert "top->following" in follower.trace()
 
 
-def test_secrets_are_in_no_status_and_no_repr(hosts: Hosts) -> None:
-    node = hosts.joined("alpha").node
+def test_secrets_are_in_no_status_and_no_repr(hosts: Fleet) -> None:
+    node = hosts.add("alpha").node
     shown = f"{node.status()} {node.settings!r} {node!r}"
     assert hosts.key not in shown

@@ -9,17 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from miros_cache_net.amqp.link import Delivery, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, LinkUp, Publication
 from miros_cache_net.amqp.memory import MemoryBroker, MemoryMessage
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX, place_of
 from miros_cache_net.errors import BrokerError
 from miros_cache_net.fleet.fleet_client import FleetClient
-from miros_cache_net.settings import Settings
-from miros_cache_net.testing import wait_until
+from miros_cache_net.testing import Fleet, Host, wait_until
 from miros_cache_net.wire.envelope import Message, decode
 from miros_cache_net.wire.keyring import KeyRing
-from tests.hosts import Host, Hosts, agree, fleet
 
 T = TypeVar("T")
 
@@ -30,15 +28,15 @@ def broker() -> MemoryBroker:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, broker: MemoryBroker) -> Iterator[Hosts]:
-    with fleet(tmp_path, broker) as made:
+def hosts(tmp_path: Path, broker: MemoryBroker) -> Iterator[Fleet]:
+    with Fleet(tmp_path, broker) as made:
         yield made
 
 
 class Replayer:
     """A user of the broker without the key: hears all, and says it again into everybody's queues."""
 
-    def __init__(self, hosts: Hosts, broker: MemoryBroker) -> None:
+    def __init__(self, hosts: Fleet, broker: MemoryBroker) -> None:
         self._ring, self._broker = KeyRing.from_keys([hosts.key]), broker
         settings = hosts.settings("mallory")
         self.link = MemoryLink(broker, place_of(settings, settings.file), connection_name="mallory")
@@ -72,29 +70,29 @@ class Replayer:
 
 
 @pytest.fixture
-def mallory(hosts: Hosts, broker: MemoryBroker) -> Iterator[Replayer]:
+def mallory(hosts: Fleet, broker: MemoryBroker) -> Iterator[Replayer]:
     made = Replayer(hosts, broker)
     yield made
     made.link.stop()
 
 
 @pytest.fixture
-def left(hosts: Hosts, mallory: Replayer) -> Host:
+def left(hosts: Fleet, mallory: Replayer) -> Host:
     """The last of two hosts; all that the other has ever said is known."""
-    alpha, beta = hosts.joined("alpha"), hosts.start("beta")
-    alpha.cache.write({"n": 1})
-    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+    alpha, beta = hosts.add("alpha"), hosts.add("beta", wait=False)
+    alpha.write({"n": 1})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"n": 1})
     assert beta.node.read_fleet() is not None
     assert len(beta.node.fleet_status()) == 2
-    alpha.node.stop()
-    beta.cache.write({"n": 2})
+    alpha.stop()
+    beta.write({"n": 2})
     return beta
 
 
 def test_an_answer_of_last_week_answers_no_read(left: Host, mallory: Replayer) -> None:
     captured = mallory.all("answer")[-1][0]
     assert mallory.while_asked("CACHE_FILE_READ", captured, lambda: left.node.read_fleet(1.0)) is None
-    assert left.contents == {"n": 2}
+    assert left.read() == {"n": 2}
     assert left.node.status()["counters"]["received_answer"] >= 12
 
 
@@ -105,10 +103,10 @@ def test_a_status_of_last_week_shows_no_ghost(left: Host, mallory: Replayer) -> 
 
 
 def test_a_client_takes_no_answer_and_no_status_of_last_week(
-    hosts: Hosts, broker: MemoryBroker, left: Host, mallory: Replayer
+    hosts: Fleet, broker: MemoryBroker, left: Host, mallory: Replayer
 ) -> None:
     captured = {kind: mallory.all(kind)[-1][0] for kind in ("answer", "status")}
-    left.node.stop()
+    left.stop()
     mallory.link.serve_requests(True)
     with FleetClient(hosts.settings("beta"), link_factory=lambda _, place: MemoryLink(broker, place)) as client:
         assert client.up is not None and client.up.request_servers == 1
@@ -117,67 +115,51 @@ def test_a_client_takes_no_answer_and_no_status_of_last_week(
 
 
 def test_an_answer_of_last_week_is_state_to_a_joining_host_and_no_join(
-    hosts: Hosts, left: Host, mallory: Replayer
+    hosts: Fleet, left: Host, mallory: Replayer
 ) -> None:
     captured = mallory.all("answer")[-1][0]
-    left.node.stop()
+    left.stop()
     mallory.link.serve_requests(True)
     before = len(mallory.all("CACHE_FILE_READ"))
-    gamma = hosts.start("gamma", answer_timeout_s=60)
+    gamma = hosts.add("gamma", wait=False, answer_timeout_s=60)
     wait_until(lambda: len(mallory.all("CACHE_FILE_READ")) > before, what="gamma to ask")
     mallory.repeat(captured)
-    wait_until(lambda: gamma.contents == {"n": 1}, what="the replay to be taken in")
+    wait_until(lambda: gamma.read() == {"n": 1}, what="the replay to be taken in")
     assert not gamma.node.connected
 
 
 # --- no request queue -----------------------------------------------------------------------------
 
 
-class WithoutQueue(MemoryLink):
-    """As where the queue's home is down: nobody consumes it, and what is sent to it is lost."""
-
-    def up(self, up: LinkUp) -> None:
-        super().up(LinkUp(up.own_queue, None, up.broker))
-
-    def serve_requests(self, serve: bool) -> None: ...
-
-    def publish(self, publication: Publication) -> None:
-        if not publication.requests:
-            super().publish(publication)
-
-
 @pytest.fixture
-def cut_off(hosts: Hosts, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> Hosts:
+def cut_off(hosts: Fleet, broker: MemoryBroker) -> Fleet:
     """Hosts that cannot have the request queue."""
-
-    def link(_settings: Settings, place: Place) -> WithoutQueue:
-        return WithoutQueue(broker, place)
-
-    monkeypatch.setattr(hosts, "_link", link)
+    settings = hosts.settings("any")
+    broker.withhold_requests(place_of(settings, settings.file))
     return hosts
 
 
-def test_without_the_request_queue_hosts_join_and_are_read_all_the_same(cut_off: Hosts, broker: MemoryBroker) -> None:
-    alpha = cut_off.joined("alpha")
-    alpha.cache.write({"a": 1})
+def test_without_the_request_queue_hosts_join_and_are_read_all_the_same(cut_off: Fleet, broker: MemoryBroker) -> None:
+    alpha = cut_off.add("alpha")
+    alpha.write({"a": 1})
     # long enough that it could not be taken for alone
-    beta = cut_off.joined("beta", answer_timeout_s=5)
-    agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+    beta = cut_off.add("beta", answer_timeout_s=5)
+    cut_off.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
     document = beta.node.read_fleet()
     assert document is not None and document.contents == {"a": 1}
-    with FleetClient(cut_off.settings("beta"), link_factory=lambda _, place: WithoutQueue(broker, place)) as client:
+    with FleetClient(cut_off.settings("beta"), link_factory=lambda _, place: MemoryLink(broker, place)) as client:
         document = client.read()
     assert document is not None and document.contents == {"a": 1}
 
 
-def test_who_comes_back_without_the_request_queue_is_sent_no_document(cut_off: Hosts, broker: MemoryBroker) -> None:
-    alpha = cut_off.joined("alpha")
-    alpha.cache.write({"long": "x" * 100_000})
-    beta = cut_off.joined("beta")
-    agree(alpha, beta, on=bool)
-    beta.node.stop()
+def test_who_comes_back_without_the_request_queue_is_sent_no_document(cut_off: Fleet, broker: MemoryBroker) -> None:
+    alpha = cut_off.add("alpha")
+    alpha.write({"long": "x" * 100_000})
+    beta = cut_off.add("beta")
+    cut_off.agree(alpha, beta, on=bool)
+    beta.stop()
     before = len(broker.messages)
-    cut_off.joined("beta", answer_timeout_s=5)
+    cut_off.add("beta", answer_timeout_s=5)
     assert sum(len(message.body) for message in broker.messages[before:]) < 10_000
 
 
@@ -190,27 +172,29 @@ def apart(*hosts: Host) -> bool:
 
 
 def test_two_halves_of_a_cap_are_a_trouble_of_every_host_until_a_whole_write(
-    hosts: Hosts, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+    hosts: Fleet, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("miros_cache_net.limits.DOCUMENT_KEYS", 100)
     interval: dict[str, Any] = {"digest_interval_s": 1.0}
-    alpha, beta = hosts.joined("alpha", **interval), hosts.joined("beta", **interval)
-    alpha.cache.write({})
-    agree(alpha, beta, on=lambda contents: contents == {} and alpha.cache.read().version == beta.cache.read().version)
+    alpha, beta = hosts.add("alpha", **interval), hosts.add("beta", **interval)
+    alpha.write({})
+    hosts.agree(
+        alpha, beta, on=lambda contents: contents == {} and alpha.cache.read().version == beta.cache.read().version
+    )
     broker.crash()
     for host, name in ((alpha, "a"), (beta, "b")):
-        host.cache.update({f"{name}{number}": "x" * 1000 for number in range(60)})
+        host.update({f"{name}{number}": "x" * 1000 for number in range(60)})
     broker.restart()
     wait_until(lambda: apart(alpha, beta), what="both to say so")
-    follower = hosts.start("beta")
+    follower = hosts.add("beta", wait=False)
     wait_until(lambda: "pass a cap together" in follower.node.status()["trouble"], what="the follower to know")
-    gamma = hosts.start("gamma", **interval)
+    gamma = hosts.add("gamma", wait=False, **interval)
     wait_until(lambda: apart(alpha, beta, gamma), what="the third to say so")
-    assert (len(alpha.contents), len(beta.contents)) == (60, 60)
+    assert (len(alpha.read()), len(beta.read())) == (60, 60)
     before = len(broker.messages)
     wait_until(lambda: len(broker.messages) >= before + 5, what="some digests")
     assert sum(len(message.body) for message in broker.messages[before:]) < 10_000
-    gamma.cache.write({"mended": True})
-    agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True})
+    gamma.write({"mended": True})
+    hosts.agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True})
     for host in (alpha, beta, gamma, follower):
         wait_until(lambda host=host: host.node.connected and not host.node.status()["trouble"], what="all to be well")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.charts.lan import LanChart
 from miros_cache_net.charts.peer_check import PeerChecks
@@ -17,16 +16,9 @@ from miros_cache_net.client import Cache
 from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, event
 from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings
-from miros_cache_net.testing import free_port, wait_until
+from miros_cache_net.testing import Fleet, Host, free_port, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
-from tests.hosts import Host, Hosts, agree, fleet
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    with fleet(tmp_path, MemoryBroker()) as made:
-        yield made
 
 
 @pytest.fixture
@@ -61,40 +53,40 @@ def document(*peers: str) -> dict[str, Any]:
 
 
 def peers_of(host: Host) -> list[str]:
-    return list(host.contents.get("addresses", ()))
+    return list(host.read().get("addresses", ()))
 
 
 def test_a_peer_that_is_gone_leaves_every_hosts_document_and_returns_when_it_is_back(
-    hosts: Hosts, lan_on: Callable[[Host], LanChart], recorder: Callable[..., Recorder]
+    hosts: Fleet, lan_on: Callable[[Host], LanChart], recorder: Callable[..., Recorder]
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
     port = free_port()
     gone = f"127.0.0.1:{port}"
     with FakeServer(generous_rabbit) as server:
         good = f"127.0.0.1:{server.port}"
-        discovered_s = alpha.cache.write(document(good, gone)).last_modified
-        agree(alpha, beta, on=lambda contents: gone in contents.get("addresses", ()))
+        discovered_s = alpha.write(document(good, gone)).last_modified
+        hosts.agree(on=lambda contents: gone in contents.get("addresses", ()))
         lan = lan_on(beta)
         lan.report_failure(gone)
-        agree(alpha, beta, on=lambda contents: contents["addresses"] == [good])
-        assert f"peer:{gone}" not in alpha.contents
-        assert alpha.contents["amqp_urls"] == [f"amqp://guest@{good}/%2F"]
+        hosts.agree(on=lambda contents: contents["addresses"] == [good])
+        assert f"peer:{gone}" not in alpha.read()
+        assert alpha.read()["amqp_urls"] == [f"amqp://guest@{good}/%2F"]
         found.wait_for(lambda events: events[-1].payload.hosts == [good])
         with FakeServer(generous_rabbit, port=port):
-            agree(alpha, beta, on=lambda contents: contents["addresses"] == [good, gone], timeout_s=30)
-        assert alpha.contents[f"peer:{gone}"]["by"] == "scout"
+            hosts.agree(on=lambda contents: contents["addresses"] == [good, gone], timeout_s=30)
+        assert alpha.read()[f"peer:{gone}"]["by"] == "scout"
         found.wait_for(lambda events: events[-1].payload.hosts == [good, gone])
     assert alpha.cache.read().last_modified == discovered_s, "a repaired document is not a younger one"
 
 
 def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
-    hosts: Hosts, lan_on: Callable[[Host], LanChart]
+    hosts: Fleet, lan_on: Callable[[Host], LanChart]
 ) -> None:
-    alpha = hosts.joined("alpha")
+    alpha = hosts.add("alpha")
     with FakeServer(generous_rabbit) as server:
         good = f"127.0.0.1:{server.port}"
-        version = alpha.cache.write(document(good)).version
+        version = alpha.write(document(good)).version
         lan = lan_on(alpha)
         lan.report_failure(good)
         wait_until(lambda: "peer_answered:read_or_discover_network_details:HOOK" in lan.spy(), what="the verdict")
@@ -120,10 +112,10 @@ def test_a_program_without_a_fleet_is_told_of_what_its_report_has_changed(
         found.wait_for(lambda events: events[-1].payload.hosts == ["127.0.0.9"])
 
 
-def test_an_address_that_is_no_peer_is_not_dialled(hosts: Hosts, lan_on: Callable[[Host], LanChart]) -> None:
-    alpha = hosts.joined("alpha")
+def test_an_address_that_is_no_peer_is_not_dialled(hosts: Fleet, lan_on: Callable[[Host], LanChart]) -> None:
+    alpha = hosts.add("alpha")
     with FakeServer(generous_rabbit) as good, FakeServer(generous_rabbit) as stranger:
-        alpha.cache.write(document(f"127.0.0.1:{good.port}"))
+        alpha.write(document(f"127.0.0.1:{good.port}"))
         lan = lan_on(alpha)
         for address in (f"127.0.0.1:{stranger.port}", "", "no address at all", "[::"):
             lan.report_failure(address)

@@ -21,10 +21,9 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.single_flight import LEASE_PATIENCE_S, discovery_lock_path
 from miros_cache_net.store.changes import Merge
 from miros_cache_net.store.kernel_lock import KernelLock
-from miros_cache_net.testing import ManualClock, wait_until
+from miros_cache_net.testing import Fleet, Host, ManualClock, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
-from tests.hosts import Host, Hosts, fleet
 
 
 class Neighbourhood:
@@ -82,43 +81,37 @@ def test_of_many_programs_of_a_host_one_discovers_and_all_have_its_result(
     assert around.discoveries == 1
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    with fleet(tmp_path, MemoryBroker()) as made:
-        yield made
-
-
 def on(host: Host, build: Callable[..., LanChart]) -> LanChart:
     return build(cache_file_chart=host.node.file_chart, ask_turn=host.node.ask_turn, fleet_wait_s=5.0)
 
 
 def test_of_all_hosts_of_a_fleet_one_discovers(
-    hosts: Hosts, build: Callable[..., LanChart], around: Neighbourhood
+    hosts: Fleet, build: Callable[..., LanChart], around: Neighbourhood
 ) -> None:
-    members = [hosts.joined(name) for name in ("alpha", "beta", "gamma")]
+    members = [hosts.add(name) for name in ("alpha", "beta", "gamma")]
     around.may_end.clear()
     for host in members:
         on(host, build)
     wait_until(lambda: around.discoveries == 1, what="one to begin")
     around.may_end.set()
     for host in members:
-        wait_until(lambda host=host: host.contents.get("addresses") == [around.peer], what="the result")
+        wait_until(lambda host=host: host.read().get("addresses") == [around.peer], what="the result")
     assert around.discoveries == 1
 
 
 def test_a_follower_discovers_under_its_bridges_lease(
-    hosts: Hosts, build: Callable[..., LanChart], around: Neighbourhood
+    hosts: Fleet, build: Callable[..., LanChart], around: Neighbourhood
 ) -> None:
-    hosts.joined("alpha")
-    follower = hosts.start("alpha")
+    hosts.add("alpha")
+    follower = hosts.add("alpha", wait=False)
     wait_until(lambda: follower.node.connected and follower.node.status()["role"] == "follower", what="the follower")
-    beta = hosts.joined("beta")
+    beta = hosts.add("beta")
     around.may_end.clear()
     on(follower, build)
     wait_until(lambda: around.discoveries == 1, what="the follower to begin")
     assert not turn_of(beta)
     around.may_end.set()
-    wait_until(lambda: follower.contents.get("addresses") == [around.peer], what="the result")
+    wait_until(lambda: follower.read().get("addresses") == [around.peer], what="the result")
     wait_until(lambda: turn_of(beta), what="the lease to be free again")
 
 
@@ -135,24 +128,24 @@ def turn_of(host: Host) -> bool:
     return answers[0]
 
 
-def test_the_lease_of_a_host_that_leaves_is_free(hosts: Hosts) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+def test_the_lease_of_a_host_that_leaves_is_free(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
     lock = KernelLock(discovery_lock_path(alpha.node.file_chart.path))
     assert lock.try_lock()
     answers: list[bool] = []
     alpha.node.ask_turn(answers.append)
     wait_until(lambda: answers == [True], what="alpha's turn")
     assert not turn_of(beta)
-    alpha.node.stop()
+    alpha.stop()
     wait_until(lambda: turn_of(beta), what="the lease to be free")
     lock.close()
 
 
-def test_without_a_fleet_everybody_may(hosts: Hosts) -> None:
-    broker = hosts._broker
+def test_without_a_fleet_everybody_may(hosts: Fleet) -> None:
+    broker = hosts.broker
     assert isinstance(broker, MemoryBroker)
     broker.crash()
-    alone = hosts.start("alone")
+    alone = hosts.add("alone", wait=False)
     wait_until(lambda: alone.node.status()["trouble"], what="the trouble")
     assert turn_of(alone)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.testing import RabbitCluster, wait_until
-from tests.hosts import Host, agree, fleet
+from miros_cache_net.testing import Fleet, Host, RabbitCluster, wait_until
 
 #: Erlang notices a silent member within a quarter more than this, RabbitMQ's default is 60 s.
 TICK_S = 4
@@ -29,10 +28,10 @@ def rotated(cluster: RabbitCluster, first: int) -> str:
 def test_members_killed_and_paused_under_load_cost_no_acknowledged_write(
     cluster: RabbitCluster, tmp_path: Path
 ) -> None:
-    with fleet(tmp_path, cluster.urls) as hosts:
+    with Fleet(tmp_path, cluster.urls) as hosts:
         names = ("alpha", "beta", "gamma")
         members = [
-            hosts.joined(name, amqp_urls=rotated(cluster, number), heartbeat_s=2, digest_interval_s=1.0)
+            hosts.add(name, amqp_urls=rotated(cluster, number), heartbeat_s=2, digest_interval_s=1.0)
             for number, name in enumerate(names)
         ]
         written: list[str] = []
@@ -43,12 +42,12 @@ def test_members_killed_and_paused_under_load_cost_no_acknowledged_write(
                 if ended.is_set():
                     return
                 key = f"{names[number]}-{count}"
-                members[number].cache.update({key: count})
+                members[number].update({key: count})
                 written.append(key)
                 ended.wait(0.05)
 
-        members[0].cache.write({})
-        agree(*members)
+        members[0].write({})
+        hosts.agree()
         writers = [threading.Thread(target=load, args=(number,)) for number in range(3)]
         for writer in writers:
             writer.start()
@@ -65,9 +64,9 @@ def test_members_killed_and_paused_under_load_cost_no_acknowledged_write(
             for writer in writers:
                 writer.join()
             cluster.servers[1].resume()
-        agree(*members, on=lambda contents: set(written) <= set(contents), timeout_s=90)
+        hosts.agree(on=lambda contents: set(written) <= set(contents), timeout_s=90)
 
 
 def on_another_member(members: list[Host], cluster: RabbitCluster, lost: int) -> bool:
-    broker = members[lost].node.status()["broker"]
+    broker = members[lost].status()["broker"]
     return bool(broker) and str(cluster.servers[lost].port) not in broker

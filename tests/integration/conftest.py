@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from miros_cache_net.amqp.link import Place
-from miros_cache_net.testing import RabbitServer, free_port
+from miros_cache_net.testing import Fleet, RabbitServer, free_port
 from tests.certificates import Certificate, issue
 from tests.integration.rabbit_links import Links, StartLink
 
@@ -36,6 +37,13 @@ def tls_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSRabbit]:
     )
     with RabbitServer(config=config) as server:
         yield TLSRabbit(authority, certificate, server.port, port)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Fleet]:
+    """A fleet on the session's RabbitMQ without a host yet; its pace is that of a user's."""
+    with Fleet(tmp_path, rabbit_server.start().url, heartbeat_s=10, digest_interval_s=30.0) as made:
+        yield made
 
 
 @pytest.fixture

@@ -18,16 +18,9 @@ from miros_cache_net.charts.scout import ProducerScoutChart
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
-from miros_cache_net.testing import RabbitServer
+from miros_cache_net.testing import Fleet, RabbitServer
 from miros_cache_net.wire.keyring import generate_key
 from tests.charts.recorder import Recorder
-from tests.hosts import Hosts, fleet
-
-
-@pytest.fixture
-def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
-    with fleet(tmp_path, rabbit_server.url) as made:
-        yield made
 
 
 @pytest.fixture
@@ -45,29 +38,29 @@ def asked(prober: Prober, settings: Settings, peer: str, challenger: Challenger 
 
 
 def test_a_node_answers_and_a_broker_without_one_does_not(
-    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer
+    hosts: Fleet, prober: Prober, rabbit_server: RabbitServer
 ) -> None:
     peer = f"127.0.0.1:{rabbit_server.port}"
-    alpha = hosts.joined("alpha")
+    alpha = hosts.add("alpha")
     settings = hosts.settings("scout", file=str(alpha.node.file_chart.path), scout_timeout_s=20)
     assert asked(prober, settings, peer).verdict is Verdict.OK
-    alpha.node.stop()
+    alpha.stop()
     assert asked(prober, settings, peer).verdict is Verdict.NOBODY_ANSWERED
 
 
 def test_a_node_with_another_key_is_told_from_no_node(
-    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer
+    hosts: Fleet, prober: Prober, rabbit_server: RabbitServer
 ) -> None:
-    alpha = hosts.joined("alpha")
+    alpha = hosts.add("alpha")
     settings = hosts.settings(
         "scout", file=str(alpha.node.file_chart.path), keys=generate_key().decode(), scout_timeout_s=1
     )
     assert asked(prober, settings, f"127.0.0.1:{rabbit_server.port}").verdict is Verdict.WRONG_KEY
-    assert alpha.node.status()["counters"]["refused_not_authentic"] == 1
+    assert alpha.status()["counters"]["refused_not_authentic"] == 1
 
 
 def test_peers_are_asked_for_the_charts_own_document(
-    hosts: Hosts, prober: Prober, rabbit_server: RabbitServer, tmp_path: Path
+    hosts: Fleet, prober: Prober, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
     settings, peer = hosts.settings("alpha", scout_timeout_s=20), f"127.0.0.1:{rabbit_server.port}"
     with ExitStack() as stack:
@@ -83,7 +76,7 @@ def test_peers_are_asked_for_the_charts_own_document(
         found.wait_for(lambda events: any(each.payload.hosts == [peer] for each in events))
 
 
-def test_an_answer_counts_for_its_own_question_only(hosts: Hosts) -> None:
+def test_an_answer_counts_for_its_own_question_only(hosts: Fleet) -> None:
     settings = hosts.settings("scout")
     challenger = Challenger(settings, settings.exchange)
     one, other = challenger.question("10.0.0.1"), challenger.question("10.0.0.2")
@@ -102,8 +95,8 @@ def test_no_key_or_another_exchange_means_no_question(tmp_path: Path) -> None:
     assert Challenger(with_key, "mesh").question("10.0.0.1") is None
 
 
-def test_the_scout_chart_asks_too(hosts: Hosts, prober: Prober, rabbit_server: RabbitServer) -> None:
-    alpha = hosts.joined("alpha")
+def test_the_scout_chart_asks_too(hosts: Fleet, prober: Prober, rabbit_server: RabbitServer) -> None:
+    alpha = hosts.add("alpha")
     settings = hosts.settings("scout", file=str(alpha.node.file_chart.path), scout_timeout_s=20)
     heard = Recorder(AMQP_CONSUMER_CHECK)
     charts: list[Any] = [heard]
@@ -119,7 +112,7 @@ def test_the_scout_chart_asks_too(hosts: Hosts, prober: Prober, rabbit_server: R
     try:
         charts.append(make())
         heard.wait_for(1)
-        alpha.node.stop()
+        alpha.stop()
         charts.append(make())
         heard.wait_for(2)
     finally:

@@ -14,9 +14,7 @@ import pika
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.testing import RabbitServer, wait_until
-from tests.hosts import Host, agree, fleet
-from tests.integration.tcp_forwarder import TcpForwarder
+from miros_cache_net.testing import Fleet, RabbitServer, TcpForwarder, wait_until
 
 #: The long soak: MIROS_CACHE_RESTARTS=20
 RESTARTS = int(os.environ.get("MIROS_CACHE_RESTARTS", "2"))
@@ -35,7 +33,7 @@ def rabbit() -> Iterator[RabbitServer]:
 class Load:
     """Every host writes keys of its own, all the time."""
 
-    def __init__(self, hosts: list[Host]) -> None:
+    def __init__(self, hosts: Fleet) -> None:
         self.hosts = hosts
         self.acknowledged: list[str] = []
         self.slowest_s = 0.0
@@ -43,8 +41,8 @@ class Load:
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(len(hosts))]
 
     def __enter__(self) -> Load:
-        self.hosts[0].cache.write({"begun": True})
-        agree(*self.hosts, on=lambda contents: "begun" in contents)
+        self.hosts[0].write({"begun": True})
+        self.hosts.agree(on=lambda contents: "begun" in contents)
         for thread in self._threads:
             thread.start()
         self.more()
@@ -65,7 +63,7 @@ class Load:
             if self._ended.is_set():
                 return
             key, began_s = f"{number}-{count}", time.monotonic()
-            self.hosts[number].cache.update({key: count})
+            self.hosts[number].update({key: count})
             self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
             self.acknowledged.append(key)
             self._ended.wait(0.05)
@@ -79,12 +77,12 @@ def killed(server: RabbitServer, load: Load) -> None:
         server.kill()
         load.more()
         server.restart()
-        wait_until(lambda: all(host.node.connected for host in load.hosts), timeout_s=60, what="the links")
+        wait_until(lambda: all(host.connected for host in load.hosts), timeout_s=60, what="the links")
 
 
 def paused(server: RabbitServer, load: Load) -> None:
     server.pause()
-    wait_until(lambda: not any(host.node.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
+    wait_until(lambda: not any(host.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
     load.more()
     server.resume()
 
@@ -92,7 +90,7 @@ def paused(server: RabbitServer, load: Load) -> None:
 def memory_alarm(server: RabbitServer, load: Load) -> None:
     with alarmed(server):
         load.more(30)
-        assert not set(load.acknowledged) <= set(load.hosts[0].contents), "the alarm alarms nobody"
+        assert not set(load.acknowledged) <= set(load.hosts[0].read()), "the alarm alarms nobody"
 
 
 def exchange_deleted(server: RabbitServer, load: Load) -> None:
@@ -112,7 +110,7 @@ def queues_deleted(server: RabbitServer, load: Load) -> None:
 
 def vhost_deleted(server: RabbitServer, load: Load) -> None:
     server.ctl("delete_vhost", "fleet")
-    wait_until(lambda: not any(host.node.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
+    wait_until(lambda: not any(host.connected for host in load.hosts), timeout_s=60, what="everybody to notice")
     server.add_vhost("fleet")
     server.ctl("set_permissions", "-p", "fleet", "node", ".*", ".*", ".*")
 
@@ -120,7 +118,7 @@ def vhost_deleted(server: RabbitServer, load: Load) -> None:
 def password_changed(server: RabbitServer, load: Load) -> None:
     server.ctl("change_password", "node", "second")
     server.ctl("close_all_connections", "--global", "changed")
-    wait_until(lambda: "refused" in load.hosts[0].node.status()["trouble"], timeout_s=30, what="the refusal")
+    wait_until(lambda: "refused" in load.hosts[0].status()["trouble"], timeout_s=30, what="the refusal")
     load.more()
     server.ctl("change_password", "node", "first")
 
@@ -167,18 +165,20 @@ def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
     tmp_path: Path, rabbit: RabbitServer, fault: Fault
 ) -> None:
     before = set(threading.enumerate())
-    with fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
-        members = [hosts.joined(name, heartbeat_s=2, digest_interval_s=1.0) for name in ("alpha", "beta", "gamma")]
-        with Load(members) as load:
+    url = rabbit.url_for("node", "first", "fleet")
+    with Fleet(tmp_path, url, exchange=EXCHANGE, heartbeat_s=2, digest_interval_s=1.0) as hosts:
+        for name in ("alpha", "beta", "gamma"):
+            hosts.add(name)
+        with Load(hosts) as load:
             fault(rabbit, load)
             load.more()
-        agree(*members, on=lambda contents: set(load.acknowledged) <= set(contents), timeout_s=90)
+        hosts.agree(on=lambda contents: set(load.acknowledged) <= set(contents), timeout_s=90)
         # a write is a matter of the local disk, whatever the broker does
         assert load.slowest_s < 5
-        wait_until(lambda: all(host.node.connected for host in members), timeout_s=60, what="the links")
-        newcomer = hosts.joined("newcomer")
-        assert newcomer.cache.read().version == members[0].cache.read().version
-        assert newcomer.node.status()["counters"].get("received_answer"), "nobody serves requests any more"
+        wait_until(lambda: all(host.connected for host in hosts), timeout_s=60, what="the links")
+        newcomer = hosts.add("newcomer")
+        assert newcomer.cache.read().version == hosts[0].cache.read().version
+        assert newcomer.status()["counters"].get("received_answer"), "nobody serves requests any more"
         wait_until(lambda: rabbit.connection_count() == 8, timeout_s=30, what="each host to have its two connections")
     wait_until(lambda: not [t for t in set(threading.enumerate()) - before if is_ours(t)], what="no thread to be left")
     wait_until(lambda: rabbit.connection_count() == 0, timeout_s=30, what="no connection to be left")
@@ -189,12 +189,15 @@ def is_ours(thread: threading.Thread) -> bool:
 
 
 def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit: RabbitServer) -> None:
-    with TcpForwarder(rabbit.port) as forwarder, fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
+    with (
+        TcpForwarder(rabbit.port) as forwarder,
+        Fleet(tmp_path, rabbit.url_for("node", "first", "fleet"), digest_interval_s=1.0) as hosts,
+    ):
         far = rabbit.url_for("node", "first", "fleet").replace(str(rabbit.port), str(forwarder.port))
-        alpha = hosts.joined("alpha", heartbeat_s=2, digest_interval_s=1.0)
-        beta = hosts.joined("beta", heartbeat_s=2, digest_interval_s=1.0, amqp_urls=far)
-        alpha.cache.write({})
-        agree(alpha, beta)
+        alpha = hosts.add("alpha")
+        beta = hosts.add("beta", amqp_urls=far)
+        alpha.write({})
+        hosts.agree()
         troubles = (
             (lambda: forwarder.slow_down(0.3), lambda: forwarder.slow_down(0.0)),
             (forwarder.refuse, forwarder.accept),
@@ -202,12 +205,12 @@ def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit:
         )
         for number, (begin, end) in enumerate(troubles):
             begin()
-            alpha.cache.update({f"alpha-{number}": number})
-            beta.cache.update({f"beta-{number}": number})
+            alpha.update({f"alpha-{number}": number})
+            beta.update({f"beta-{number}": number})
             if begin == forwarder.freeze:
-                wait_until(lambda: not beta.node.connected, timeout_s=30, what="the silence to be noticed")
+                wait_until(lambda: not beta.connected, timeout_s=30, what="the silence to be noticed")
             end()
-            agree(alpha, beta, on=lambda contents, n=number: {f"alpha-{n}", f"beta-{n}"} <= set(contents), timeout_s=60)
+            hosts.agree(on=lambda contents, n=number: {f"alpha-{n}", f"beta-{n}"} <= set(contents), timeout_s=60)
 
 
 @pytest.fixture
@@ -220,31 +223,31 @@ def undigested(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_the_newest_is_sent_when_the_alarm_ends_not_with_the_next_digest(
     tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
 ) -> None:
-    with fleet(tmp_path, rabbit.url_for("node", "first", "fleet")) as hosts:
-        alpha, beta = (hosts.joined(name, **undigested) for name in ("alpha", "beta"))
-        alpha.cache.write({"n": 0})
-        agree(alpha, beta)
+    with Fleet(tmp_path, rabbit.url_for("node", "first", "fleet"), **undigested) as hosts:
+        alpha, _ = hosts.add("alpha"), hosts.add("beta")
+        alpha.write({"n": 0})
+        hosts.agree()
         with alarmed(rabbit):
             # a question has RabbitMQ hold the connection up: what is written then waits on this side of it
             alpha.node.read_fleet(timeout_s=0.5)
-            alpha.cache.update({"n": 1})
-        agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+            alpha.update({"n": 1})
+        hosts.agree(on=lambda contents: contents == {"n": 1})
 
 
 def test_what_was_lost_on_its_way_is_sent_again_over_the_next_link_not_with_a_digest(
     tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
 ) -> None:
     near = rabbit.url_for("node", "first", "fleet")
-    with TcpForwarder(rabbit.port) as forwarder, fleet(tmp_path, near) as hosts:
+    with TcpForwarder(rabbit.port) as forwarder, Fleet(tmp_path, near, **undigested) as hosts:
         far = near.replace(str(rabbit.port), str(forwarder.port))
-        alpha, beta = hosts.joined("alpha", amqp_urls=far, **undigested), hosts.joined("beta", **undigested)
-        alpha.cache.write({"n": 0})
-        agree(alpha, beta)
+        alpha, _ = hosts.add("alpha", amqp_urls=far), hosts.add("beta")
+        alpha.write({"n": 0})
+        hosts.agree()
         forwarder.freeze()
-        alpha.cache.update({"n": 1})
+        alpha.update({"n": 1})
         wait_until(lambda: b".CACHE" in forwarder.held, what="the document to be on its way")
         forwarder.refuse()
-        wait_until(lambda: not alpha.node.connected, what="alpha to notice")
+        wait_until(lambda: not alpha.connected, what="alpha to notice")
         forwarder.accept()
-        agree(alpha, beta, on=lambda contents: contents == {"n": 1}, timeout_s=60)
-        assert alpha.node.status()["counters"]["sendings_lost"] == 1
+        hosts.agree(on=lambda contents: contents == {"n": 1}, timeout_s=60)
+        assert alpha.status()["counters"]["sendings_lost"] == 1

@@ -24,7 +24,7 @@ from miros_cache_net.amqp.topology import request_queue_name, routing_key
 from miros_cache_net.clock import SystemClock
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
-from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.envelope import Message, Origin, decode, encode
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
@@ -38,21 +38,14 @@ from miros_cache_net.wire.kinds import (
     UNCHANGED,
 )
 from tests.cli_command import run
-from tests.hosts import Host, Hosts, agree, fleet
 
 MEBIBYTE = 1024 * 1024
-
-
-@pytest.fixture
-def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
-    with fleet(tmp_path, rabbit_server.url) as made:
-        yield made
 
 
 class Attacker:
     """A plain AMQP client; `gate` is what a holder of the key has."""
 
-    def __init__(self, hosts: Hosts, target: Host, url: str) -> None:
+    def __init__(self, hosts: Fleet, target: Host, url: str) -> None:
         self.target = target
         self.place = target.node.place
         self.ring = KeyRing.from_keys([hosts.key])
@@ -71,7 +64,7 @@ class Attacker:
         return self.ring.encrypt(text)
 
     def counted(self, *names: str) -> int:
-        counters = self.target.node.status()["counters"]
+        counters = self.target.status()["counters"]
         return sum(counters.get(f"refused_{name}", 0) for name in names)
 
     def ask(self, request: bytes, times: int = 1) -> None:
@@ -96,15 +89,15 @@ class Attacker:
 
 
 @pytest.fixture
-def attacker(hosts: Hosts, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture) -> Iterator[Attacker]:
-    target = hosts.joined("target")
-    target.cache.write({"safe": True})
+def attacker(hosts: Fleet, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture) -> Iterator[Attacker]:
+    target = hosts.add("target")
+    target.write({"safe": True})
     made = Attacker(hosts, target, rabbit_server.url)
     yield made
     made.close()
-    assert target.contents == {"safe": True}
-    beta = hosts.joined("beta")
-    agree(target, beta, on=lambda contents: contents == {"safe": True})
+    assert target.read() == {"safe": True}
+    hosts.add("beta")
+    hosts.agree(on=lambda contents: contents == {"safe": True})
     # nothing of it was merely contained
     assert [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR] == []
 
@@ -221,12 +214,12 @@ def test_documents_of_another_format_and_nonsense_bodies_change_nothing(attacker
     bodies: list[Any] = [None, 1, [], {"a": 1}, {"_miros_cache_net": {"format": 99}}, {"a": 1, "_miros_cache_net": []}]
 
     def received() -> int:
-        return int(attacker.target.node.status()["counters"].get("received_CACHE", 0))
+        return int(attacker.target.status()["counters"].get("received_CACHE", 0))
 
     for number, body in enumerate(bodies, 1):
         attacker.send(attacker.gate.seal("CACHE", body).body)
         wait_until(lambda number=number: received() == number, what="the message")
-    counters = attacker.target.node.status()["counters"]
+    counters = attacker.target.status()["counters"]
     assert counters["reported_wire"] == 1  # said once about the host that sends such things
     assert not any(name.startswith("refused_") for name in counters)
 
@@ -283,24 +276,24 @@ class Eavesdropper:
 
 
 def count_of(host: Host) -> int:
-    return int(host.node.status()["counters"].get("refused_not_authentic", 0))
+    return int(host.status()["counters"].get("refused_not_authentic", 0))
 
 
 def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart_changes_nothing(
-    hosts: Hosts, rabbit_server: RabbitServer
+    hosts: Fleet, rabbit_server: RabbitServer
 ) -> None:
     clock = MovableClock()
     rabbit_server.ctl("trace_on")
-    alpha = hosts.joined("alpha", clock=clock, digest_interval_s=0.3)
+    alpha = hosts.add("alpha", clock=clock, digest_interval_s=0.3)
     attacker = Attacker(hosts, alpha, rabbit_server.url)
     spy = Eavesdropper(attacker.channel, attacker.ring)
-    alpha.cache.write({"n": 1})
-    beta = hosts.joined("beta", clock=clock, digest_interval_s=0.3)
-    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
-    beta.cache.write({"n": 2})
-    agree(alpha, beta, on=lambda contents: contents == {"n": 2})
-    beta.node.stop()
-    beta = hosts.joined("beta", clock=clock, digest_interval_s=0.3)
+    alpha.write({"n": 1})
+    beta = hosts.add("beta", clock=clock, digest_interval_s=0.3)
+    hosts.agree(on=lambda contents: contents == {"n": 1})
+    beta.write({"n": 2})
+    hosts.agree(on=lambda contents: contents == {"n": 2})
+    beta.stop()
+    beta = hosts.add("beta", clock=clock, digest_interval_s=0.3)
     alpha.node.fleet_status()
     theirs = Document.unwritten({}).written({"n": 0}, Stamp(clock.wall_ms() - 60_000, 0, "mallory"), clock.wall_ms())
     for kind, body in (("CACHE_FILE_WRITE", theirs.to_json()), ("challenge", {"address": "", "nonce": ""})):
@@ -321,8 +314,8 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     clock.ahead_ms = 3_600_000
     spy.repeat(100, [alpha, beta], [])
     assert spy.answered() <= due
-    beta.node.stop()
-    beta = hosts.joined("beta", clock=clock)
+    beta.stop()
+    beta = hosts.add("beta", clock=clock)
     spy.repeat(100, [alpha, beta], own_queues(rabbit_server))
     # of the host that is new, each once
     due[STATUS] = asked[STATUS_REQUEST]
@@ -330,14 +323,14 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     due[ANSWER] = due[UNCHANGED] = 2 * asked[CACHE_FILE_READ]
     wait_until(lambda: spy.answered()[STATUS] == due[STATUS], what="the status of the host that is new")
     assert {host.cache.read().version for host in (alpha, beta)} == {state}
-    alpha.cache.update({"after": True})
-    agree(alpha, beta, on=lambda contents: contents == {"n": 2, "after": True})
+    alpha.update({"after": True})
+    hosts.agree(on=lambda contents: contents == {"n": 2, "after": True})
     assert spy.answered() <= due
     attacker.close()
 
 
-def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    target = hosts.joined("target")
+def test_a_replayed_request_is_answered_once(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    target = hosts.add("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     attacker.ask(attacker.gate.seal("CACHE_FILE_READ").body, times=100)
     wait_until(lambda: attacker.counted("replayed") == 99, what="the refusals")
@@ -345,8 +338,8 @@ def test_a_replayed_request_is_answered_once(hosts: Hosts, rabbit_server: Rabbit
     attacker.close()
 
 
-def test_a_request_of_any_age_is_answered_once(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    target = hosts.joined("target")
+def test_a_request_of_any_age_is_answered_once(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    target = hosts.add("target")
     attacker = Attacker(hosts, target, rabbit_server.url)
     old = Message(
         "CACHE_FILE_READ",
@@ -354,7 +347,7 @@ def test_a_request_of_any_age_is_answered_once(hosts: Hosts, rabbit_server: Rabb
         attacker.place.document,
         "an-hour-ago",
         Origin("mallory", "mallory", "b", 1),
-        target.node.status()["clock_ms"] - 3_600_000,
+        target.status()["clock_ms"] - 3_600_000,
     )
     attacker.ask(attacker.seal_raw(encode(old)), times=3)
     wait_until(lambda: attacker.counted("replayed") == 2, what="the refusals")
@@ -368,20 +361,20 @@ def own_queues(server: RabbitServer) -> list[str]:
 
 
 def test_an_answer_and_a_status_of_last_week_are_state_and_answer_nothing(
-    hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
+    hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
     rabbit_server.ctl("trace_on")
-    alpha = hosts.joined("alpha")
+    alpha = hosts.add("alpha")
     attacker = Attacker(hosts, alpha, rabbit_server.url)
     spy = Eavesdropper(attacker.channel, attacker.ring)
-    alpha.cache.write({"n": 1})
-    beta = hosts.joined("beta")
-    agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+    alpha.write({"n": 1})
+    beta = hosts.add("beta")
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"n": 1})
     beta.node.fleet_status()
     wait_until(lambda: spy.listen() >= {ANSWER, STATUS}, what="an answer and a status")
     captured = [(key, body) for kind, _, key, body in spy.heard if kind in (ANSWER, STATUS)]
-    alpha.node.stop()
-    beta.cache.write({"n": 2})
+    alpha.stop()
+    beta.write({"n": 2})
     spy.heard.clear()
     queues, given = own_queues(rabbit_server), list[Any]()
     asking = threading.Thread(target=lambda: given.extend((beta.node.read_fleet(2.0), beta.node.fleet_status(2.0))))
@@ -397,28 +390,28 @@ def test_an_answer_and_a_status_of_last_week_are_state_and_answer_nothing(
     document, statuses = given
     assert document is None
     assert [status["node"] for status in statuses] == [beta.node.status()["node"]]
-    assert beta.contents == {"n": 2}
+    assert beta.read() == {"n": 2}
     attacker.close()
 
 
 def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
-    hosts: Hosts, rabbit_server: RabbitServer
+    hosts: Fleet, rabbit_server: RabbitServer
 ) -> None:
     interval: dict[str, Any] = {"digest_interval_s": 1.0}
-    alpha, beta = hosts.joined("alpha", **interval), hosts.joined("beta", **interval)
-    alpha.cache.write({})
-    agree(alpha, beta)
-    beta.node.stop()
+    alpha, beta = hosts.add("alpha", **interval), hosts.add("beta", **interval)
+    alpha.write({})
+    hosts.agree(alpha, beta)
+    beta.stop()
     for host, name in ((alpha, "a"), (beta, "b")):
-        host.cache.update({f"{name}{number}": "x" * MEBIBYTE for number in range(5)})
+        host.update({f"{name}{number}": "x" * MEBIBYTE for number in range(5)})
 
     def apart(*them: Host) -> bool:
         statuses = [host.node.status() for host in them]
         return all("pass a cap together" in status["trouble"] and not status["connected"] for status in statuses)
 
-    beta = hosts.start("beta", **interval)
+    beta = hosts.add("beta", wait=False, **interval)
     wait_until(lambda: apart(alpha, beta), timeout_s=60, what="both to say so")
-    gamma = hosts.start("gamma", **interval)
+    gamma = hosts.add("gamma", wait=False, **interval)
     wait_until(lambda: apart(alpha, beta, gamma), timeout_s=60, what="the third to say so")
     rabbit_server.ctl("trace_on")
     attacker = Attacker(hosts, alpha, rabbit_server.url)
@@ -427,40 +420,40 @@ def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
     wait_until(lambda: spy.listen() and len(spy.heard) >= 20, timeout_s=60, what="twenty digests")
     rabbit_server.ctl("trace_off")
     assert sum(len(body) for *_, body in spy.heard) < 30_000
-    gamma.cache.write({"mended": True})
-    agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True}, timeout_s=60)
+    gamma.write({"mended": True})
+    hosts.agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True}, timeout_s=60)
     wait_until(lambda: all(host.node.connected for host in (alpha, beta, gamma)), what="all to be well")
     attacker.close()
 
 
-def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Hosts, rabbit_server: RabbitServer) -> None:
-    alpha, beta = (hosts.joined(name, digest_interval_s=1.0) for name in ("alpha", "beta"))
+def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+    alpha, beta = (hosts.add(name, digest_interval_s=1.0) for name in ("alpha", "beta"))
     garbage = [publishing(alpha.node.place.exchange, routing_key(alpha.node.place, "CACHE"), b"x" * 512)]
     flood = threading.Thread(target=lambda: asyncio.run(offer(rabbit_server.port, garbage, 1)))
     flood.start()
     for number in range(10):
-        alpha.cache.update({f"n{number}": number})
+        alpha.update({f"n{number}": number})
         flood.join(0.05)
     flood.join()
-    alpha.cache.update({"after": True})
-    agree(alpha, beta, on=lambda contents: len(contents) == 11, timeout_s=60)
-    for counters in (host.node.status()["counters"] for host in (alpha, beta)):
+    alpha.update({"after": True})
+    hosts.agree(on=lambda contents: len(contents) == 11, timeout_s=60)
+    for counters in (host.status()["counters"] for host in (alpha, beta)):
         # every write found room at once, and no link was given up
         assert [counters.get(name, 0) for name in ("links_made", "links_failed", "sendings_lost")] == [1, 0, 0]
 
 
 def test_a_host_whose_clock_is_wrong_is_named_and_takes_part_like_any_other(
-    hosts: Hosts, rabbit_server: RabbitServer, tmp_path: Path
+    hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
-    class HourBehind(SystemClock):
-        def wall_ms(self) -> int:
-            return super().wall_ms() - 3_600_000
-
-    beta = hosts.joined("beta")
-    beta.cache.write({"a": 1})
-    slow = hosts.joined("slow", clock=HourBehind())
-    agree(beta, slow, on=lambda contents: contents == {"a": 1})
+    beta = hosts.add("beta")
+    beta.write({"a": 1})
+    slow = hosts.add("slow", start=False)
+    slow.skew(-3600)
+    slow.start()
+    slow.wait_joined()
+    hosts.agree(on=lambda contents: contents == {"a": 1})
     environment = {"MIROS_CACHE_AMQP_URL": rabbit_server.url, "MIROS_CACHE_KEYS": hosts.key}
+    environment["MIROS_CACHE_EXCHANGE"] = beta.settings.exchange
     shown = run(tmp_path / "beta", "status", "--file", "cache.json", **environment).stdout.splitlines()
     (row,) = [line for line in shown if line.startswith("slow") and ": " not in line and "counted" not in line]
     assert re.search(" -36[0-9][0-9] s ", row)

@@ -16,27 +16,19 @@ from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.document import Document, Stamp
 from miros_cache_net.errors import NotAuthentic, SettingsError
-from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key, key_id, list_keys, new_key, promote, remove
 from tests.charts.recorder import Recorder
-from tests.hosts import Host, Hosts, agree, fleet
 from tests.integration.rabbit_links import channel_to, wait_for_servers
 
 
-@pytest.fixture
-def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
-    with fleet(tmp_path, rabbit_server.url) as made:
-        yield made
-
-
-def host_with_key_file(hosts: Hosts, name: str, directory: Path, key: bytes, *, fits: bool = True) -> tuple[Host, Path]:
+def host_with_key_file(hosts: Fleet, name: str, directory: Path, key: bytes, *, fits: bool = True) -> tuple[Host, Path]:
     keys = directory / f"{name}.keys"
     descriptor = os.open(keys, os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(descriptor, key + b"\n")
     os.close(descriptor)
-    begin = hosts.joined if fits else hosts.start
-    return begin(name, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
+    return hosts.add(name, wait=fits, keys=(), keys_file=str(keys), digest_interval_s=1.0), keys
 
 
 class Outsider:
@@ -71,19 +63,19 @@ def add_key(path: Path, key: bytes) -> None:
 
 
 def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
-    hosts: Hosts, tmp_path: Path, rabbit_server: RabbitServer
+    hosts: Fleet, tmp_path: Path, rabbit_server: RabbitServer
 ) -> None:
     first = generate_key()
     (alpha, alpha_keys), (beta, beta_keys) = (host_with_key_file(hosts, n, tmp_path, first) for n in ("alpha", "beta"))
-    alpha.cache.write({"begun": True})
-    agree(alpha, beta, on=lambda contents: "begun" in contents)
+    alpha.write({"begun": True})
+    hosts.agree(on=lambda contents: "begun" in contents)
     ended, written = threading.Event(), []
 
     def load() -> None:
         for number in range(100_000):
             if ended.is_set():
                 return
-            alpha.cache.update({f"n{number}": number})
+            alpha.update({f"n{number}": number})
             written.append(f"n{number}")
             ended.wait(0.02)
 
@@ -91,7 +83,7 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
         """Wait until beta has what is written from now on."""
         so_far = len(written)
         wait_until(lambda: len(written) > so_far + 5, what="the load")
-        wait_until(lambda: written[so_far + 4] in beta.contents, what="beta to have it")
+        wait_until(lambda: written[so_far + 4] in beta.read(), what="beta to have it")
 
     writer = threading.Thread(target=load)
     writer.start()
@@ -109,32 +101,32 @@ def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
             promote(beta_keys, second_id)
             for host, keys in ((beta, beta_keys), (alpha, alpha_keys)):
                 remove(keys, key_id(first))
-                wait_until(lambda host=host: host.node.status()["keys"] == [second_id], what="the old key to be gone")
+                wait_until(lambda host=host: host.status()["keys"] == [second_id], what="the old key to be gone")
             keep_up()
             assert outsider.hears(second)
     finally:
         ended.set()
         writer.join()
-    agree(alpha, beta, on=lambda contents: set(written) <= set(contents))
-    assert not any("not_authentic" in name for name in beta.node.status()["counters"])
+    hosts.agree(on=lambda contents: set(written) <= set(contents))
+    assert not any("not_authentic" in name for name in beta.status()["counters"])
     # another process of alpha's host, started after the rotation, is of the same fleet: no second link
-    late = hosts.start("alpha", keys=(), keys_file=str(alpha_keys))
-    wait_until(lambda: late.node.connected, what="the late process to know its place")
-    assert late.node.status()["role"] == "follower"
+    late = hosts.add("alpha", keys=(), keys_file=str(alpha_keys), wait=False)
+    wait_until(lambda: late.connected, what="the late process to know its place")
+    assert late.status()["role"] == "follower"
 
 
-def test_a_removed_key_is_refused(hosts: Hosts, tmp_path: Path, rabbit_server: RabbitServer) -> None:
+def test_a_removed_key_is_refused(hosts: Fleet, tmp_path: Path, rabbit_server: RabbitServer) -> None:
     old = generate_key()
     alpha, keys = host_with_key_file(hosts, "alpha", tmp_path, old)
     with channel_to(rabbit_server.url) as channel:
         outsider = Outsider(alpha.node.place, channel)
         outsider.write({"by": "a holder of the key"}, old)
-        wait_until(lambda: alpha.contents == {"by": "a holder of the key"}, what="the write")
+        wait_until(lambda: alpha.read() == {"by": "a holder of the key"}, what="the write")
         new_key(keys, primary=True)
         remove(keys, key_id(old))
         outsider.write({"by": "a holder of the removed key"}, old)
-        wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic") == 1, what="the refusal")
-    assert alpha.contents == {"by": "a holder of the key"}
+        wait_until(lambda: alpha.status()["counters"].get("refused_not_authentic") == 1, what="the refusal")
+    assert alpha.read() == {"by": "a holder of the key"}
 
 
 @pytest.fixture
@@ -146,32 +138,32 @@ def errors() -> Iterator[Recorder]:
 
 
 def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_the_key(
-    hosts: Hosts, tmp_path: Path, errors: Recorder, rabbit_server: RabbitServer
+    hosts: Fleet, tmp_path: Path, errors: Recorder, rabbit_server: RabbitServer
 ) -> None:
     old, new = generate_key(), generate_key()
     alpha, _ = host_with_key_file(hosts, "alpha", tmp_path, new)
-    alpha.cache.write({"a": 1})
+    alpha.write({"a": 1})
     wait_for_servers(rabbit_server.url, alpha.node.place)
     late, late_keys = host_with_key_file(hosts, "late", tmp_path, old, fits=False)
     said = f"said to be of key {key_id(new)}; this host holds {key_id(old)}: compare `miros-cache-net key list`"
     errors.wait_for(lambda events: any(said in e.payload.message for e in events))
     # the fleet refuses the removed key, and says so once however often the late host asks, and then sends digests
-    wait_until(lambda: alpha.node.status()["counters"].get("refused_not_authentic", 0) >= 5, what="the refusals")
+    wait_until(lambda: alpha.status()["counters"].get("refused_not_authentic", 0) >= 5, what="the refusals")
     assert [payload.reason for payload in errors.payloads] == ["key", "key"]
     assert sum(said in payload.message for payload in errors.payloads) == 1
-    assert late.contents == {}
-    assert late.node.status()["keys"] == [key_id(old)]
-    wait_until(lambda: "a key that this host does not hold" in late.node.status()["trouble"], what="the trouble")
+    assert late.read() == {}
+    assert late.status()["keys"] == [key_id(old)]
+    wait_until(lambda: "a key that this host does not hold" in late.status()["trouble"], what="the trouble")
     add_key(late_keys, new)
     promote(late_keys, list_keys(late_keys)[-1].key_id)
-    agree(alpha, late, on=lambda contents: contents == {"a": 1}, timeout_s=30)
-    wait_until(lambda: not late.node.status()["trouble"], what="the end of the trouble")
-    assert late.node.connected
+    hosts.agree(on=lambda contents: contents == {"a": 1}, timeout_s=30)
+    wait_until(lambda: not late.status()["trouble"], what="the end of the trouble")
+    assert late.connected
 
 
-def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Fleet, tmp_path: Path) -> None:
     keys = tmp_path / "open.keys"
     keys.write_bytes(generate_key() + b"\n")
     keys.chmod(0o644)
     with pytest.raises(SettingsError, match="chmod"):
-        hosts.start("alpha", keys=(), keys_file=str(keys))
+        hosts.add("alpha", keys=(), keys_file=str(keys), wait=False)

@@ -7,40 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.testing import wait_until
+from miros_cache_net.testing import Fleet, wait_until
 from tests.certificates import issue
-from tests.hosts import Hosts, agree, fleet
 from tests.integration.conftest import TLSRabbit
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, tls_rabbit: TLSRabbit) -> Iterator[Hosts]:
-    with fleet(tmp_path, f"amqps://guest:guest@127.0.0.1:{tls_rabbit.tls_port}") as made:
+def hosts(tmp_path: Path, tls_rabbit: TLSRabbit) -> Iterator[Fleet]:
+    with Fleet(tmp_path, f"amqps://guest:guest@127.0.0.1:{tls_rabbit.tls_port}") as made:
         yield made
 
 
-def test_hosts_agree_over_verified_tls(hosts: Hosts, tls_rabbit: TLSRabbit) -> None:
-    alpha, beta = (hosts.joined(name, tls_ca_file=tls_rabbit.authority.path) for name in ("alpha", "beta"))
-    alpha.cache.write({"a": 1})
-    agree(alpha, beta, on=lambda contents: contents == {"a": 1})
-    assert alpha.node.status()["broker"].endswith(f"amqps://guest@127.0.0.1:{tls_rabbit.tls_port}")
+def test_hosts_agree_over_verified_tls(hosts: Fleet, tls_rabbit: TLSRabbit) -> None:
+    alpha, _ = (hosts.add(name, tls_ca_file=tls_rabbit.authority.path) for name in ("alpha", "beta"))
+    alpha.write({"a": 1})
+    hosts.agree(on=lambda contents: contents == {"a": 1})
+    assert alpha.status()["broker"].endswith(f"amqps://guest@127.0.0.1:{tls_rabbit.tls_port}")
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused_by_name(hosts: Hosts, tmp_path: Path) -> None:
-    alpha = hosts.start("alpha", tls_ca_file=issue(tmp_path, "another").path)
-    trouble = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
+def test_a_certificate_of_an_unknown_authority_is_refused_by_name(hosts: Fleet, tmp_path: Path) -> None:
+    alpha = hosts.add("alpha", tls_ca_file=issue(tmp_path, "another").path, wait=False)
+    trouble = wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
     assert "certificate" in trouble
     assert "MIROS_CACHE_TLS_CA_FILE" in trouble
-    assert not alpha.node.connected
+    assert not alpha.connected
 
 
 def test_a_certificate_for_another_host_name_is_refused_by_name(tmp_path: Path, tls_rabbit: TLSRabbit) -> None:
-    with fleet(tmp_path, f"amqps://guest:guest@localhost:{tls_rabbit.tls_port}") as hosts:
-        alpha = hosts.start("alpha", tls_ca_file=tls_rabbit.authority.path)
-        trouble = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
+    with Fleet(tmp_path, f"amqps://guest:guest@localhost:{tls_rabbit.tls_port}") as hosts:
+        alpha = hosts.add("alpha", tls_ca_file=tls_rabbit.authority.path, wait=False)
+        trouble = wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
     assert f"localhost:{tls_rabbit.tls_port}" in trouble
     assert "certificate is not valid for 'localhost'" in trouble
 
 
-def test_a_host_told_not_to_verify_takes_any_certificate(hosts: Hosts, tmp_path: Path) -> None:
-    hosts.joined("alpha", tls_ca_file=issue(tmp_path, "another").path, tls_verify=False)
+def test_a_host_told_not_to_verify_takes_any_certificate(hosts: Fleet, tmp_path: Path) -> None:
+    hosts.add("alpha", tls_ca_file=issue(tmp_path, "another").path, tls_verify=False)

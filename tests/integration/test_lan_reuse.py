@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net.client import Cache, read_cache
-from miros_cache_net.testing import NetworkHost
+from miros_cache_net.testing import NetworkHost, RabbitServer
 from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import AMPLE_S, SOURCES, clean_environment
 from tests.integration.test_lan_networks import recce
 from tests.lan_peers import LanPeers
 from tests.outgoing import Outgoing
-from tests.rabbit_on_host import RabbitOnHost
 
 Networks = Callable[[int], tuple[NetworkHost, ...]]
 
@@ -79,16 +78,16 @@ def test_the_watch_on_what_leaves_sees_a_sweep(network_namespaces: Networks, tmp
 
 
 @pytest.fixture
-def real_brokers(network_namespaces: Networks) -> Iterator[tuple[list[NetworkHost], list[RabbitOnHost]]]:
+def real_brokers(network_namespaces: Networks) -> Iterator[tuple[list[NetworkHost], list[RabbitServer]]]:
     """Four hosts of one network; the last two have a RabbitMQ."""
     hosts = list(network_namespaces(4))
     with ExitStack() as stack:
-        brokers = [stack.enter_context(RabbitOnHost(host)) for host in hosts[2:]]
+        brokers = [stack.enter_context(RabbitServer(on=host)) for host in hosts[2:]]
         yield hosts, brokers
 
 
 def test_real_brokers_are_found_and_a_second_host_has_them_from_the_first_without_a_sweep(
-    real_brokers: tuple[list[NetworkHost], list[RabbitOnHost]], tmp_path: Path
+    real_brokers: tuple[list[NetworkHost], list[RabbitServer]], tmp_path: Path
 ) -> None:
     (first, second, *_), brokers = real_brokers
     addresses = [broker.address for broker in brokers]

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net.client import Cache
-from miros_cache_net.testing import Network, NetworkHost
+from miros_cache_net.testing import Network, NetworkHost, RabbitServer
 from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import AMPLE_S, SOURCES, clean_environment
 from tests.integration.test_lan_reuse import Program, program
-from tests.rabbit_on_host import RabbitOnHost
 
-Hosts = tuple[RabbitOnHost, NetworkHost, NetworkHost, NetworkHost]
+Hosts = tuple[RabbitServer, NetworkHost, NetworkHost, NetworkHost]
 
 
 class Site:
@@ -71,7 +70,7 @@ def hosts() -> Iterator[Hosts]:
     with Network(4) as (there, first, second, third):
         third.run(["ip", "address", "delete", f"{third.address}/24", "dev", "eth0"])
         third.run(["ip", "address", "add", f"{third.address}/25", "dev", "eth0"])
-        with RabbitOnHost(there) as broker:
+        with RabbitServer(on=there) as broker:
             yield broker, first, second, third
 
 

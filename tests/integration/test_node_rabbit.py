@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -15,38 +14,22 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache
-from miros_cache_net.testing import RabbitServer, wait_until
-from tests.hosts import Hosts, agree, fleet
+from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from tests.integration.rabbit_links import wait_for_servers
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "run-a-fleet.md"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "networked_statechart.py"
 
 
-@pytest.fixture
-def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Hosts]:
-    with fleet(tmp_path, rabbit_server.url) as made:
-        yield made
-
-
 class Program:
     """The example as a process of its own; what it printed is in a file."""
 
-    def __init__(self, hosts: Hosts, name: str, *arguments: str) -> None:
-        settings = hosts.settings(name)
-        self.cache = Cache(settings.file)
-        self._output = settings.file.parent / "output"
-        environment = {
-            **os.environ,
-            "MIROS_CACHE_KEYS": hosts.key,
-            "MIROS_CACHE_AMQP_URL": str(hosts._broker),
-            "MIROS_CACHE_NODE_NAME": name,
-            "MIROS_CACHE_ANSWER_TIMEOUT_S": "1",
-        }
+    def __init__(self, host: Host, *arguments: str) -> None:
+        self.host = host
+        self._output = host.directory / "output"
         with open(self._output, "ab") as output:
-            command = [sys.executable, str(EXAMPLE), "--file", str(settings.file), *arguments]
-            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            command = [sys.executable, str(EXAMPLE), "--file", str(host.settings.file), *arguments]
+            self.process = host.popen(command, stdout=output, stderr=subprocess.STDOUT)
 
     def said(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._output.read_text().splitlines() if line.startswith("{")]
@@ -64,11 +47,11 @@ class Program:
 
 
 @pytest.fixture
-def run(hosts: Hosts) -> Iterator[Any]:
+def run(hosts: Fleet) -> Iterator[Any]:
     programs: list[Program] = []
 
     def start(name: str, *arguments: str) -> Program:
-        programs.append(Program(hosts, name, *arguments))
+        programs.append(Program(hosts.add(name, start=False), *arguments))
         return programs[-1]
 
     yield start
@@ -95,29 +78,29 @@ def test_a_killed_bridge_is_replaced_by_another_process_of_its_host(run: Any, ra
     first.wait_for(connected=True)
     second = run("alpha")
     before = rabbit_server.connection_count()
-    second.cache.write({"by": "a follower"})
+    second.host.write({"by": "a follower"})
     beta.wait_for(contents={"by": "a follower"})
     assert rabbit_server.connection_count() == before == 4
     first.end(signal.SIGKILL)
-    second.cache.write({"by": "its successor"})
+    second.host.write({"by": "its successor"})
     beta.wait_for(contents={"by": "its successor"})
     wait_until(lambda: rabbit_server.connection_count() == before, what="one host's worth of connections a host")
 
 
 def test_nodes_agree_also_one_begun_without_a_broker_after_it_was_killed_and_started(tmp_path: Path) -> None:
-    with RabbitServer() as rabbit, fleet(tmp_path, rabbit.url) as hosts:
-        alpha, beta, gamma = (hosts.joined(name) for name in ("alpha", "beta", "gamma"))
-        alpha.cache.write({"n": 0})
-        agree(alpha, beta, gamma, on=lambda contents: contents == {"n": 0})
+    with RabbitServer() as rabbit, Fleet(tmp_path, rabbit.url, digest_interval_s=30.0) as hosts:
+        alpha, beta, gamma = (hosts.add(name) for name in ("alpha", "beta", "gamma"))
+        alpha.write({"n": 0})
+        hosts.agree(on=lambda contents: contents == {"n": 0})
         rabbit.kill()
-        alpha.cache.update({"a": 1})
-        beta.cache.update({"b": 2})
-        wait_until(lambda: not gamma.node.connected, what="gamma to notice")
-        gamma.cache.update({"c": 3})
-        late = hosts.start("late")
-        wait_until(lambda: late.node.status()["trouble"], what="the late host to miss the broker")
+        alpha.update({"a": 1})
+        beta.update({"b": 2})
+        wait_until(lambda: not gamma.connected, what="gamma to notice")
+        gamma.update({"c": 3})
+        late = hosts.add("late", wait=False)
+        wait_until(lambda: late.status()["trouble"], what="the late host to miss the broker")
         rabbit.restart()
-        agree(alpha, beta, gamma, late, on=lambda contents: contents == {"n": 0, "a": 1, "b": 2, "c": 3}, timeout_s=60)
+        hosts.agree(on=lambda contents: contents == {"n": 0, "a": 1, "b": 2, "c": 3}, timeout_s=60)
 
 
 def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
@@ -127,17 +110,18 @@ def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
     (line,) = re.findall(r"^rabbitmqctl (set_permissions .*)$", HOW_TO.read_text(), re.MULTILINE)
     rabbit_server.ctl(*shlex.split(line))
     turns: list[bool] = []
-    with fleet(tmp_path, url) as hosts:
-        alpha = hosts.joined("alpha")
-        alpha.cache.write({"n": 1})
+    exchange = "miros.cache.exchange"
+    with Fleet(tmp_path, url, exchange=exchange, digest_interval_s=30.0) as hosts:
+        alpha = hosts.add("alpha")
+        alpha.write({"n": 1})
         wait_for_servers(rabbit_server.url, alpha.node.place)
-        beta = hosts.joined("beta")
-        agree(alpha, beta, on=lambda contents: contents == {"n": 1})
+        beta = hosts.add("beta")
+        hosts.agree(on=lambda contents: contents == {"n": 1})
         alpha.node.ask_turn(turns.append)
         assert beta.node.read_fleet() is not None
         assert len(beta.node.fleet_status()) == 2
         wait_until(lambda: turns, what="alpha's turn to discover")
-        assert [host.node.status()["counters"].get("links_failed", 0) for host in (alpha, beta)] == [0, 0]
+        assert [host.status()["counters"].get("links_failed", 0) for host in (alpha, beta)] == [0, 0]
     assert turns == [True]
 
 
@@ -150,10 +134,10 @@ def test_the_rights_of_the_how_to_are_enough_for_all_that_a_host_does(
     ],
 )
 def test_a_wrong_broker_setting_is_named_without_the_password(
-    hosts: Hosts, rabbit_server: RabbitServer, url: str, says: str
+    hosts: Fleet, rabbit_server: RabbitServer, url: str, says: str
 ) -> None:
-    alpha = hosts.start("alpha", amqp_urls=url.format(port=rabbit_server.port))
-    trouble = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be known")
+    alpha = hosts.add("alpha", amqp_urls=url.format(port=rabbit_server.port), wait=False)
+    trouble = wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
     assert says in trouble
     assert "wrong" not in trouble.replace("wrong user", "")
-    alpha.cache.write({"still": "works"})
+    alpha.write({"still": "works"})

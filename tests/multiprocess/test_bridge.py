@@ -21,8 +21,7 @@ from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.bridge_lock import bridge_lock_path
 from miros_cache_net.host.messages import State
 from miros_cache_net.settings.key_file import generate_key
-from miros_cache_net.testing import RabbitServer, wait_until
-from tests.hosts import Host, fleet
+from miros_cache_net.testing import Fleet, Host, NodeProcessFailed, RabbitServer, wait_until
 from tests.multiprocess.children import Child, join_all, say
 from tests.multiprocess.host_process import HostProcess
 
@@ -39,15 +38,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
         made = [HostProcess(tmp_path / "cache.json", KEY, broker) for _ in range(number)]
         processes.extend(made)
         for each in made:
-            wait_until(lambda each=each: each.ask("status")["connected"], timeout_s=60, what="its place")  # type: ignore[misc]
+            wait_until(lambda each=each: each.status()["connected"], timeout_s=60, what="its place")  # type: ignore[misc]
         return made
 
     yield start_some
     for each in processes:
-        if each.process.poll() is None:
+        if each.running:
             each.signal(signal.SIGCONT)
     for each in processes:
-        each.end()
+        each.stop()
 
 
 @pytest.fixture
@@ -69,24 +68,24 @@ def test_twenty_followers_hear_of_every_writer_without_a_watch_of_their_own(star
     assert len(followers) == 20
     cache.write({"n": 1})
     for each in processes:
-        each.wait_for(n=1, connected=True)
-    followers[7].tell(do="write", number=0, contents={"n": 2})
+        each.wait_for(contents={"n": 1}, connected=True)
+    followers[7].write({"n": 2})
     for each in processes:
-        each.wait_for(n=2, connected=True)
-    assert [each.ask("inotify") for each in (bridge, followers[0], followers[19])] == [1, 0, 0]
-    assert bridge.ask("status")["counters"]["followers"] == 20
-    assert bridge.ask("status")["counters"]["notices_sent"] >= 40
-    assert followers[0].ask("status")["counters"]["bridges_met"] == 1
-    assert followers[0].ask("status")["broker"] == "nowhere"
+        each.wait_for(contents={"n": 2}, connected=True)
+    assert [each.watches() for each in (bridge, followers[0], followers[19])] == [1, 0, 0]
+    assert bridge.status()["counters"]["followers"] == 20
+    assert bridge.status()["counters"]["notices_sent"] >= 40
+    assert followers[0].status()["counters"]["bridges_met"] == 1
+    assert followers[0].status()["broker"] == "nowhere"
 
 
 def test_a_follower_loads_neither_pika_nor_cryptography_nor_inotify(start: Start, cache: Cache) -> None:
     bridge, (follower,) = split(start(1) + start(1))
-    follower.tell(do="write", number=0, contents={"n": 1})
-    bridge.wait_for(n=1)
+    follower.write({"n": 1})
+    bridge.wait_for(contents={"n": 1})
     cache.write({"n": 2})
-    follower.wait_for(n=2, connected=True)
-    assert "cannot be reached" not in str(follower.ask("read fleet", timeout_s=0.2))
+    follower.wait_for(contents={"n": 2}, connected=True)
+    assert follower.ask("read_fleet", timeout_s=0.2) is None
     assert follower.ask("modules") == []
     assert "cryptography" in bridge.ask("modules")
 
@@ -102,13 +101,13 @@ def test_a_killed_bridge_is_replaced_again_and_again_and_nobody_misses_a_change(
         bridge.kill()
         last = next(written)
         cache.write({"n": last})  # falls into the switch-over
-        seen = [each.wait_for(n=last)["at"] for each in processes]
+        seen = [each.wait_for(contents={"n": last})["at_s"] for each in processes]
         took_s.append(max(seen) - killed_s)
         for each in processes:
-            wait_until(lambda each=each: each.ask("status")["connected"], what="the next bridge")  # type: ignore[misc]
+            wait_until(lambda each=each: each.status()["connected"], what="the next bridge")  # type: ignore[misc]
             assert each.said()[-1].get("reason") is None
     print(f"change across a takeover reached all: median {statistics.median(took_s):.3f} s, most {max(took_s):.3f} s")
-    assert [line for each in processes for line in each.said() if "error" in line] == []
+    assert [line for each in processes for line in each.errors()] == []
 
 
 def test_a_stopped_bridge_hangs_nobody_and_is_followed_again_when_it_goes_on(start: Start, cache: Cache) -> None:
@@ -116,21 +115,22 @@ def test_a_stopped_bridge_hangs_nobody_and_is_followed_again_when_it_goes_on(sta
     bridge.signal(signal.SIGSTOP)
     cache.write({"n": 1})
     for each in followers:
-        each.wait_for(n=1)
+        each.wait_for(contents={"n": 1})
         each.wait_for(reason="bridge")
-        wait_until(lambda each=each: not each.ask("status")["connected"], what="connected to be False")  # type: ignore[misc]
-    followers[0].tell(do="write", number=0, contents={"n": 2})
+        wait_until(lambda each=each: not each.status()["connected"], what="connected to be False")  # type: ignore[misc]
+    followers[0].write({"n": 2})
     for each in followers:
-        each.wait_for(n=2, connected=False)
-    assert "is its process stopped" in followers[0].ask("read fleet", timeout_s=0.2)
+        each.wait_for(contents={"n": 2}, connected=False)
+    with pytest.raises(NodeProcessFailed, match="is its process stopped"):
+        followers[0].ask("read_fleet", timeout_s=0.2)
     bridge.signal(signal.SIGCONT)
     for each in followers:
-        wait_until(lambda each=each: each.ask("status")["connected"], what="the bridge to be back")  # type: ignore[misc]
-        assert each.ask("inotify") == 0
-    bridge.wait_for(n=2)
+        wait_until(lambda each=each: each.status()["connected"], what="the bridge to be back")  # type: ignore[misc]
+        assert each.watches() == 0
+    bridge.wait_for(contents={"n": 2})
     cache.write({"n": 3})
     for each in followers:
-        each.wait_for(n=3, connected=True)
+        each.wait_for(contents={"n": 3}, connected=True)
         assert sum(line.get("reason") == "bridge" for line in each.said()) == 1
 
 
@@ -141,23 +141,23 @@ def test_a_stopped_follower_delays_nobody_and_has_the_newest_when_it_goes_on(sta
     # a notice of each, far more than the kernel keeps for one that does not read
     for number in range(1, 151):
         cache.write({"n": number})
-        awake[0].wait_for(n=number, connected=True)
-    awake[1].wait_for(n=150, connected=True)
+        awake[0].wait_for(contents={"n": number}, connected=True)
+    awake[1].wait_for(contents={"n": 150}, connected=True)
     sleeper.signal(signal.SIGCONT)
-    sleeper.wait_for(n=150)
-    assert [line for each in awake for line in each.said() if "error" in line] == []
+    sleeper.wait_for(contents={"n": 150})
+    assert [line for each in awake for line in each.errors()] == []
 
 
 def test_a_follower_that_slept_through_a_takeover_has_what_was_written_since(start: Start, cache: Cache) -> None:
     bridge, (sleeper, heir) = split(start(1) + start(2))
     sleeper.signal(signal.SIGSTOP)
     bridge.kill()
-    wait_until(lambda: (s := heir.ask("status"))["connected"] and s["role"] == "bridge", what="the next bridge")
+    wait_until(lambda: (s := heir.status())["connected"] and s["role"] == "bridge", what="the next bridge")
     cache.write({"n": 1})
-    heir.wait_for(n=1, connected=True)
+    heir.wait_for(contents={"n": 1}, connected=True)
     # all that it is told when it wakes is true already: no notice of a change follows
     sleeper.signal(signal.SIGCONT)
-    sleeper.wait_for(n=1, connected=True)
+    sleeper.wait_for(contents={"n": 1}, connected=True)
 
 
 def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache) -> None:
@@ -167,8 +167,8 @@ def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache)
     wait_until(lambda: any(each.role == "bridge" for each in followers), what="the successor")
     successor, (follower,) = split(followers)
     cache.write({"n": 1})
-    follower.wait_for(n=1, connected=True)
-    assert successor.ask("status")["counters"]["followers"] == 1
+    follower.wait_for(contents={"n": 1}, connected=True)
+    assert successor.status()["counters"]["followers"] == 1
 
 
 def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, start: Start, cache: Cache) -> None:
@@ -180,9 +180,9 @@ def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, st
     socket_path.with_name(socket_path.name + ".new").mkdir()
     bridge, (follower,) = split(start(1) + start(1))
     cache.write({"n": 1})
-    follower.wait_for(n=1, connected=True)
-    assert follower.ask("inotify") == 1
-    assert "followers" not in bridge.ask("status")["counters"]
+    follower.wait_for(contents={"n": 1}, connected=True)
+    assert follower.watches() == 1
+    assert "followers" not in bridge.status()["counters"]
 
 
 # --- with a broker ------------------------------------------------------------------------------------
@@ -190,9 +190,8 @@ def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, st
 
 @pytest.fixture
 def other_host(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Host]:
-    with fleet(tmp_path / "others", rabbit_server.url) as hosts:
-        hosts.key = KEY
-        yield hosts.joined("other")
+    with Fleet(tmp_path / "others", rabbit_server.url, keys=KEY, exchange="miros.cache.exchange") as hosts:
+        yield hosts.add("other")
 
 
 def fleet_settings(start: Start, url: str) -> Any:
@@ -203,12 +202,12 @@ def test_followers_ask_the_fleet_through_their_bridge(
     start: Start, other_host: Host, rabbit_server: RabbitServer
 ) -> None:
     _, followers = fleet_settings(start, rabbit_server.url)
-    other_host.cache.write({"n": 5})
+    other_host.write({"n": 5})
     for each in followers:
-        each.wait_for(n=5, connected=True)
+        each.wait_for(contents={"n": 5}, connected=True)
     connections = rabbit_server.connection_count()
-    assert [each.ask("read fleet") for each in followers] == [{"n": 5}] * 2
-    statuses = followers[0].ask("fleet status")
+    assert [each.ask("read_fleet", timeout_s=5.0) for each in followers] == [{"n": 5}] * 2
+    statuses = followers[0].ask("fleet_status", timeout_s=5.0)
     assert [(status["node"].rsplit("-", 1)[0], status["role"]) for status in statuses] == [
         ("host", "bridge"),
         ("other", "bridge"),
@@ -225,12 +224,13 @@ def test_followers_learn_that_the_link_is_down_and_why(start: Start) -> None:
         rabbit.kill()
         for each in followers:
             each.wait_for(connected=False)
-            status = wait_until(lambda each=each: (s := each.ask("status"))["trouble"] and s, what="the trouble")  # type: ignore[misc]
+            status = wait_until(lambda each=each: (s := each.status())["trouble"] and s, what="the trouble")  # type: ignore[misc]
             assert not status["connected"]
-        assert "BrokerUnreachable" in followers[0].ask("read fleet")
+        with pytest.raises(NodeProcessFailed, match="BrokerUnreachable"):
+            followers[0].ask("read_fleet", timeout_s=5.0)
         rabbit.start()
         for each in followers:
-            wait_until(lambda each=each: each.ask("status")["connected"], timeout_s=60, what="the link")  # type: ignore[misc]
+            wait_until(lambda each=each: each.status()["connected"], timeout_s=60, what="the link")  # type: ignore[misc]
 
 
 # --- several users --------------------------------------------------------------------------------------

@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.client import Cache
 from miros_cache_net.errors import DirectoryMissing, DiscoveryTimeout
-from miros_cache_net.testing import wait_until
-from tests.hosts import Hosts, fleet
+from miros_cache_net.testing import Fleet, wait_until
 
 SPAWN = multiprocessing.get_context("spawn")
 #: Twenty interpreters start at once, on a machine that may be busy.
@@ -155,14 +153,8 @@ def test_an_update_made_while_it_ran_survives_the_result(cache: Cache) -> None:
     assert cache.get_or_discover(discovery).dict == {"found": 2, "note": "meanwhile"}
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    with fleet(tmp_path, MemoryBroker()) as made:
-        yield made
-
-
-def test_plain_programs_on_two_hosts_of_a_fleet_discover_once(hosts: Hosts) -> None:
-    alpha, beta = hosts.joined("alpha"), hosts.joined("beta")
+def test_plain_programs_on_two_hosts_of_a_fleet_discover_once(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
     begun, may_end, ran = threading.Event(), threading.Event(), []
 
     def discovery(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Hosts of a soak, each some real processes, and programs that write all the time."""
+"""Hosts of a soak, two processes each, and programs that write all the time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from miros_cache_net.client import Cache
-from miros_cache_net.testing import wait_until
-from tests.multiprocess.host_process import HostProcess
+from miros_cache_net.testing import Host, NodeProcess, wait_until
 from tests.soak.history import DELETED, History, Write
 
 KEYS = 20
@@ -30,47 +29,37 @@ class Held(NamedTuple):
 
 
 class SoakHost:
-    """One directory, two processes on it (a bridge and a follower), and a program that writes there."""
+    """A host with two processes on it, a bridge and a follower."""
 
-    def __init__(self, directory: Path, key: str, url: str) -> None:
-        directory.mkdir()
-        self.name = directory.name
-        self.file = directory / "cache.json"
-        self._start = lambda: HostProcess(self.file, key, url)
-        self.processes = [self._start(), self._start()]
-        self.cache = Cache(self.file)
+    def __init__(self, host: Host) -> None:
+        self.name = host.name
+        self.host = host
+        host.spawn()
 
     def in_step(self) -> bool:
-        return all(process.ask("status")["connected"] for process in self.processes)
+        return all(process.status()["connected"] for process in self.host.processes)
 
-    def of_role(self, role: str) -> HostProcess:
+    def of_role(self, role: str) -> NodeProcess:
         """The process that is the bridge, or the follower, as soon as there is one."""
-        found: list[HostProcess] = []
 
-        def look() -> bool:
-            found[:] = [process for process in self.processes if process.role == role]
-            return bool(found)
+        def look() -> NodeProcess | None:
+            return next((process for process in self.host.processes if process.status()["role"] == role), None)
 
-        wait_until(look, timeout_s=30, what=f"a {role} on {self.name}")
-        return found[0]
+        found = wait_until(look, timeout_s=30, what=f"a {role} on {self.name}")
+        assert found is not None
+        return found
 
-    def kill(self, process: HostProcess) -> None:
+    def kill(self, process: NodeProcess) -> None:
         """And have another one started in its place."""
         process.kill()
-        process.end()
-        self.processes[self.processes.index(process)] = self._start()
+        self.host.spawn()
 
     def is_settled(self) -> bool:
         """Its processes hold what they will hold: one of them watches the file for both."""
-        return any("anon_inode:inotify" in _open_files(process.process.pid) for process in self.processes)
+        return any("anon_inode:inotify" in _open_files(process.pid) for process in self.host.processes)
 
     def held(self) -> list[Held]:
-        return [_held(process.process.pid) for process in self.processes]
-
-    def end(self) -> None:
-        self.cache.close()
-        for process in self.processes:
-            process.end()
+        return [_held(process.pid) for process in self.host.processes]
 
 
 def _open_files(pid: int) -> set[str]:
@@ -128,14 +117,14 @@ class Load:
         while not self._ended.wait(self._rng.uniform(0, 2 * _PAUSE_S)):
             key, number = f"{host.name} {self._rng.randrange(KEYS)}", next(self._numbers)
             if self._rng.random() < 0.15:
-                self._timed(lambda key=key: host.cache.update({}, delete=[key]), {key: DELETED})  # type: ignore[misc]
+                self._timed(lambda key=key: host.host.delete(key), {key: DELETED})  # type: ignore[misc]
             else:
-                self._timed(lambda key=key, number=number: host.cache.update({key: number}), {key: number})  # type: ignore[misc]
+                self._timed(lambda key=key, number=number: host.host.update({key: number}), {key: number})  # type: ignore[misc]
 
     def _write(self) -> None:
         while not self._ended.wait(self._rng.uniform(0, 2 * _WHOLE_PAUSE_S)):
             contents = {"whole": next(self._numbers), "time_out_in_minutes": 30}
-            with Cache(self._rng.choice(self._hosts).file) as cache:
+            with Cache(self._rng.choice(self._hosts).host.settings.file) as cache:
                 self._timed(lambda: cache.write(contents), contents, whole=True)  # noqa: B023
 
     def _timed(self, work: Callable[[], Any], values: dict[str, Any], whole: bool = False) -> None:

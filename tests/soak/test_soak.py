@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.settings.key_file import generate_key
-from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.testing import Fleet, RabbitServer, wait_until
 from tests.soak.history import History
 from tests.soak.load import Held, Load, SoakHost
 
@@ -40,22 +39,16 @@ def rabbit() -> Iterator[RabbitServer]:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SoakHost]]:
-    monkeypatch.setenv("MIROS_CACHE_HEARTBEAT_S", "2")
-    monkeypatch.setenv("MIROS_CACHE_DIGEST_INTERVAL_S", "2")
-    key = generate_key().decode()
-    made = [SoakHost(tmp_path / name, key, rabbit.url) for name in ("alpha", "beta", "gamma")]
-    try:
+def hosts(tmp_path: Path, rabbit: RabbitServer) -> Iterator[list[SoakHost]]:
+    with Fleet(tmp_path, rabbit.url, kind="process") as fleet:
+        made = [SoakHost(fleet.add(name)) for name in ("alpha", "beta", "gamma")]
         wait_until(lambda: all(host.in_step() for host in made), timeout_s=60, what="all hosts to join")
         wait_until(lambda: all(host.is_settled() for host in made), timeout_s=60, what="all hosts to settle")
         wait_until(lambda: rabbit.connection_count() == 2 * len(made), timeout_s=60, what="one link a host")
         for contents in ({"warm": True}, {}):  # every process has read the file
-            made[0].cache.write(contents)
-            wait_until(lambda: len({host.cache.read().version for host in made}) == 1, what="agreement")
+            fleet[0].write(contents)
+            fleet.agree()
         yield made
-    finally:
-        for host in made:
-            host.end()
 
 
 class Faults:
@@ -123,9 +116,9 @@ def agreed(hosts: list[SoakHost], history: History) -> float:
     began_s = time.monotonic()
 
     def look() -> bool:
-        faults = history.faults_of(hosts[0].cache.read().dict)
+        faults = history.faults_of(hosts[0].host.cache.read().dict)
         assert not faults, faults[:10]
-        return len({host.cache.read().version for host in hosts}) == 1
+        return len({host.host.cache.read().version for host in hosts}) == 1
 
     wait_until(look, timeout_s=90, what=f"agreement (seed {SEED})")
     return time.monotonic() - began_s
