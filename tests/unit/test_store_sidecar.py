@@ -135,7 +135,7 @@ def test_each_document_has_a_hidden_lock_file_of_its_own() -> None:
 
 def written_text(path: Path, fd: int, **changes: object) -> None:
     """The lock file of the document at `path`, as some other release would leave it."""
-    write_sidecar(fd, read_sidecar(fd, "alpha")._replace(discovery=(3, 4)))
+    write_sidecar(fd, read_sidecar(fd, "alpha")._replace(digest="d" * 32, discovery=(3, 4)))
     record = json.loads(os.pread(fd, limits.SIDECAR_BYTES, 0))
     record.update(changes)
     text = json.dumps({key: value for key, value in record.items() if value is not None})
@@ -160,7 +160,8 @@ def test_the_last_discovery_is_read_without_a_lock_and_an_older_record_has_none(
     written_text(tmp_path / "cache.json", fd, discovery=discovery)
     assert last_discovery(str(tmp_path / "cache.json")) == read
     with open(sidecar_path(str(tmp_path / "cache.json")), "rb") as file:
-        assert read_sidecar(file.fileno(), "alpha").discovery == read
+        record = read_sidecar(file.fileno(), "alpha")
+    assert (record.discovery, record.digest) == (read, "d" * 32)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]"])
