@@ -21,6 +21,7 @@ _TROUBLES: Final = (
     "reported_",
     "links_failed",
     "sendings_lost",
+    "answers_refused",
     "received_dropped",
     "followers_dropped",
 )

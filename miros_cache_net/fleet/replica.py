@@ -257,8 +257,11 @@ class Replica:
         self._answered(waiting)
 
     def _all_known(self) -> Document:
-        """Also what the file is still to take in."""
-        return self.document.merged(self._known) if self._known.is_written else self.document
+        """Also what the file is still to take in, unless it can take that in no more."""
+        if not self._known.is_written:
+            return self.document
+        together = self.document.merged(self._known)
+        return self.document if passed_cap(self.document, self._known, together) else together
 
     def _compare(self, message: Message, digest: Digest, reply_to: str) -> None:
         agrees = digest.version == version_of(self.document)

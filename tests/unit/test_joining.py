@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.document import Document, Stamp
+from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.testing import ManualClock
@@ -46,15 +48,24 @@ def test_an_answer_without_a_question_is_state_and_no_join(port: Port, clock: Ma
     assert host.in_step
 
 
-def test_an_answer_counts_once(port: Port, clock: ManualClock) -> None:
-    host = joining(port, clock, servers=1)
-    first = answer(port, NOTHING)
-    host.received(first, "")
-    assert host.in_step
-    host.link_down()
+def test_a_question_that_is_answered_is_open_no_more(port: Port, clock: ManualClock) -> None:
+    requests = OpenRequests()
+    host = Replica(
+        port, NOTHING, clock, requests, answer_timeout_s=1.0, digest_interval_s=30.0, rng=random.Random(1)
+    )  # fmt: skip
     host.link_up(1)
-    host.received(first, "")
-    assert not host.in_step
+    asked = port.ids[-1]
+    assert requests.about(asked, Document) is NOTHING
+    host.received(answer(port, NOTHING), "")
+    assert requests.about(asked, Document) is None
+
+
+def test_of_many_open_questions_the_oldest_give_way() -> None:
+    requests = OpenRequests()
+    for number in range(limits.OPEN_REQUESTS + 1):
+        requests.add(f"id-{number}", "read")
+    assert requests.about("id-0", str) is None
+    assert all(requests.about(f"id-{number}", str) == "read" for number in range(1, limits.OPEN_REQUESTS + 1))
 
 
 def test_the_answer_to_each_of_several_questions_counts(port: Port, clock: ManualClock) -> None:

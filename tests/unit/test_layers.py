@@ -37,7 +37,7 @@ LAYERS = [
     ("node.py", 5, "node"),
     ("client.py", 6, "client"),
     ("mesh/*", 6, "mesh"),
-    ("testing/*", 6, "testing"),
+    ("testing/*", 6.5, "testing"),
     *((name, 7, "cli") for name in ("cli/*", "__main__.py")),
     ("__init__.py", 8, "public names"),
 ]
@@ -159,7 +159,7 @@ def test_every_line_of_the_layers_fits_a_file_or_a_folder_to_come() -> None:
 
 
 #: The one that answers, and those that hand the whole of it on to a process that they start.
-ENVIRONMENT = {"settings/environment.py", "cli/demo/__init__.py", "testing/rabbit_files.py"}
+ENVIRONMENT = {"settings/environment.py", "cli/demo/__init__.py", "testing/host.py", "testing/rabbit_files.py"}
 
 
 def users_of_the_environment(package: Path) -> set[str]:

@@ -119,6 +119,15 @@ def test_what_does_not_fit_is_not_passed_on_as_an_answer(port: Port, clock: Manu
     assert port.sent[-1] == ("answer", host.document.to_json(), "amq.gen-x")
 
 
+def test_what_the_file_can_take_in_no_more_is_in_no_answer(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, half(clock, "mine", keys=1, node="alpha"))
+    host.received(message("CACHE", half(clock, "theirs").to_json()), "")
+    grown = half(clock, "mine", keys=4, node="alpha")  # before the file's keeper came to it
+    host.local_changed(grown)
+    host.received(message("CACHE_FILE_READ"), "amq.gen-x")
+    assert port.sent[-1] == ("answer", grown.to_json(), "amq.gen-x")
+
+
 def test_a_joining_host_whose_answer_does_not_fit_takes_part_and_says_so(port: Port, clock: ManualClock) -> None:
     mine = half(clock, "mine", node="alpha")
     host = replica(port, clock, mine)
