@@ -17,8 +17,8 @@ class RabbitCluster:
         with RabbitCluster(3) as cluster:
             cluster.servers[0].kill()
 
-    Each member of `servers` can be killed, paused and restarted like any `RabbitServer`; `urls` names them all.
-    Raises `RabbitFailed` where they do not find each other.
+    Each member of `servers` can be killed, paused and restarted like any `RabbitServer`, and cut off from the others;
+    `urls` names them all.  Raises `RabbitFailed` where they do not find each other.
     """
 
     def __init__(self, size: int = 3, *, config: str = "") -> None:
@@ -42,7 +42,7 @@ class RabbitCluster:
         with ThreadPoolExecutor(len(self.servers)) as pool:
             list(pool.map(RabbitServer.start, self.servers))
         try:
-            wait_until(self._is_formed, timeout_s=60, what="the cluster to form")
+            self.wait_whole()
         except AssertionError as error:
             self.close()
             raise RabbitFailed(str(error)) from None
@@ -53,10 +53,42 @@ class RabbitCluster:
         for server in self.servers:
             server.close()
 
-    def _is_formed(self) -> bool:
-        status = self.servers[0].ctl("cluster_status", "--formatter", "json")
-        running = status.partition('"running_nodes":')[2].partition("]")[0]
-        return all(server.node_name in running for server in self.servers)
+    def handle_partitions(self, how: str) -> None:
+        """Set ``cluster_partition_handling`` on all members, until they start anew; all of them run."""
+        self._on_all(f"rpc:call(N, application, set_env, [rabbit, cluster_partition_handling, {how}])")
+
+    def cut_off(self, number: int) -> None:
+        """Break the network between one member and the others until `join_again`; clients still reach it."""
+        self._for_peers(number, "erlang:set_cookie(P, cut), erlang:disconnect_node(P)")
+
+    def join_again(self, number: int) -> None:
+        """Mend what `cut_off` broke.  What the members make of it is up to how they handle partitions."""
+        self._for_peers(number, "erlang:set_cookie(P, erlang:get_cookie())")
+
+    def wait_whole(self, timeout_s: float = 90) -> None:
+        """Wait until every member runs, sees all others, and remembers no partition.  AssertionError after that."""
+        wait_until(self._is_whole, timeout_s=timeout_s, what="the cluster to be whole")
+
+    def _is_whole(self) -> bool:
+        look = "{rpc:call(N, rabbit, is_running, []), length(rpc:call(N, erlang, nodes, [])), "
+        look += "rpc:call(N, rabbit_node_monitor, partitions, [])}"
+        try:
+            seen = self._on_all(look)
+        except RabbitFailed:
+            return False
+        return "".join(seen.split()).count(f"{{true,{len(self.servers) - 1},[]}}") == len(self.servers)
+
+    def _on_all(self, expression: str) -> str:
+        """What an expression gives for each member N, as Erlang writes it."""
+        return self.servers[0].ctl("eval", f"[{expression} || N <- [{self._names(self.servers)}]].")
+
+    def _for_peers(self, number: int, expression: str) -> None:
+        peers = [server for server in self.servers if server is not self.servers[number]]
+        self.servers[number].ctl("eval", f"[begin {expression} end || P <- [{self._names(peers)}]].")
+
+    @staticmethod
+    def _names(servers: list[RabbitServer]) -> str:
+        return ", ".join(f"'{server.node_name}'" for server in servers)
 
     def __enter__(self) -> RabbitCluster:
         return self.start()

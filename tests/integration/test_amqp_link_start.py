@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 
+import pika
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import Publication
+from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.link import Place, Publication
 from miros_cache_net.amqp.publisher import Publisher
 from miros_cache_net.errors import BrokerUnreachable, VhostRefused
 from miros_cache_net.testing import RabbitServer, wait_until
-from tests.integration.rabbit_links import StartLink, is_up, told
+from tests.integration.rabbit_links import StartLink, channel_to, is_up, told
 from tests.integration.tcp_forwarder import TcpForwarder
 
 
@@ -93,3 +95,30 @@ def test_a_link_that_stands_is_no_longer_timed(rabbit_url: str, start_link: Star
     link._thread.call(lambda: link._thread._services.call_later(4 * 0.5, late.set))  # type: ignore[union-attr]
     assert late.wait(30)
     assert recorder.downs == []
+
+
+def test_nothing_is_delivered_before_a_link_can_publish(
+    rabbit_server: RabbitServer, rabbit_url: str, place: Place, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Publisher._opened
+    held: queue.SimpleQueue[tuple[Publisher, object]] = queue.SimpleQueue()
+    monkeypatch.setattr(Publisher, "_opened", lambda publisher, connection: held.put((publisher, connection)))
+    link, recorder = start_link(rabbit_url)
+    publisher, connection = held.get(timeout=30)
+    with channel_to(rabbit_url) as channel:
+        channel.confirm_delivery()
+
+        def bound() -> bool:
+            try:
+                channel.basic_publish(place.exchange, topology.routing_key(place, "CACHE"), b"early", mandatory=True)
+            except pika.exceptions.UnroutableError:
+                return False
+            return True
+
+        wait_until(bound, what="the link's queue")
+    rabbit_server.ctl("list_queues")  # time enough for a delivery
+    assert recorder.order == []
+    assert link._thread is not None
+    link._thread.call(lambda: opened(publisher, connection))
+    recorder.wait(deliveries=1)
+    assert recorder.order == ["up", "delivered"] and recorder.bodies == [b"early"]
