@@ -46,7 +46,11 @@ def charts_page() -> str:
     """Every chart: its place in words, its states as a diagram, its events as a table."""
     parts = [
         GENERATED + "# Charts\n\nStates, events and transitions, read from the charts themselves. `entry`, `exit` and "
-        "`init` are the state's own; lower-case events are private to their chart.\n"
+        "`init` are the state's own; lower-case events are private to their chart.\n\n"
+        "A program reads the same from `STATES` of a chart's class, without building one: each `State` has a `name`, a "
+        "`parent` (None: in no other), and `on`, the states that each signal may lead to (none: the chart stays). A "
+        "chart starts in the first. Handlers are the methods `<state>_<SIGNAL>`; one that goes where `STATES` does not "
+        "say stays where it is, and `CACHE_ERROR` says so.\n"
     ]
     return "\n".join([*parts, *(chart_section(chart, states_of(chart)) for chart in CHARTS)])
 
