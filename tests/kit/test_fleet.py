@@ -162,6 +162,16 @@ def test_no_disk_of_a_host_outlives_its_fleet(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
 
+def test_the_disk_of_a_killed_test_process_goes_with_the_next_one(tmp_path: Path, fleet: MakeFleet) -> None:
+    program = "import os, pathlib, sys; from miros_cache_net.testing.small_disk import SmallDisk; "
+    program += "SmallDisk(pathlib.Path(sys.argv[1])); os._exit(0)"
+    (tmp_path / "left behind").mkdir()
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "left behind")], check=True)
+    assert "left\\040behind" in Path("/proc/mounts").read_text()
+    fleet(1)[0].fill_disk()
+    assert "left\\040behind" not in Path("/proc/mounts").read_text()
+
+
 def test_two_fleets_on_one_broker_do_not_meet(tmp_path: Path) -> None:
     broker = MemoryBroker()
     with Fleet(tmp_path / "one", broker) as one, Fleet(tmp_path / "other", broker) as other:
@@ -170,6 +180,7 @@ def test_two_fleets_on_one_broker_do_not_meet(tmp_path: Path) -> None:
         one.add()
         one.agree(on=lambda contents: contents == {"a": 1})
         assert not other[0].read()
+        assert not any(name.startswith("refused") for name in other[0].status()["counters"])
 
 
 def test_a_host_starts_from_its_default(fleet: MakeFleet) -> None:

@@ -100,8 +100,10 @@ def test_what_only_a_process_can_do_names_the_kind(fleet: MakeFleet) -> None:
 
 def test_a_killed_host_has_no_status(fleet: MakeFleet) -> None:
     host = fleet(1, kind="process")[0]
+    (process,) = host.processes
     host.kill()
     host.kill()
+    assert not psutil.pid_exists(process.pid)
     with pytest.raises(NotRunning):
         host.status()
 

@@ -26,7 +26,7 @@ from tests.multiprocess.children import Child, join_all, say
 
 
 @pytest.fixture(name="path")
-def new_path() -> Iterator[Path]:
+def where_all_users_may_enter() -> Iterator[Path]:
     # not below pytest's own directory, which other users cannot enter
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)

@@ -5,24 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.testing import wait_until
 from tests.multiprocess.children import Child, join_all, say
-
-
-@pytest.fixture(name="path")
-def new_path() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory, "cache.json")
 
 
 def own_key(writer: int, path: Path, number: int, until_s: float) -> None:

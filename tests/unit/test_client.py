@@ -21,11 +21,6 @@ from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.testing import ManualClock, wait_until
 
 
-@pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    return tmp_path / "cache.json"
-
-
 @pytest.fixture(name="cache")
 def new_cache(path: Path) -> Iterator[Cache]:
     with Cache(path) as cache:

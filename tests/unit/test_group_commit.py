@@ -26,8 +26,7 @@ Commit = Callable[[Cache], CacheReadPayload]
 
 
 @pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    path = tmp_path / "cache.json"
+def a_written_document(path: Path) -> Path:
     with Cache(path) as cache:
         cache.write({"first": True})
     return path

@@ -22,11 +22,6 @@ from miros_cache_net.store.snapshot import Snapshot
 from miros_cache_net.testing import ManualClock
 
 
-@pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    return tmp_path / "cache.json"
-
-
 @pytest.fixture(name="notices")
 def new_notices() -> list[tuple[Reason, str]]:
     return []

@@ -29,8 +29,7 @@ from miros_cache_net.testing import ManualClock, wait_until
 
 
 @pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    path = tmp_path / "cache.json"
+def an_empty_document(path: Path) -> Path:
     path.write_text("{}")
     return path
 

@@ -27,8 +27,7 @@ def names(directory: Path) -> list[str]:
 
 
 @pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    path = tmp_path / "cache.json"
+def an_old_document(path: Path) -> Path:
     path.write_bytes(b"old")
     return path
 

@@ -20,11 +20,6 @@ from miros_cache_net.store.reader import SnapshotReader
 from miros_cache_net.store.snapshot import identity_of, parse_file
 
 
-@pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
-    return tmp_path / "cache.json"
-
-
 @pytest.fixture(name="reader")
 def new_reader(path: Path) -> Iterator[SnapshotReader]:
     reader = SnapshotReader(path, {"default": 1})

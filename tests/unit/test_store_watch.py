@@ -38,7 +38,7 @@ def new_calls() -> Calls:
 
 
 @pytest.fixture(name="path")
-def new_path(tmp_path: Path) -> Path:
+def in_a_directory_of_its_own(tmp_path: Path) -> Path:
     (tmp_path / "there").mkdir()
     path = tmp_path / "there" / "cache.json"
     path.write_text("{}")
