@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 
 Contents = dict[str, Any]
 

@@ -19,7 +19,7 @@ from benchmarks.joining import Answering, joins
 from benchmarks.measure import Line, percentile, table
 from benchmarks.redis_plain import redis_servers
 from benchmarks.two_hosts import EndProcess, Means, body
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import RabbitServer, wait_until
 

@@ -97,7 +97,7 @@ def _run(here: NetworkHost, command: list[str]) -> str:
 
 def inside() -> None:
     """One sweep, measured from within; run in the namespace."""
-    from miros_cache_net.lan.survey import Survey, Surveyed
+    from miros_cache_net.discovery.sweep.survey import Survey, Surveyed
 
     over, found_at = threading.Event(), [0.0]
     results: list[Surveyed] = []

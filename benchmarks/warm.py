@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from benchmarks.measure import Line, table
 from benchmarks.sweep import ORIGINAL_S
 from benchmarks.two_hosts import Means, node_settings
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import RabbitServer
 

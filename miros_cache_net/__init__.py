@@ -9,16 +9,16 @@ TYPE_CHECKING = False  # typing takes longer to import than a program lives that
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from miros_cache_net.cache import Cache
     from miros_cache_net.cache_chart.chart import CacheFileChart
-    from miros_cache_net.charts.lan import LanChart
-    from miros_cache_net.charts.lan_recce import LanRecceChart
-    from miros_cache_net.charts.man_net import ManNetChart
-    from miros_cache_net.charts.scout import (
+    from miros_cache_net.discovery.lan import LanChart
+    from miros_cache_net.discovery.lan_recce import LanRecceChart
+    from miros_cache_net.discovery.man_net import ManNetChart
+    from miros_cache_net.discovery.scout import (
         ProducerScoutChart,
         ProduceScoutChart,
         RabbitConsumerScoutChart,
     )
-    from miros_cache_net.client import Cache
     from miros_cache_net.errors import (
         BrokerError,
         BrokerUnreachable,
@@ -138,14 +138,14 @@ __all__ = [
 _LAZY: Final = {
     "CacheFileChart": "miros_cache_net.cache_chart.chart",
     "CacheNode": "miros_cache_net.node",
-    "Cache": "miros_cache_net.client",
+    "Cache": "miros_cache_net.cache",
     "read_cache": "miros_cache_net.store.plain_read",
-    "ProducerScoutChart": "miros_cache_net.charts.scout",
-    "ProduceScoutChart": "miros_cache_net.charts.scout",
-    "RabbitConsumerScoutChart": "miros_cache_net.charts.scout",
-    "LanRecceChart": "miros_cache_net.charts.lan_recce",
-    "LanChart": "miros_cache_net.charts.lan",
-    "ManNetChart": "miros_cache_net.charts.man_net",
+    "ProducerScoutChart": "miros_cache_net.discovery.scout",
+    "ProduceScoutChart": "miros_cache_net.discovery.scout",
+    "RabbitConsumerScoutChart": "miros_cache_net.discovery.scout",
+    "LanRecceChart": "miros_cache_net.discovery.lan_recce",
+    "LanChart": "miros_cache_net.discovery.lan",
+    "ManNetChart": "miros_cache_net.discovery.man_net",
     "Settings": "miros_cache_net.settings",
 }
 

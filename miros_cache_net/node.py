@@ -14,20 +14,21 @@ from miros.event import Event
 
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import check_place, place_of
+from miros_cache_net.cache_chart.answers import handed_on
 from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import CacheNetError, SettingsError
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
 from miros_cache_net.fleet.asking import Asking
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.fleet.links import LinkFactory, rabbit_link
-from miros_cache_net.host.messages import State
+from miros_cache_net.host import messages
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.key_file import key_id
 from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 from miros_cache_net.store.changes import AddressedChange, Merge, as_contents
 
 if TYPE_CHECKING:
@@ -58,6 +59,30 @@ class CacheNode(Chart):
     `default_json`, `StoreError` where the directory takes no bridge lock.
     """
 
+    STATES = (
+        State("node_running", ENTRY=STAYS, INIT="following"),
+        State("following", "node_running", bridge_lock_taken="bridging", CACHE=STAYS, fleet_asked=STAYS),
+        State(
+            "bridging",
+            "node_running",
+            ENTRY=STAYS,
+            INIT="unlinked",
+            watch_due=STAYS,
+            CACHE=STAYS,
+            link_up="joining",
+            link_down="unlinked",
+            messages_waiting=STAYS,
+            publication_done=STAYS,
+            key_refused=STAYS,
+            replica_timer=STAYS,
+            lease_news=STAYS,
+            fleet_asked=STAYS,
+        ),
+        State("unlinked", "bridging"),
+        State("joining", "bridging", joined="in_sync"),
+        State("in_sync", "bridging", ENTRY=STAYS),
+    )
+
     def __init__(
         self,
         file_path: str | os.PathLike[str] | None = None,
@@ -83,10 +108,9 @@ class CacheNode(Chart):
         self._host = HostSide(self, path, self._identity())
         super().__init__(f"node {os.path.basename(path)}", live_trace=live_trace, live_spy=live_spy, clock=clock)
         self._file_chart: Future[CacheFileChart] = Future()
-        self._build_states()
-        self.subscribe(event(CACHE))
+        self.subscribe(CACHE)
         # it takes the bridge lock and connects, while this thread has the file looked after
-        self.start_at("node_running")
+        self.start_at()
         try:
             made = CacheFileChart(
                 path,
@@ -104,47 +128,6 @@ class CacheNode(Chart):
             self._leave()
             raise
         self._file_chart.set_result(made)
-
-    def _build_states(self) -> None:
-        self.state("node_running", ENTRY_SIGNAL=self.node_running_ENTRY, INIT_SIGNAL=self.node_running_INIT)
-        self.state(
-            "following",
-            parent="node_running",
-            bridge_lock_taken=self.following_bridge_lock_taken,
-            CACHE=self.following_CACHE,
-            fleet_asked=self.following_fleet_asked,
-        )
-        self.state(
-            "bridging",
-            parent="node_running",
-            ENTRY_SIGNAL=self.bridging_ENTRY,
-            INIT_SIGNAL=self.bridging_INIT,
-            watch_due=self.bridging_watch_due,
-            CACHE=self.bridging_CACHE,
-            link_up=self.bridging_link_up,
-            link_down=self.bridging_link_down,
-            messages_waiting=self._to_bridge(lambda bridge, _: bridge.take_messages()),
-            publication_done=self._to_bridge(lambda bridge, settled: bridge.publication_done(settled)),
-            key_refused=self._to_bridge(lambda bridge, _: bridge.key_refused()),
-            replica_timer=self._to_bridge(lambda bridge, name: bridge.timer_due(name)),
-            lease_news=self._to_bridge(lambda bridge, news: bridge.lease_news(*news)),
-            fleet_asked=self._to_bridge(lambda bridge, question: bridge.ask(question)),
-        )
-        self.state("unlinked", parent="bridging")
-        self.state("joining", parent="bridging", joined=self.joining_joined)
-        self.state("in_sync", parent="bridging", ENTRY_SIGNAL=self.in_sync_ENTRY)
-
-    @staticmethod
-    def _to_bridge(act: Callable[[Bridge, Any], None]) -> Callable[[CacheNode, Event], int]:
-        """A handler that hands the event's payload to the bridge."""
-
-        def handle(node: CacheNode, e: Event) -> int:
-            if node._bridge:
-                act(node._bridge, e.payload)
-                node._tell()
-            return HANDLED
-
-        return handle
 
     @property
     def file_chart(self) -> CacheFileChart:
@@ -282,7 +265,8 @@ class CacheNode(Chart):
 
     def bridging_CACHE(self, e: Event) -> int:
         if self._bridge and self._is_my_file(e):
-            self._bridge.local_changed(self._document())
+            stored = handed_on(e)
+            self._bridge.local_changed(self._document() if stored is None else stored.document)
             self._tell(e.payload.version)
         return HANDLED
 
@@ -297,6 +281,24 @@ class CacheNode(Chart):
         self._tell()
         self.report(e.payload.reason, str(e.payload))
         return self.trans("unlinked")
+
+    def bridging_messages_waiting(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.take_messages())
+
+    def bridging_publication_done(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.publication_done(e.payload))
+
+    def bridging_key_refused(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.key_refused())
+
+    def bridging_replica_timer(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.timer_due(e.payload))
+
+    def bridging_lease_news(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.lease_news(*e.payload))
+
+    def bridging_fleet_asked(self, e: Event) -> int:
+        return self._have_done(lambda bridge: bridge.ask(e.payload))
 
     def joining_joined(self, e: Event) -> int:
         # what was posted over the link before this one says nothing
@@ -321,13 +323,20 @@ class CacheNode(Chart):
         change = AddressedChange(Merge(document), self.file_chart.file_path)
         self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
 
+    def _have_done(self, act: Callable[[Bridge], None]) -> int:
+        """Have the bridge do its part, and the host's other processes told of what that changed."""
+        if self._bridge:
+            act(self._bridge)
+            self._tell()
+        return HANDLED
+
     def _tell(self, version: str = "") -> None:
         """Have the other processes of this host know how things stand."""
         bridge = self._bridge
         broker, trouble = (bridge.broker, bridge.trouble) if bridge else ("", "")
         # what the file chart has found in order: not what a stranger may be writing just now
         self._version = version or self._version
-        self._host.tell(State(self._version, bool(bridge and bridge.in_step), broker, trouble))
+        self._host.tell(messages.State(self._version, bool(bridge and bridge.in_step), broker, trouble))
 
     def _keys_now(self) -> list[str]:
         with suppress(SettingsError):  # the bridge's ring reports it; what was read last still counts

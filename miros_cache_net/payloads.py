@@ -76,7 +76,7 @@ class AMQPConsumerCheckPayload(NamedTuple):
 
     ip_address, routing_key, exchange_name  as given to the scout
     result         True: a compatible consumer is there
-    reason         "ok", or the name of the step that said no (`miros_cache_net.amqp.probe.Verdict`)
+    reason         "ok", or the name of the step that said no (`miros_cache_net.discovery.probe.prober.Verdict`)
     detail         one line for a person
     round_trip_s   TCP connect time in seconds, None where nothing answered
     port           the TCP port that was tried

@@ -31,8 +31,8 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.document.layout import TIME_OUT_KEY
 from miros_cache_net.errors import DiscoveryTimeout, StoreError, Superseded
-from miros_cache_net.layout import TIME_OUT_KEY
 from miros_cache_net.limits import DISCOVERED_JUST_NOW_S, STAMP_WALL_MS
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Beginning
@@ -187,7 +187,7 @@ class SingleFlight:
 
 
 class DiscoverableCache(Protocol):
-    """What `discover_once` needs of `client.Cache`."""
+    """What `discover_once` needs of `cache.Cache`."""
 
     @property
     def path(self) -> os.PathLike[str]: ...

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from miros_cache_net.charts.lan import HANDLED, LanChart
+from miros_cache_net.discovery.lan import HANDLED, LanChart
 from miros_cache_net.events import CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings

@@ -10,7 +10,7 @@ import queue
 import sys
 from typing import Any
 
-from miros_cache_net.charts.lan_recce import HANDLED, LanRecceChart
+from miros_cache_net.discovery.lan_recce import HANDLED, LanRecceChart
 from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart

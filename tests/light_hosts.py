@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK
-from miros_cache_net.document import Document, next_stamp
+from miros_cache_net.document.value import Document, next_stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.bridge import Bridge
 from miros_cache_net.fleet.links import LinkFactory, place_of

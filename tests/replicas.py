@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.replica import Replica

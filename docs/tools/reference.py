@@ -20,10 +20,10 @@ from miros.event import signals
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.lan_recce import LanRecceChart
-from miros_cache_net.charts.man_net import ManNetChart
-from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.lan_recce import LanRecceChart
+from miros_cache_net.discovery.man_net import ManNetChart
+from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart

@@ -19,7 +19,7 @@ from miros_cache_net.cache_chart.addressing import addressee, as_posted, asked_b
 from miros_cache_net.cache_chart.answers import Answers
 from miros_cache_net.cache_chart.requests import Request, WaitingRoom, leaves_nothing_of_earlier
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import CacheNetError, DocumentTooLarge, PayloadError, Reason
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.settings.which_file import cache_file

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import click
 
+from miros_cache_net.cache import Cache
 from miros_cache_net.cli.cache_file import chosen_path, count_text, file_errors, payload_json
 from miros_cache_net.cli.describe import age_line
 from miros_cache_net.cli.exits import Exit, printable
 from miros_cache_net.cli.output import print_json, told_if_slow
-from miros_cache_net.client import Cache
 from miros_cache_net.payloads import CacheReadPayload
 
 

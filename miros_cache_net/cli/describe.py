@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from miros_cache_net.cli.output import duration_text
-from miros_cache_net.layout import TIME_OUT_KEY
+from miros_cache_net.document.layout import TIME_OUT_KEY
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.snapshot import UNSTAMPED_NODE
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from miros_cache_net.cache import Cache
 from miros_cache_net.cli.cache_file import count_text, file_errors, file_option, json_option
 from miros_cache_net.cli.describe import age_line
 from miros_cache_net.cli.exits import Exit, say
 from miros_cache_net.cli.fleet_settings import load_settings
 from miros_cache_net.cli.output import measuring, print_json, print_table
-from miros_cache_net.client import Cache
+from miros_cache_net.discovery import lan_document
 from miros_cache_net.errors import BrokerUnreachable, SettingsError
-from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload, RecceCompletePayload
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _recce(settings: Settings, hosts: Sequence[str]) -> RecceCompletePayload:
 
 
 def _document(settings: Settings, result: RecceCompletePayload) -> dict[str, Any]:
-    from miros_cache_net.charts.lan import DEFAULT_TIME_OUT_IN_MINUTES
     from miros_cache_net.clock import SYSTEM_CLOCK
+    from miros_cache_net.discovery.lan import DEFAULT_TIME_OUT_IN_MINUTES
 
     return lan_document.render(
         [check for check in result.checks if check.result],

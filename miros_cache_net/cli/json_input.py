@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from miros_cache_net import limits, strict_json
+from miros_cache_net import limits
 from miros_cache_net.cli.exits import say
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.layout import META_KEY
 from miros_cache_net.errors import DocumentError, PayloadError
-from miros_cache_net.layout import META_KEY
 
 _EXAMPLE = """for example: echo '{"hosts": ["10.0.0.2"]}' | miros-cache-net write"""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from miros_cache_net.cache import read_cache
 from miros_cache_net.cli.cache_file import chosen_path, file_errors, file_option, json_option, payload_json
 from miros_cache_net.cli.describe import age_line
 from miros_cache_net.cli.exits import Exit, say
 from miros_cache_net.cli.output import print_json, told_if_slow
-from miros_cache_net.client import read_cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.payloads import CacheReadPayload
 
@@ -46,7 +46,7 @@ def command(file_path: str | None, fleet: bool, key: str | None, as_json: bool) 
 def _from_fleet(file_path: str | None, key: str | None, as_json: bool) -> int:
     """The document of whichever peer answers first."""
     from miros_cache_net.cli.fleet_settings import load_settings, silence_line
-    from miros_cache_net.document import Document
+    from miros_cache_net.document.value import Document
     from miros_cache_net.fleet.fleet_client import FleetClient
     from miros_cache_net.settings.which_file import cache_path
     from miros_cache_net.store.snapshot import Snapshot

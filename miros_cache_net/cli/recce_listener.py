@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from miros_cache_net.charts.lan_recce import LanRecceChart
+from miros_cache_net.discovery.lan_recce import LanRecceChart
 from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart

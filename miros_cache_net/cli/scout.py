@@ -15,7 +15,7 @@ from miros_cache_net.cli.output import counting, print_json, print_table
 from miros_cache_net.errors import SettingsError
 
 if TYPE_CHECKING:
-    from miros_cache_net.amqp.probe import ProbeResult, ProbeTarget
+    from miros_cache_net.discovery.probe.prober import ProbeResult, ProbeTarget
 
 
 @click.command("scout")
@@ -47,7 +47,7 @@ def command(hosts: tuple[str, ...], as_json: bool) -> int:
 
 
 def _targets(hosts: Sequence[str]) -> list[ProbeTarget]:
-    from miros_cache_net.amqp.probe import target_for
+    from miros_cache_net.discovery.probe.prober import target_for
 
     settings = load_settings(None)
     try:
@@ -58,7 +58,7 @@ def _targets(hosts: Sequence[str]) -> list[ProbeTarget]:
 
 def _probe(targets: Sequence[ProbeTarget], hosts: Sequence[str]) -> list[ProbeResult]:
     """The results in the order of the targets; progress on a terminal."""
-    from miros_cache_net.amqp.probe import Prober
+    from miros_cache_net.discovery.probe.prober import Prober
 
     answers: queue.SimpleQueue[tuple[int, ProbeResult]] = queue.SimpleQueue()
     prober = Prober()

@@ -53,8 +53,8 @@ def command(file_path: str | None, timeout_s: float, as_json: bool) -> int:
       miros-cache-net status
       miros-cache-net status --json | jq -r '.nodes[] | "\\(.node) \\(.version)"'
     """
+    from miros_cache_net.cache import read_cache
     from miros_cache_net.cli.fleet_settings import load_settings, silence_line
-    from miros_cache_net.client import read_cache
     from miros_cache_net.fleet.fleet_client import FleetClient
     from miros_cache_net.settings.which_file import cache_path
 

@@ -9,11 +9,11 @@ from typing import Final
 
 import click
 
+from miros_cache_net.cache import Cache
 from miros_cache_net.cli.cache_file import chosen_path, file_errors, file_option, json_option, payload_json
 from miros_cache_net.cli.describe import age_line, difference
 from miros_cache_net.cli.exits import Exit, printable, say
 from miros_cache_net.cli.output import print_json
-from miros_cache_net.client import Cache
 from miros_cache_net.errors import DirectoryMissing, StoreError
 from miros_cache_net.payloads import CacheReadPayload
 

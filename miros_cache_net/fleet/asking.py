@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import BrokerUnreachable, DocumentError
 from miros_cache_net.host.messages import LEASE, READ, STATUSES
 from miros_cache_net.host.questions import Answer, Question

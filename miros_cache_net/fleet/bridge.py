@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import BrokerError, CacheNetError, Reason
 from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox

@@ -6,7 +6,7 @@ import math
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.complaints import Complaints
 from miros_cache_net.wire.envelope import Message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 
 
 class Digest(NamedTuple):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from miros_cache_net.amqp.link import Delivery, LinkUp
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, DocumentError, WireError
 from miros_cache_net.fleet.links import LinkFactory, place_of, rabbit_link
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY, outgoing, routing_words

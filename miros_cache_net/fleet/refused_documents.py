@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import PayloadError
 
 #: Metadata of one entry besides its stamp's node: a safe guess for what need not be measured.

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.clock import Clock
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.fleet.answer_rate import AnswerRate
 from miros_cache_net.fleet.clock_watch import ClockWatch

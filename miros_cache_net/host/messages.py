@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final, NamedTuple
 
-from miros_cache_net import limits, strict_json
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
 from miros_cache_net.errors import DocumentError, HostProtocolError
 
 VERSION: Final = 1

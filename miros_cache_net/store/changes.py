@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 
-from miros_cache_net import strict_json
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.frozen import FrozenDict
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import DocumentTooLarge, PayloadError, Superseded
-from miros_cache_net.frozen import FrozenDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

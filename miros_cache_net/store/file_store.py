@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Document, Stamp, next_stamp, own_time_ms
+from miros_cache_net.document.value import Document, Stamp, next_stamp, own_time_ms
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.store.changes import Begin, Change, Merge, Write
 from miros_cache_net.store.lock import ExclusiveAccess, Notice, Outcome

@@ -19,7 +19,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-from miros_cache_net import limits, strict_json
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.store.changes import Change, Update, Write, update_of, write_of
 from miros_cache_net.store.kernel_lock import KernelLock

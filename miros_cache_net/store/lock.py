@@ -14,7 +14,7 @@ from enum import Enum
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.document import Stamp
+from miros_cache_net.document.value import Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.store.os_errors import store_error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from miros_cache_net.document.frozen import FrozenDict
 from miros_cache_net.errors import DocumentError
-from miros_cache_net.frozen import FrozenDict
 from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.store.snapshot import Snapshot, read_file
 
@@ -44,6 +44,6 @@ def no_document(error: DocumentError, path: str | os.PathLike[str]) -> DocumentE
 
 
 def _absent() -> Snapshot:
-    from miros_cache_net.document import Document
+    from miros_cache_net.document.value import Document
 
     return Snapshot(Document.unwritten(FrozenDict()), False, None)

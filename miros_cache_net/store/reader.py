@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.store.regular import close_quietly
 from miros_cache_net.store.snapshot import Snapshot, identity_of, read_file
 

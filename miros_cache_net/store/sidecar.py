@@ -13,9 +13,9 @@ import re
 from functools import cache
 
 from miros_cache_net import limits
-from miros_cache_net.document import ZERO, Stamp, is_node_name
+from miros_cache_net.document.layout import digest_of
+from miros_cache_net.document.value import ZERO, Stamp, is_node_name
 from miros_cache_net.errors import DocumentError
-from miros_cache_net.layout import digest_of
 from miros_cache_net.settings.environment import variable
 from miros_cache_net.store.paths import beside
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from miros_cache_net import layout, limits, strict_json
+from miros_cache_net import limits
+from miros_cache_net.document import layout, strict_json
 from miros_cache_net.errors import DocumentError, FileRefused
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.regular import open_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from miros_cache_net.document import Document
+    from miros_cache_net.document.value import Document
 
 #: Who is named as the origin of what a program that knows nothing of us wrote, until it is stamped.
 UNSTAMPED_NODE = "unstamped"
@@ -52,7 +53,7 @@ class Snapshot:
     def document(self) -> Document:
         """Raises `DocumentError` for a file whose metadata somebody forged."""
         if self._document is None:
-            from miros_cache_net.document import Document
+            from miros_cache_net.document.value import Document
 
             self._document = Document.from_parts(self.face.contents, self._meta)
         return self._document
@@ -122,7 +123,7 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
 
 def _laid_out_by_others(value: dict[str, object], status: os.stat_result) -> Snapshot:
     """Written by a stranger, or ours and saved again by an editor."""
-    from miros_cache_net.document import Document, Stamp, own_time_ms
+    from miros_cache_net.document.value import Document, Stamp, own_time_ms
 
     meta = value.get(layout.META_KEY)
     number = meta.get("format") if isinstance(meta, dict) else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.payloads import CacheReadPayload

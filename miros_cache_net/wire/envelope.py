@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from miros_cache_net import limits, strict_json
-from miros_cache_net.document import is_node_name
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.value import is_node_name
 from miros_cache_net.errors import DocumentError, MalformedMessage, PayloadError, WrongVersion
 from miros_cache_net.wire.kinds import KINDS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from miros_cache_net.cache_chart.chart import CacheFileChart
+from miros_cache_net.document.layout import META_KEY
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
-from miros_cache_net.layout import META_KEY
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 

@@ -13,9 +13,9 @@ from miros.activeobject import Factory
 from miros.event import Event, return_status, signals
 
 from miros_cache_net import limits
+from miros_cache_net.cache import read_cache
 from miros_cache_net.cache_chart.answers import handed_on
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.client import read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import CACHE, CACHE_DESTROY, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.payloads import CacheReadPayload, CacheWritePayload

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
+from miros_cache_net.document.layout import META_KEY
 from miros_cache_net.events import CACHE, CACHE_FILE_WRITE, event
-from miros_cache_net.layout import META_KEY
 from miros_cache_net.store import inotify_watch
 from tests.charts.file_charts import Bench, make_unwritable, make_writable, on_disk, until
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.probe import Prober
+from miros_cache_net.cache import Cache
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.client import Cache
+from miros_cache_net.discovery import lan_document
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.probe.prober import Prober
 from miros_cache_net.events import (
     CACHE_ERROR,
     CACHE_FILE_READ,
@@ -24,7 +25,6 @@ from miros_cache_net.events import (
     RECCE_LAN,
     event,
 )
-from miros_cache_net.lan import lan_document
 from miros_cache_net.limits import LAN_PEERS
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, ConnectionDiscoveryPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict
-from miros_cache_net.charts import lan_recce as lan_recce_module
-from miros_cache_net.charts.lan_recce import LanRecceChart, swept_ports
+from miros_cache_net.discovery import lan_recce as lan_recce_module
+from miros_cache_net.discovery.lan_recce import LanRecceChart, swept_ports
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, Verdict
+from miros_cache_net.discovery.sweep.survey import Surveyed
+from miros_cache_net.discovery.sweep.sweep import Answer, SweepResult
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import (
     AMQP_CONSUMER_CHECK,
@@ -21,8 +23,6 @@ from miros_cache_net.events import (
     RECCE_LAN,
     event,
 )
-from miros_cache_net.lan.survey import Surveyed
-from miros_cache_net.lan.sweep import Answer, SweepResult
 from miros_cache_net.payloads import RecceProgressPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import free_port, wait_until

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts import man_net as man_net_module
-from miros_cache_net.charts.man_net import ManNetChart, retry_after_s
+from miros_cache_net.discovery import man_net as man_net_module
+from miros_cache_net.discovery.man_net import ManNetChart, retry_after_s
+from miros_cache_net.discovery.probe.prober import Prober
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
 from miros_cache_net.settings import Settings

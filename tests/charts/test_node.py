@@ -19,7 +19,7 @@ from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.topology import place_of, request_queue_name
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
     BrokerUnreachable,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.peer_check import PeerChecks
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.peer_check import PeerChecks
+from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, event
 from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings

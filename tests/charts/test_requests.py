@@ -6,7 +6,7 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.cache_chart.requests import Request, WaitingLine
-from miros_cache_net.document import ZERO
+from miros_cache_net.document.value import ZERO
 from miros_cache_net.store.changes import Beginning, Change, Destroy, update_of, write_of
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 from miros.event import signals
 
-from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts import scout as scout_module
-from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.discovery import scout as scout_module
+from miros_cache_net.discovery.probe.prober import Prober
+from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, REFACTOR_SEARCH, event
 from miros_cache_net.payloads import AMQPConsumerCheckPayload

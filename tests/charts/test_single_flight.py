@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.memory import MemoryBroker
-from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.lan_recce import recce_backoff_s
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK
-from miros_cache_net.document import Document
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.lan_recce import recce_backoff_s
+from miros_cache_net.discovery.probe.prober import Prober
+from miros_cache_net.document.value import Document
 from miros_cache_net.events import CACHE_ERROR, CACHE_FILE_READ, CONNECTION_DISCOVERY, RECCE_LAN, event
 from miros_cache_net.settings import Settings
 from miros_cache_net.single_flight import LEASE_PATIENCE_S, discovery_lock_path

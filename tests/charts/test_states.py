@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import miros_cache_net
-from miros_cache_net.amqp.probe import Prober
-from miros_cache_net.charts.lan_recce import LanRecceChart
-from miros_cache_net.charts.man_net import ManNetChart
-from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.discovery.lan_recce import LanRecceChart
+from miros_cache_net.discovery.man_net import ManNetChart
+from miros_cache_net.discovery.probe.prober import Prober
+from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.events import (
     AMQP_CONSUMER_CHECK,
     CONNECTION_DISCOVERY,
@@ -33,7 +33,7 @@ from miros_cache_net.testing import free_port
 from tests.charts.file_charts import Bench, until
 from tests.charts.recorder import Recorder
 
-DECLARED = ["CacheFileChart", "ProducerScoutChart", "LanRecceChart", "ManNetChart"]
+DECLARED = ["CacheFileChart", "CacheNode", "LanChart", "LanRecceChart", "ManNetChart", "ProducerScoutChart"]
 
 
 @pytest.fixture(params=DECLARED)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.amqp.probe import Prober, ProbeResult, Verdict, target_for
-from miros_cache_net.charts.challenge import Challenger
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.charts.scout import ProducerScoutChart
+from miros_cache_net.discovery.challenge import Challenger
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings

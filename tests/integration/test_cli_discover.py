@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.testing import NetworkHost, free_port
 from tests.cli_command import COMMAND, clean_environment, error_line, run, terminal
 from tests.fake_servers import FakeServer, Visit, generous_rabbit

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.sidecar import sidecar_path
 from tests.cli_command import AMPLE_S, end_by, error_line, run, start, terminal

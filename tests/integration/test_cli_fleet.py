@@ -14,7 +14,7 @@ from typing import Any
 import pika
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
 from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import COMMAND, clean_environment, end_by, error_line, run, terminal

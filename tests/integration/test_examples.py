@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from tests.cli_command import AMPLE_S, SOURCES, clean_environment
 
 EXAMPLES = SOURCES / "examples"

@@ -19,10 +19,10 @@ import psutil
 import pytest
 from pika import frame, spec
 
-from miros_cache_net.amqp.probing.handshake import Handshake
 from miros_cache_net.amqp.topology import request_queue_name, routing_key
 from miros_cache_net.clock import SystemClock
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.discovery.probe.handshake import Handshake
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
 from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.envelope import Message, Origin, decode, encode

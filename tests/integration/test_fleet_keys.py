@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.clock import SYSTEM_CLOCK
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import NotAuthentic, SettingsError
 from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.gate import Gate

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.testing import NetworkHost, RabbitServer
 from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import AMPLE_S, SOURCES, clean_environment

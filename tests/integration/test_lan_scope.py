@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.testing import Network, NetworkHost, RabbitServer
 from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import AMPLE_S, SOURCES, clean_environment

@@ -16,8 +16,8 @@ import pika
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober, ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.amqp.probing.handshake import Greeting
+from miros_cache_net.discovery.probe.handshake import Greeting
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
 from tests.fake_servers import FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
@@ -94,7 +94,7 @@ def test_a_probe_does_not_take_itself_for_a_server(prober: Prober, monkeypatch: 
     question = target(port)
     answer: Future[ProbeResult] = Future()
     ask(prober, target(free_port()))  # the loop's own sockets are made before
-    monkeypatch.setattr("miros_cache_net.amqp.probing.dial.socket.socket", Narcissus)
+    monkeypatch.setattr("miros_cache_net.discovery.probe.dial.socket.socket", Narcissus)
     prober.probe(question, answer.set_result)
     assert answer.result(AMPLE_S).verdict is Verdict.REFUSED
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from miros_cache_net.amqp.probe import Prober, ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.settings.broker_address import BrokerAddress
 from tests.fake_servers import FakeServer, Visit, generous_rabbit
 from tests.integration.conftest import TLSRabbit

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net.cache import Cache
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.client import Cache
 from miros_cache_net.errors import NoSpace
 from miros_cache_net.events import CACHE, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.testing import wait_until

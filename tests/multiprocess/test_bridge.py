@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net import strict_json
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
+from miros_cache_net.document import strict_json
 from miros_cache_net.errors import PermissionRefused
 from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.host.address import SocketAddress

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.document.layout import META_KEY
 from miros_cache_net.events import CACHE_FILE_WRITE, event
-from miros_cache_net.layout import META_KEY
 from miros_cache_net.store.changes import AddressedChange, Modify
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.testing import wait_until

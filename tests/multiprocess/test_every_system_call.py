@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.errors import StoreError
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.testing import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.errors import DirectoryMissing, DiscoveryTimeout
 from miros_cache_net.testing import Fleet, wait_until
 

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.testing import wait_until
 from tests.multiprocess.children import Child, join_all, say

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.charts.lan import LanChart
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
+from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.events import CACHE, CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.payloads import CacheReadPayload

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net import strict_json
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK, SystemClock
-from miros_cache_net.document import Document
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.value import Document
 from miros_cache_net.store.changes import Merge
 from miros_cache_net.store.file_store import FileStore
 from tests.multiprocess.children import Child

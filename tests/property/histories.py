@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from miros_cache_net import limits
-from miros_cache_net.document import ZERO, Document, Stamp, next_stamp, own_time_ms
+from miros_cache_net.document.value import ZERO, Document, Stamp, next_stamp, own_time_ms
 from miros_cache_net.errors import DocumentTooLarge
 from miros_cache_net.store.changes import Destroy, Merge, Update, Write, update_of, write_of
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_cache_net import limits, strict_json
-from miros_cache_net.document import META_KEY, ZERO, Document, Stamp, next_stamp
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.value import META_KEY, ZERO, Document, Stamp, next_stamp
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([1.0, 0.5]), st.text(max_size=3))
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import PayloadError
 from tests.property.histories import START_MS, Done, Host, check_promise
 

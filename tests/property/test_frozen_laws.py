@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from miros_cache_net import strict_json
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.frozen import FrozenDict, FrozenList, freeze
 from miros_cache_net.errors import PayloadError
-from miros_cache_net.frozen import FrozenDict, FrozenList, freeze
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.characters(categories=["Cs"]), st.binary()

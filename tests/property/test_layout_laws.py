@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_cache_net import strict_json
-from miros_cache_net.document import Document, Stamp
-from miros_cache_net.frozen import FrozenDict, FrozenList
-from miros_cache_net.layout import META_KEY, face_of
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.frozen import FrozenDict, FrozenList
+from miros_cache_net.document.layout import META_KEY, face_of
+from miros_cache_net.document.value import Document, Stamp
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 KEYS = st.one_of(

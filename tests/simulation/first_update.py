@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from miros_cache_net.document import Document, Floor, Stamp
+from miros_cache_net.document.value import Document, Floor, Stamp
 
 
 def updated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from miros_cache_net.document import Document
+from miros_cache_net.document.value import Document
 from tests.simulation.simulator import DEFAULT_VALUE, Acknowledged, World
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from miros_cache_net.document import ZERO, Document, Stamp, next_stamp
+from miros_cache_net.document.value import ZERO, Document, Stamp, next_stamp
 from miros_cache_net.errors import PayloadError, Reason
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY

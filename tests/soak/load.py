@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.testing import Host, NodeProcess, wait_until
 from tests.soak.history import DELETED, History, Write
 

@@ -12,7 +12,7 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
 from miros_cache_net.amqp.topology import routing_key
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import BrokerUnreachable, Reason
 from miros_cache_net.fleet.bridge import Bridge
 from miros_cache_net.fleet.replica import Replica

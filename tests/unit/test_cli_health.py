@@ -10,11 +10,11 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import LinkListener, LinkUp, Place, Publication
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.cli.health.broker_checks import check_brokers
 from miros_cache_net.cli.health.clock_checks import ClockWatch
 from miros_cache_net.cli.health.file_checks import check_file
 from miros_cache_net.cli.health.finding import FAILED, OK, SKIPPED, WARNING, Finding
-from miros_cache_net.client import Cache, read_cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
     BrokerError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Stamp
+from miros_cache_net.document.value import Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.testing import ManualClock
 from tests.replicas import NOTHING, Port, in_sync, message, written

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.client import Cache
-from miros_cache_net.document import ZERO, Document, Entry, Floor, Stamp
+from miros_cache_net.cache import Cache
+from miros_cache_net.document.value import ZERO, Document, Entry, Floor, Stamp
 from miros_cache_net.errors import NoSpace
 from miros_cache_net.store import file_store
 from miros_cache_net.store.changes import Beginning, Destroy, Merge, write_of

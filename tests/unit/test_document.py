@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net import limits, strict_json
-from miros_cache_net.document import META_KEY, Document, Stamp, next_stamp
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.value import META_KEY, Document, Stamp, next_stamp
 from miros_cache_net.errors import DocumentError, PayloadError
 
 NOW = 1_700_000_000_000

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net import layout, strict_json
-from miros_cache_net.client import Cache
-from miros_cache_net.document import Document, Floor, Stamp
+from miros_cache_net.cache import Cache
+from miros_cache_net.document import layout, strict_json
+from miros_cache_net.document.value import Document, Floor, Stamp
 from miros_cache_net.errors import DocumentError, FileRefused
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.plain_read import read_cache

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import MalformedMessage, PayloadError, WrongVersion
 from miros_cache_net.wire.envelope import Message, Origin, decode, encode
 from miros_cache_net.wire.kinds import KINDS

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Modify, update_of, write_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.replica import Replica

@@ -8,9 +8,9 @@ from typing import Any
 import pika
 import pytest
 
-from miros_cache_net import peers
-from miros_cache_net.amqp.probe import target_for
-from miros_cache_net.peers import connection_url, peer_broker, redacted_url, split_peer, trusted
+from miros_cache_net.discovery import peers
+from miros_cache_net.discovery.peers import connection_url, peer_broker, redacted_url, split_peer, trusted
+from miros_cache_net.discovery.probe.prober import target_for
 from miros_cache_net.settings import Settings
 
 PASSWORD = "p@ss:w/rd"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.fleet.publications import EVERYBODY
 from miros_cache_net.fleet.refused_documents import RefusedDocuments, passed_cap
 from miros_cache_net.fleet.replica import Replica

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.replica import Replica

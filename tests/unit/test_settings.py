@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import is_node_name
+from miros_cache_net.document.value import is_node_name
 from miros_cache_net.errors import SettingsError
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.broker_address import BrokerAddress

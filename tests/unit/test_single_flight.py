@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.errors import DiscoveryTimeout
 from miros_cache_net.single_flight import AGAIN_S, LEASE_PATIENCE_S, SingleFlight, Step, discover_once
 from miros_cache_net.testing import ManualClock

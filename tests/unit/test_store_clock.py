@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.client import Cache
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.cache import Cache
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import DocumentTooLarge, Reason
 from miros_cache_net.store.changes import Change, Merge, update_of, write_of
 from miros_cache_net.store.file_store import FileStore

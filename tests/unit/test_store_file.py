@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import FileIOError, PayloadError, Reason
 from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Change, Destroy, Merge, Modify, update_of, write_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Stamp, is_node_name
+from miros_cache_net.document.value import Stamp, is_node_name
 from miros_cache_net.store import sidecar
 from miros_cache_net.store.sidecar import (
     NEVER,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import DocumentError, FileRefused, HardLinkRefused
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.reader import SnapshotReader

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.client import Cache
+from miros_cache_net.cache import Cache
 from miros_cache_net.store import inotify_watch
 from miros_cache_net.store import watch as module
 from miros_cache_net.store.watch import FileWatch

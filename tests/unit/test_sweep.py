@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.lan import capacity, neighbours, survey
-from miros_cache_net.lan import sweep as sweep_module
-from miros_cache_net.lan.neighbours import Neighbour
-from miros_cache_net.lan.survey import peer_text, plan_of, without_second_names
-from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
+from miros_cache_net.discovery.sweep import capacity, neighbours, survey
+from miros_cache_net.discovery.sweep import sweep as sweep_module
+from miros_cache_net.discovery.sweep.neighbours import Neighbour
+from miros_cache_net.discovery.sweep.survey import peer_text, plan_of, without_second_names
+from miros_cache_net.discovery.sweep.sweep import Answer, Sweep, SweepResult
 from miros_cache_net.settings import networks
 from miros_cache_net.settings.networks import InterfaceAddress
 from miros_cache_net.testing import free_port, wait_until

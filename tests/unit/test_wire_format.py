@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from miros_cache_net.document import Document, Stamp
+from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import WrongVersion
 from miros_cache_net.fleet.digest import Digest
 from miros_cache_net.wire.envelope import VERSION, Message, Origin, encode

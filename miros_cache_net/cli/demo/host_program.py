@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any, Final
 
-from miros_cache_net.charts.lan import LanChart
+from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE, CACHE_ERROR, CONNECTION_DISCOVERY, RECCE_LAN
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings

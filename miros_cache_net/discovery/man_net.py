@@ -11,13 +11,13 @@ from pathlib import Path
 from miros.event import Event
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
-from miros_cache_net.charts.scout_party import ScoutParty
+from miros_cache_net.discovery.hosts_file import DEFAULT_FILE, HostsFile, read_hosts
+from miros_cache_net.discovery.peers import connection_url
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, shared_prober
+from miros_cache_net.discovery.scout_party import ScoutParty
 from miros_cache_net.errors import DocumentError, Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
-from miros_cache_net.lan.hosts_file import DEFAULT_FILE, HostsFile, read_hosts
 from miros_cache_net.payloads import ConnectionDiscoveryPayload
-from miros_cache_net.peers import connection_url
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.state import HANDLED, STAYS, State

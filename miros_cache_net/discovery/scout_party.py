@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, target_for
-from miros_cache_net.charts.challenge import Challenger
-from miros_cache_net.charts.scout import check_of
+from miros_cache_net.discovery.challenge import Challenger
+from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.discovery.scout import check_of
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
 from miros_cache_net.settings import Settings
 

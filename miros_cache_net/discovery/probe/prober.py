@@ -12,9 +12,9 @@ import weakref
 from typing import Final
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probing.target import target_for
-from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.amqp.probing.worker import Done, Job, Worker
+from miros_cache_net.discovery.probe.target import target_for
+from miros_cache_net.discovery.probe.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.discovery.probe.worker import Done, Job, Worker
 
 __all__ = ["ProbeHandle", "ProbeResult", "ProbeTarget", "Prober", "Verdict", "shared_prober", "target_for"]
 

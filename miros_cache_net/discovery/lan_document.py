@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from miros_cache_net import limits
+from miros_cache_net.discovery.peers import redacted_url, split_peer
 from miros_cache_net.payloads import AMQPConsumerCheckPayload, CacheReadPayload
-from miros_cache_net.peers import redacted_url, split_peer
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings

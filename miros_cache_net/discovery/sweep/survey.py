@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from miros_cache_net import limits
-from miros_cache_net.lan.capacity import neighbour_budget, socket_budget
-from miros_cache_net.lan.neighbours import Neighbour, likely, neighbours
-from miros_cache_net.lan.sweep import Answer, Sweep, SweepResult
+from miros_cache_net.discovery.sweep.capacity import neighbour_budget, socket_budget
+from miros_cache_net.discovery.sweep.neighbours import Neighbour, likely, neighbours
+from miros_cache_net.discovery.sweep.sweep import Answer, Sweep, SweepResult
 from miros_cache_net.settings.networks import InterfaceAddress, Network, interface_addresses, own_addresses
 
 #: Called with how many targets are done, how many there are, how many of them are open.

@@ -15,7 +15,7 @@ from miros_cache_net.wire.kinds import CHALLENGE, CHALLENGE_ANSWER
 
 
 class NodeChallenge:
-    """One question to the nodes at the broker behind `address`; see `probing.verdict.Challenge`.
+    """One question to the nodes at the broker behind `address`; see `probe.verdict.Challenge`.
 
     The answer has to name that address and this question's nonce, so that none can be used for another.
     """

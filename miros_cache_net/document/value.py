@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-from miros_cache_net import layout, limits, strict_json
+from miros_cache_net import limits
+from miros_cache_net.document import layout, strict_json
+from miros_cache_net.document.frozen import FrozenDict, freeze
+from miros_cache_net.document.layout import FORMAT, FORMATS, META_KEY
 from miros_cache_net.errors import DocumentError, PayloadError
-from miros_cache_net.frozen import FrozenDict, freeze
-from miros_cache_net.layout import FORMAT, FORMATS, META_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,22 +14,22 @@ from typing import Final
 
 from miros.event import Event
 
-from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.charts.connections import Connections, read_once
-from miros_cache_net.charts.lan_file import NOTHING, LanFile, discovered
-from miros_cache_net.charts.lan_recce import LanRecceChart, recce_backoff_s
-from miros_cache_net.charts.peer_check import PeerChecks
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
+from miros_cache_net.discovery import lan_document
+from miros_cache_net.discovery.connections import Connections, read_once
+from miros_cache_net.discovery.lan_file import NOTHING, LanFile, discovered
+from miros_cache_net.discovery.lan_recce import LanRecceChart, recce_backoff_s
+from miros_cache_net.discovery.peer_check import PeerChecks
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, shared_prober
 from miros_cache_net.errors import CacheNetError, Reason
-from miros_cache_net.events import LAN_RECCE_COMPLETE, RECCE_LAN, event
-from miros_cache_net.lan import lan_document
+from miros_cache_net.events import CACHE, LAN_RECCE_COMPLETE, RECCE_LAN, event
 from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.which_file import cache_file
 from miros_cache_net.single_flight import SingleFlight, Step
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import HANDLED
+from miros_cache_net.statechart.state import HANDLED, STAYS, State
 from miros_cache_net.store.changes import Beginning
 
 DEFAULT_FILE: Final = ".miros_rabbitmq_lan_cache.json"
@@ -46,7 +46,7 @@ class LanChart(Chart):
 
     Reads the cache.  Young: publishes ``CONNECTION_DISCOVERY`` with `ConnectionDiscoveryPayload` at once (before
     anything else is built: whoever wants to hear it subscribes first), and again whenever its cache chart publishes a
-    young document.  Expired, or no LAN document (`lan.lan_document`): has its `LanRecceChart` scout the candidates,
+    young document.  Expired, or no LAN document (`lan_document`): has its `LanRecceChart` scout the candidates,
     writes the cache, then publishes it.  A recce that fails leaves the cache as it is; ``CACHE_ERROR`` says why, and
     the next read of the expired document tries again.
 
@@ -61,6 +61,52 @@ class LanChart(Chart):
     URLs are put together when published: with the password only where `peers.connection_url` says it may go.
     Raises `SettingsError` where a setting is malformed.
     """
+
+    STATES = (
+        State(
+            "read_or_discover_network_details",
+            ENTRY=STAYS,
+            look_again=STAYS,
+            peer_failed=STAYS,
+            peer_answered=STAYS,
+            refresh_due="await_turn",
+            CACHE=("await_turn", "ask_fleet"),
+        ),
+        State(
+            "ask_fleet",
+            "read_or_discover_network_details",
+            ENTRY=STAYS,
+            EXIT=STAYS,
+            fleet_is_silent="await_turn",
+            CACHE=("await_turn", "read_or_discover_network_details"),
+        ),
+        State(
+            "refresh",
+            "read_or_discover_network_details",
+            EXIT=STAYS,
+            refresh_due=STAYS,
+            CACHE="read_or_discover_network_details",
+        ),
+        State(
+            "await_turn",
+            "refresh",
+            ENTRY=STAYS,
+            EXIT=STAYS,
+            host_turn=("discover_network", "read_or_discover_network_details"),
+            turn=("discover_network", "read_or_discover_network_details"),
+            no_turn=("discover_network", "read_or_discover_network_details"),
+            no_answer=STAYS,
+            ask_again=STAYS,
+        ),
+        State(
+            "discover_network",
+            "refresh",
+            ENTRY=STAYS,
+            begun=STAYS,
+            LAN_RECCE_COMPLETE=("store_result", "read_or_discover_network_details"),
+        ),
+        State("store_result", "refresh", ENTRY=STAYS, CACHE="read_or_discover_network_details"),
+    )
 
     def __init__(
         self,
@@ -86,7 +132,10 @@ class LanChart(Chart):
         self._connections.tell_at_once(
             cache_file_chart.store.read if cache_file_chart else lambda: read_once(path), clock
         )
-        super().__init__("lan_chart", live_trace=live_trace, live_spy=live_spy, clock=clock)
+        cache = CACHE if cache_file_chart is None else cache_file_chart.system_read_signal_name
+        super().__init__(
+            "lan_chart", live_trace=live_trace, live_spy=live_spy, clock=clock, signal_names={"CACHE": cache}
+        )
         self.routing_key, self.exchange_name = routing_key, exchange_name
         self.time_out_in_minutes = DEFAULT_TIME_OUT_IN_MINUTES if time_out_in_minutes is None else time_out_in_minutes
         self._fleet_wait_s = fleet_wait_s
@@ -126,61 +175,9 @@ class LanChart(Chart):
         self._began: Beginning | None = None
         self._failures = 0
         self._known = NOTHING
-        self._build_states()
-        self.start_at("read_or_discover_network_details")
-
-    def _build_states(self) -> None:
-        cache = self.cache_file_chart.system_read_signal_name
-        self.read_or_discover_network_details = self.state(
-            "read_or_discover_network_details",
-            ENTRY_SIGNAL=self.read_or_discover_network_details_ENTRY,
-            look_again=self.read_or_discover_network_details_look_again,
-            peer_failed=self.read_or_discover_network_details_peer_failed,
-            peer_answered=self.read_or_discover_network_details_peer_answered,
-            refresh_due=self.read_or_discover_network_details_refresh_due,
-            **{cache: self.read_or_discover_network_details_CACHE},
-        )
-        self.ask_fleet = self.state(
-            "ask_fleet",
-            parent="read_or_discover_network_details",
-            ENTRY_SIGNAL=self.ask_fleet_ENTRY,
-            EXIT_SIGNAL=self.ask_fleet_EXIT,
-            fleet_is_silent=self.ask_fleet_fleet_is_silent,
-            **{cache: self.ask_fleet_CACHE},
-        )
-        self.refresh = self.state(
-            "refresh",
-            parent="read_or_discover_network_details",
-            EXIT_SIGNAL=self.refresh_EXIT,
-            refresh_due=self.refresh_refresh_due,
-            **{cache: self.refresh_CACHE},
-        )
-        self.await_turn = self.state(
-            "await_turn",
-            parent="refresh",
-            ENTRY_SIGNAL=self.await_turn_ENTRY,
-            EXIT_SIGNAL=self.await_turn_EXIT,
-            host_turn=self.await_turn_host_turn,
-            turn=self.await_turn_turn,
-            no_turn=self.await_turn_no_turn,
-            no_answer=self.await_turn_no_answer,
-            ask_again=self.await_turn_ask_again,
-        )
-        self.discover_network = self.state(
-            "discover_network",
-            parent="refresh",
-            ENTRY_SIGNAL=self.discover_network_ENTRY,
-            begun=self.discover_network_begun,
-            LAN_RECCE_COMPLETE=self.discover_network_LAN_RECCE_COMPLETE,
-        )
-        self.store_result = self.state(
-            "store_result",
-            parent="refresh",
-            ENTRY_SIGNAL=self.store_result_ENTRY,
-            **{cache: self.store_result_CACHE},
-        )
         self.subscribe(cache)
         self.subscribe(LAN_RECCE_COMPLETE)
+        self.start_at()
 
     def report_failure(self, address: str) -> None:
         """A program could not reach the cached peer `address` (``host`` or ``host:port``, as in the document).
@@ -226,12 +223,12 @@ class LanChart(Chart):
             self._plan_refresh(e.payload)
             return HANDLED
         self._known = discovered(e.payload)
-        return self.trans(self.ask_fleet if self._fleet_wait_s and not e.payload.connected else self.await_turn)
+        return self.trans("ask_fleet" if self._fleet_wait_s and not e.payload.connected else "await_turn")
 
     def read_or_discover_network_details_refresh_due(self, e: Event) -> int:
         """Ahead of expiry, so that nobody ever waits: the first program, at a random moment, does it for all."""
         self._known = e.payload
-        return self.trans(self.await_turn)
+        return self.trans("await_turn")
 
     def read_or_discover_network_details_peer_failed(self, e: Event) -> int:
         with suppress(CacheNetError, ValueError):
@@ -258,11 +255,11 @@ class LanChart(Chart):
 
     def ask_fleet_CACHE(self, e: Event) -> int:
         if self._file.is_answered_by(e) and lan_document.young_addresses_in(e.payload) is None and e.payload.connected:
-            return self.trans(self.await_turn)
+            return self.trans("await_turn")
         return self._end_if_younger(e)
 
     def ask_fleet_fleet_is_silent(self, e: Event) -> int:
-        return self.trans(self.await_turn)
+        return self.trans("await_turn")
 
     def refresh_CACHE(self, e: Event) -> int:
         return self._end_if_younger(e)
@@ -332,7 +329,7 @@ class LanChart(Chart):
         if self._began is not None:
             self._file.keep(result, self._began, self.time_out_in_minutes)
         self._connections.tell(result.other_addresses, self.publish)
-        return self.trans(self.store_result)
+        return self.trans("store_result")
 
     def store_result_ENTRY(self, e: Event) -> int:
         """The turn is given up only when the result is in the file; this read is answered after that write."""
@@ -358,7 +355,7 @@ class LanChart(Chart):
         elif step is Step.AWAIT_FLEET:
             self.post_later(event("ask_again"), self._flight.pause_s)
         elif step is Step.DISCOVER:
-            return self.trans(self.discover_network)
+            return self.trans("discover_network")
         elif step is Step.KEEP:
             self.post_fifo(event("look_again"))
             return self.trans("read_or_discover_network_details")

@@ -10,8 +10,8 @@ import json
 import math
 
 from miros_cache_net import limits
+from miros_cache_net.document.frozen import FrozenDict, FrozenList, freeze
 from miros_cache_net.errors import DocumentError
-from miros_cache_net.frozen import FrozenDict, FrozenList, freeze
 
 TYPE_CHECKING = False  # typing takes longer to import than a reader lives
 if TYPE_CHECKING:

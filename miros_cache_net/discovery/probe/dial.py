@@ -11,9 +11,9 @@ import ssl
 from typing import Any, Final
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probing.progress import Concluded, Progress
-from miros_cache_net.amqp.probing.resolve import Address, Resolver
-from miros_cache_net.amqp.probing.verdict import Verdict
+from miros_cache_net.discovery.probe.progress import Concluded, Progress
+from miros_cache_net.discovery.probe.resolve import Address, Resolver
+from miros_cache_net.discovery.probe.verdict import Verdict
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from miros_cache_net.amqp.probing.progress import Concluded, Progress
-from miros_cache_net.amqp.probing.resolve import Resolver
-from miros_cache_net.amqp.probing.steps import run_probe
-from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.discovery.probe.progress import Concluded, Progress
+from miros_cache_net.discovery.probe.resolve import Resolver
+from miros_cache_net.discovery.probe.steps import run_probe
+from miros_cache_net.discovery.probe.verdict import ProbeResult, ProbeTarget, Verdict
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`ProducerScoutChart`: is there a compatible consumer at this address?  It decides when; `amqp.probe` does what."""
+"""`ProducerScoutChart`: is there a compatible consumer at this address?  It decides when; `probe` does what."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from miros.event import Event
 
-from miros_cache_net.amqp.probe import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
-from miros_cache_net.charts.challenge import Challenger
+from miros_cache_net.discovery.challenge import Challenger
+from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
@@ -28,7 +28,7 @@ class ProducerScoutChart(Chart):
 
     ip_address    ``host`` or ``host:port``
     routing_key   goes into the payload; nothing is ever published at the peer
-    settings      None: `Settings()` from the environment.  Who logs in, TLS, vhost: `miros_cache_net.peers.peer_broker`
+    settings      None: `Settings()` from the environment.  Who logs in, TLS, vhost: `peers.peer_broker`
     prober        None: the process's own
     port          None: as in `ip_address`, else as in the settings
 

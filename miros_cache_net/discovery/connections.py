@@ -11,11 +11,11 @@ from typing import Final
 from miros.event import Event
 
 from miros_cache_net.clock import Clock
+from miros_cache_net.discovery import lan_document
+from miros_cache_net.discovery.peers import connection_url
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import CONNECTION_DISCOVERY, event
-from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import CacheReadPayload, ConnectionDiscoveryPayload
-from miros_cache_net.peers import connection_url
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart import fabric
 from miros_cache_net.store.snapshot import Snapshot, read_file

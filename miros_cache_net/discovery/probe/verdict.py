@@ -35,7 +35,7 @@ class Verdict(str, Enum):
 
 
 class Challenge(Protocol):
-    """A question that only a node of ours can answer; see `miros_cache_net.charts.challenge`."""
+    """A question that only a node of ours can answer; see `miros_cache_net.discovery.challenge`."""
 
     exchange: str
     routing_key: str

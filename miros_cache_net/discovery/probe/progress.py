@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from miros_cache_net.amqp.probing.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.discovery.probe.verdict import ProbeResult, ProbeTarget, Verdict
 
 
 class Concluded(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.client import Cache, read_cache
+from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.errors import DocumentError, PayloadError, StoreError, SymbolicLinkRefused
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.testing import ManualClock, wait_until

@@ -11,9 +11,9 @@ from miros.event import Event
 
 from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.clock import Clock
+from miros_cache_net.discovery import lan_document
 from miros_cache_net.errors import CacheNetError
 from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE, event
-from miros_cache_net.lan import lan_document
 from miros_cache_net.payloads import CacheReadPayload, RecceCompletePayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.single_flight import REFRESHED_AFTER, rest_s, time_out_s

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from miros_cache_net import limits
+from miros_cache_net.discovery.peers import split_peer
+from miros_cache_net.document.strict_json import loads
 from miros_cache_net.errors import DocumentError
-from miros_cache_net.peers import split_peer
-from miros_cache_net.strict_json import loads
 
 DEFAULT_FILE: Final = ".miros_rabbitmq_hosts.json"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober, ProbeResult, target_for
-from miros_cache_net.charts.challenge import Challenger
-from miros_cache_net.charts.scout import check_of
-from miros_cache_net.lan import lan_document
+from miros_cache_net.discovery import lan_document
+from miros_cache_net.discovery.challenge import Challenger
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, target_for
+from miros_cache_net.discovery.scout import check_of
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import Update, update_of
 

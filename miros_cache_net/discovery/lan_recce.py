@@ -10,11 +10,11 @@ from typing import Any, Final
 from miros.event import Event
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.probe import Prober, ProbeResult, shared_prober
-from miros_cache_net.charts.scout_party import ScoutParty
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, shared_prober
+from miros_cache_net.discovery.scout_party import ScoutParty
+from miros_cache_net.discovery.sweep.survey import Survey, Surveyed, peer_text
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
-from miros_cache_net.lan.survey import Survey, Surveyed, peer_text
 from miros_cache_net.payloads import RecceCompletePayload, RecceProgressPayload
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.networks import working_address

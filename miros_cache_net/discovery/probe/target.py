@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.amqp.pika_parameters import tls_context
-from miros_cache_net.amqp.probing.verdict import Challenge, ProbeTarget
-from miros_cache_net.peers import peer_broker, trusted_networks
+from miros_cache_net.discovery.peers import peer_broker, trusted_networks
+from miros_cache_net.discovery.probe.verdict import Challenge, ProbeTarget
 
 if TYPE_CHECKING:
     from miros_cache_net.settings import Settings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def target_for(
     settings: Settings, peer: str, exchange: str, port: int | None = None, challenge: Challenge | None = None
 ) -> ProbeTarget:
-    """`peer` is ``host`` or ``host:port``; see `miros_cache_net.peers.peer_broker`.
+    """`peer` is ``host`` or ``host:port``; see `miros_cache_net.discovery.peers.peer_broker`.
 
     Raises `ValueError` where that or the exchange's name is malformed, `SettingsError` for authorities that
     cannot be read.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-from miros_cache_net import limits, strict_json
-from miros_cache_net.frozen import FrozenDict
+from miros_cache_net import limits
+from miros_cache_net.document import strict_json
+from miros_cache_net.document.frozen import FrozenDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

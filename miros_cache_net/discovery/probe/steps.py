@@ -10,12 +10,12 @@ from typing import Final, NoReturn, TypeVar
 
 from pika import spec
 
-from miros_cache_net.amqp.probing.dial import dial
-from miros_cache_net.amqp.probing.handshake import Closed, Garbled, Handshake, TLSOnly
-from miros_cache_net.amqp.probing.progress import Concluded, Progress
-from miros_cache_net.amqp.probing.resolve import Resolver
-from miros_cache_net.amqp.probing.verdict import Challenge, ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.peers import trusted
+from miros_cache_net.discovery.peers import trusted
+from miros_cache_net.discovery.probe.dial import dial
+from miros_cache_net.discovery.probe.handshake import Closed, Garbled, Handshake, TLSOnly
+from miros_cache_net.discovery.probe.progress import Concluded, Progress
+from miros_cache_net.discovery.probe.resolve import Resolver
+from miros_cache_net.discovery.probe.verdict import Challenge, ProbeResult, ProbeTarget, Verdict
 
 _T = TypeVar("_T")
 

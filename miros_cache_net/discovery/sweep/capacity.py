@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from miros_cache_net import limits
-from miros_cache_net.lan.neighbours import Neighbour
+from miros_cache_net.discovery.sweep.neighbours import Neighbour
 
 _TABLE_SIZE: Final = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 #: What Linux starts with; inside a container the file above is not there, while the limit holds.

@@ -1,1 +1,0 @@
-"""The parts of a probe; `miros_cache_net.amqp.probe` is their face."""
