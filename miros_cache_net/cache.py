@@ -1,4 +1,4 @@
-"""The cache file for programs that want only the contents: no events, no `miros`, no broker.  Layer 5."""
+"""The cache file for programs that want only the contents: no events, no `miros`, no broker.."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time as a dependency: code that needs the time is handed a `Clock`.  Layer 0."""
+"""Time as a dependency: code that needs the time is handed a `Clock`.."""
 
 from __future__ import annotations
 

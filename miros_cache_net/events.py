@@ -1,4 +1,4 @@
-"""Every signal of the project, as constants, and how to make an event of one.  Layer 1.
+"""Every signal of the project, as constants, and how to make an event of one..
 
 Public signals are UPPER_CASE and travel between charts, three of them between hosts too;
 private ones are lower_case and stay inside their chart.  Names are registered with `miros` here, once,

@@ -1,4 +1,4 @@
-"""Every cap of the project, with the arithmetic that led to it.  Layer 0: imports nothing of ours."""
+"""Every cap of the project, with the arithmetic that led to it.."""
 
 from __future__ import annotations
 

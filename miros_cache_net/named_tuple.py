@@ -1,4 +1,4 @@
-"""`NamedTuple` without `typing`, whose import takes a third of the life of a program that only reads.  Layer 0.
+"""`NamedTuple` without `typing`, whose import takes a third of the life of a program that only reads..
 
 Type checkers are shown the usual one instead.
 """

@@ -1,4 +1,4 @@
-"""`CacheNode`: the statechart that keeps this host's cache file in step with the fleet's.  Layer 4."""
+"""`CacheNode`: the statechart that keeps this host's cache file in step with the fleet's.."""
 
 from __future__ import annotations
 

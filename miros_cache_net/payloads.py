@@ -1,6 +1,6 @@
 """The payloads of the public events: named tuples, so that they unpack and print as `miros` users expect.
 
-Layer 1.  Field order is part of the contract: what the older library had comes first.
+Field order is part of the contract: what the older library had comes first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `miros-cache-net`: one file a command, each imported only when it is asked for.  Layer 6."""
+"""The command `miros-cache-net`: one file a command, each imported only when it is asked for.."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other machines with a broker: how they are named, how one logs in there, who may be told the password.  Layer 1."""
+"""Other machines with a broker: how they are named, how one logs in there, who may be told the password.."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON values that cannot be changed, so that one parsed document can be handed to everybody.  Layer 0.
+"""JSON values that cannot be changed, so that one parsed document can be handed to everybody..
 
 They are subclasses of `dict` and `list`: ``json.dumps``, ``==``, ``isinstance`` and indexing work as
 usual.  ``copy.deepcopy`` gives ordinary, changeable dicts and lists.

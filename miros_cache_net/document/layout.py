@@ -1,4 +1,4 @@
-"""How a document stands in its file, and what can be told of it at a glance, without its entries.  Layer 1.
+"""How a document stands in its file, and what can be told of it at a glance, without its entries..
 
 The text is one JSON object: the contents as canonical JSON, then `META_KEY` with the version and the rest of the
 metadata.  The version is a digest of everything else, so that what some other program wrote or edited is told from

@@ -1,4 +1,4 @@
-"""JSON text to frozen values and back, refusing what the standard parser lets pass.  Layer 0.
+"""JSON text to frozen values and back, refusing what the standard parser lets pass..
 
 RFC 8259 leaves duplicate keys, huge numbers, lone surrogates and depth to the implementation; two
 programs that choose differently would disagree about one document, so all of them are errors here.

@@ -1,4 +1,4 @@
-"""The document as a value: one floor, entries above it, stamps, age and merge.  Layer 1.
+"""The document as a value: one floor, entries above it, stamps, age and merge..
 
 A document is a state-based replicated data type (a join semilattice, Shapiro et al., "A comprehensive
 study of Convergent and Commutative Replicated Data Types", INRIA RR-7506, 2011): a *floor* register and a

@@ -1,7 +1,7 @@
 """How do the hosts of a fleet keep one document in step?
 
 Comes in: trusted messages, the file's present document, questions of this host's processes.  Goes out, through narrow
-ports: messages to send, documents to merge, answers, what to tell the users.  Plain objects, which a simulator runs too.
+ports: messages to send, documents to merge, answers, what to tell the users.  Plain objects; a simulator runs them too.
 
 Must not know: threads, sockets, RabbitMQ, files.
 
