@@ -18,7 +18,6 @@ from miros_cache_net.fleet.refused_documents import passed_cap
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.wire.envelope import Message, Origin
 from miros_cache_net.wire.kinds import CACHE
-from tests.simulation.first_update import updated
 
 START_MS = 1_700_000_000_000
 #: No clock counts beyond the year 2190.
@@ -271,7 +270,7 @@ class Host:
     def update(self, changes: dict[str, Any], gone: Iterable[str] = ()) -> None:
         stamp = self.next_stamp()
         try:
-            document = updated(self.disk, changes, gone, stamp, self._discovered_ms())
+            document = self.disk.updated(changes, gone, stamp, self._discovered_ms())
         except PayloadError:
             return  # more keys than are allowed: refused, not acknowledged
         self._acknowledge(document, stamp, {**changes, **dict.fromkeys(gone)}, whole=False)
