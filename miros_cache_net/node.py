@@ -270,6 +270,13 @@ class CacheNode(Chart):
             self._tell(e.payload.version)
         return HANDLED
 
+    def bridging_merge_refused(self, e: Event) -> int:
+        if self._bridge:
+            document, node = e.payload
+            self._bridge.merge_refused(document, node, self._document())
+            self._tell()
+        return HANDLED
+
     def bridging_link_up(self, e: Event) -> int:
         if self._bridge:
             self._bridge.is_linked(e.payload)
@@ -319,8 +326,11 @@ class CacheNode(Chart):
         timer = self.post_later(event(name, payload), delay_s, always=True)
         return timer.cancel
 
-    def merge(self, document: Document) -> None:
-        change = AddressedChange(Merge(document), self.file_chart.file_path)
+    def merge(self, document: Document, node: str) -> None:
+        def refused(_error: Exception) -> None:
+            self.bridge_event("merge_refused", (document, node))
+
+        change = AddressedChange(Merge(document, refused), self.file_chart.file_path)
         self.file_chart.post_fifo(event(CACHE_FILE_WRITE, change))
 
     def _have_done(self, act: Callable[[Bridge], None]) -> int:

@@ -109,7 +109,7 @@ class LightHost:
             timer.start()
         return timer.cancel
 
-    def merge(self, document: Document) -> None:
+    def merge(self, document: Document, node: str) -> None:
         self._hosts.post(lambda: self._store(self.document.merged(document)))
 
     def report(self, reason: Reason, message: str) -> None:

@@ -32,7 +32,7 @@ class Port:
         self.answered.append(answers)
         return self.ids[-1]
 
-    def merge(self, document: Document) -> None:
+    def merge(self, document: Document, node: str) -> None:
         self.merged.append(document)
 
     def serve(self, serving: bool) -> None:

@@ -407,7 +407,6 @@ class CacheFileChart(Chart):
     def _change_failed(self, change: Change, error: Exception) -> None:
         if isinstance(change, Merge) and change.refused is not None and isinstance(error, DocumentTooLarge):
             change.refused(error)
-            return
         self._report_error(error, f"{self.file_path}: {type(change).__name__.lower()} refused: ")
 
     def _report_error(self, error: Exception, what: str = "") -> None:

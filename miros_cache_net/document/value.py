@@ -247,6 +247,11 @@ class Document(_Parts):
                 changed = True
         return Document(floor, entries) if changed else self
 
+    def capped_merge(self, other: Document) -> tuple[Document, str]:
+        """`merged`, and which cap it passes, so that `self` is kept; "" if it passes none, or adds nothing."""
+        merged = self.merged(other)
+        return merged, "" if merged is self else merged.excess
+
     # --- text -------------------------------------------------------------------------------------
 
     def to_text(self) -> bytes:

@@ -44,8 +44,8 @@ class BridgeOwner(Protocol):
     def bridge_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
         """The same after `delay_s`; what is returned prevents it."""
 
-    def merge(self, document: Document) -> None:
-        """Have the file chart merge it."""
+    def merge(self, document: Document, node: str) -> None:
+        """Have the file chart merge what `node` sent; ``merge_refused`` follows if it passes a cap."""
 
     def report(self, reason: Reason, message: str) -> None:
         """Publish ``CACHE_ERROR``."""
@@ -222,6 +222,9 @@ class Bridge:
     def local_changed(self, document: Document) -> None:
         self._replica.local_changed(document)
 
+    def merge_refused(self, document: Document, node: str, held: Document) -> None:
+        self._replica.merge_refused(document, node, held)
+
     @property
     def in_sync(self) -> bool:
         """This host takes part: it has been answered, or is alone."""
@@ -275,8 +278,8 @@ class Bridge:
         self._link.publish(made.publication)
         return made.message_id
 
-    def merge(self, document: Document) -> None:
-        self._owner.merge(document)
+    def merge(self, document: Document, node: str) -> None:
+        self._owner.merge(document, node)
 
     def serve(self, serving: bool) -> None:
         self._link.serve_requests(serving)

@@ -10,26 +10,6 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.document.value import Document, Stamp
-from miros_cache_net.errors import PayloadError
-
-#: Metadata of one entry besides its stamp's node: a safe guess for what need not be measured.
-_ENTRY_BYTES = 2 * limits.NODE_NAME_BYTES
-
-
-def passed_cap(mine: Document, theirs: Document, merged: Document) -> str:
-    """Which cap `merged` passes, and how far; "" if it stays below all of them."""
-    keys = len(mine.entries) + len(theirs.entries)
-    most_bytes = len(mine.contents_text) + len(theirs.contents_text) + keys * _ENTRY_BYTES
-    if keys <= limits.DOCUMENT_KEYS and most_bytes <= limits.DOCUMENT_BYTES:
-        return ""
-    visible = len(merged.contents)
-    if visible > limits.DOCUMENT_KEYS:
-        return f"{visible} keys, {limits.DOCUMENT_KEYS} are allowed"
-    try:
-        merged.to_text()
-    except PayloadError as error:
-        return str(error)
-    return ""
 
 
 class _Refused(NamedTuple):

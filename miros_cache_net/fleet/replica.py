@@ -26,7 +26,7 @@ from miros_cache_net.fleet.joiners import Joiners
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.pace import Pace
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
-from miros_cache_net.fleet.refused_documents import RefusedDocuments, passed_cap
+from miros_cache_net.fleet.refused_documents import RefusedDocuments
 from miros_cache_net.fleet.trickle import Trickle
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
@@ -42,8 +42,11 @@ class ReplicaPort(Protocol):
         Returns the message's own id, "" where it could not be sent.
         """
 
-    def merge(self, document: Document) -> None:
-        """Have it merged into the file; `Replica.local_changed` follows if that changed anything."""
+    def merge(self, document: Document, node: str) -> None:
+        """Have what `node` sent merged into the file.
+
+        `Replica.local_changed` follows if that changed anything, `Replica.merge_refused` if both pass a cap together.
+        """
 
     def serve(self, serving: bool) -> None:
         """Take part in answering the requests of joining hosts, or not."""
@@ -203,12 +206,11 @@ class Replica:
 
     def _merge(self, document: Document, node: str) -> Document | None:
         """`document` if it is on its way into the file."""
-        merged = self.document.merged(document)
-        cap = "" if merged is self.document else passed_cap(self.document, document, merged)
+        merged, cap = self.document.capped_merge(document)
         if cap:
             # the file's keeper refuses it too, and learns of its stamps
             if self._refused.note(node, document, self.document, cap):
-                self._port.merge(document)
+                self._port.merge(document, node)
                 self._say_soon()
             return None
         self._refused.fits(node)
@@ -216,8 +218,21 @@ class Replica:
         if merged is self.document:
             return None
         self._clock_watch.took(document, node)
-        self._port.merge(document)
+        self._port.merge(document, node)
         return document
+
+    def merge_refused(self, document: Document, node: str, held: Document) -> None:
+        """The file, which holds `held` by now, has not taken in what `node` sent."""
+        if held != self.document:
+            self.local_changed(held)
+        _, cap = held.capped_merge(document)
+        if not cap:
+            return  # it has changed again since, and the next digest tells
+        if self._refused.note(node, document, held, cap):
+            self._say_soon()
+        if self._to_be_stored is document:
+            self._to_be_stored = None
+            self._answered(None)
 
     def _answered(self, waiting: Document | None) -> None:
         if not self._linked or self.in_sync:
@@ -247,28 +262,28 @@ class Replica:
         version = message.body.get("version") if isinstance(message.body, dict) else None
         if asked_with is not None and asked_with.is_written and version == asked_with.version:
             self._open.close(message.answers)
-            self._agrees_with(asked_with)
+            self._agrees_with(asked_with, message.origin.node)
 
-    def _agrees_with(self, same: Document) -> None:
+    def _agrees_with(self, same: Document, node: str) -> None:
         self._known = self._known.merged(same)
         waiting = None if self.document.merged(same) is self.document else same
         if waiting is not None:
-            self._port.merge(waiting)  # it came before, and the file has failed to take it in
+            self._port.merge(waiting, node)  # it came before, and the file has failed to take it in
         self._answered(waiting)
 
     def _all_known(self) -> Document:
         """Also what the file is still to take in, unless it can take that in no more."""
         if not self._known.is_written:
             return self.document
-        together = self.document.merged(self._known)
-        return self.document if passed_cap(self.document, self._known, together) else together
+        together, cap = self.document.capped_merge(self._known)
+        return self.document if cap else together
 
     def _compare(self, message: Message, digest: Digest, reply_to: str) -> None:
         agrees = digest.version == version_of(self.document)
         if agrees:
             self._joiners.answered(digest.answers)
             self._refused.fits(message.origin.node)
-        is_wanted = self._wanted(digest)
+        is_wanted = self._wanted(digest, message.origin.node)
         if digest.joining:
             self._be_asked(message.message_id)
         elif not self._refused.knows(digest.version, self.document):
@@ -278,7 +293,7 @@ class Replica:
             if not agrees and reply_to and (newer or digest.apart or is_wanted):
                 self._read(reply_to)
 
-    def _wanted(self, digest: Digest) -> bool:
+    def _wanted(self, digest: Digest, node: str) -> bool:
         """Whether it answers one of ours with another document; one with the same completes the join."""
         asked = {each: held for each in digest.answers if (held := self._open.about(each, Document)) is not None}
         # what it has by now, or had when it asked
@@ -286,7 +301,7 @@ class Replica:
         for each in asked:
             self._open.close(each)
         if same:
-            self._agrees_with(same[0])
+            self._agrees_with(same[0], node)
         elif asked and not self.in_sync:
             # who holds something else has a while to send it
             self._asked = limits.JOIN_ATTEMPTS

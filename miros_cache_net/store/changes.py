@@ -108,8 +108,7 @@ class Merge(NamedTuple):
     refused: Callable[[DocumentTooLarge], None] | None = None
 
     def apply(self, document: Document, stamp: Stamp, now_ms: int) -> Document:
-        merged = document.merged(self.document)
-        excess = "" if merged is document else merged.excess
+        merged, excess = document.capped_merge(self.document)
         if excess:
             raise DocumentTooLarge(
                 f"what another host holds and what this one holds pass a cap together: {excess}; "

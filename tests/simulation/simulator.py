@@ -14,11 +14,9 @@ from miros_cache_net.document.value import ZERO, Document, Stamp, next_stamp
 from miros_cache_net.errors import PayloadError, Reason
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
-from miros_cache_net.fleet.refused_documents import passed_cap
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.wire.envelope import Message, Origin
 from miros_cache_net.wire.kinds import CACHE
-from tests.simulation.first_update import updated
 
 START_MS = 1_700_000_000_000
 #: No clock counts beyond the year 2190.
@@ -271,7 +269,7 @@ class Host:
     def update(self, changes: dict[str, Any], gone: Iterable[str] = ()) -> None:
         stamp = self.next_stamp()
         try:
-            document = updated(self.disk, changes, gone, stamp, self._discovered_ms())
+            document = self.disk.updated(changes, gone, stamp, self._discovered_ms())
         except PayloadError:
             return  # more keys than are allowed: refused, not acknowledged
         self._acknowledge(document, stamp, {**changes, **dict.fromkeys(gone)}, whole=False)
@@ -314,16 +312,18 @@ class Host:
         if self.replica is not None and self.boot == boot:
             self.replica.sent(confirmed)
 
-    def merge(self, document: Document) -> None:
+    def merge(self, document: Document, node: str) -> None:
         # no space, a lock that is held for long, a queue that gives it up
         failed = self.world.happens(self.world.faults.merge_loss)
 
         def merge_now() -> None:
             if self.replica is None or failed:
                 return
-            merged = self.disk.merged(document)
+            merged, excess = self.disk.capped_merge(document)
             self.last_seen = max(self.last_seen, document.last_stamp, document.floor.stamp)
-            if not passed_cap(self.disk, document, merged):
+            if excess:
+                self.replica.merge_refused(document, node, self.disk)
+            else:
                 self._stored(merged)
 
         self.world.after(self.world.random.uniform(0, 0.05), merge_now)

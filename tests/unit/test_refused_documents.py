@@ -7,7 +7,7 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.fleet.publications import EVERYBODY
-from miros_cache_net.fleet.refused_documents import RefusedDocuments, passed_cap
+from miros_cache_net.fleet.refused_documents import RefusedDocuments
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.testing import ManualClock
 from tests.replicas import Port, answer, digest, in_sync, message, replica
@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_a_trouble_that_says_which_cap_how_far_and_what_to_
 ) -> None:
     host = apart(port, clock)
     assert "beta" in host.trouble
-    assert "6 keys, 4 are allowed" in host.trouble
+    assert "6 keys are more than the 4 allowed" in host.trouble
     assert "a whole write (`miros-cache-net write`) on any host mends it" in host.trouble
     assert len(host.trouble) < limits.HOST_TEXT_BYTES
     assert host.in_sync and not host.in_step
@@ -59,9 +59,9 @@ def test_bytes_are_capped_too(monkeypatch: pytest.MonkeyPatch, clock: ManualCloc
     mine, theirs = half(clock, "mine"), half(clock, "theirs")
     together = mine.merged(theirs)
     monkeypatch.setattr(limits, "DOCUMENT_BYTES", len(together.to_text()))
-    assert passed_cap(mine, theirs, together) == ""
+    assert mine.capped_merge(theirs) == (together, "")
     monkeypatch.setattr(limits, "DOCUMENT_BYTES", len(together.to_text()) - 1)
-    assert "bytes of document" in passed_cap(mine, theirs, together)
+    assert "bytes of document" in mine.capped_merge(theirs)[1]
 
 
 def test_the_files_keeper_sees_it_once_so_that_new_stamps_are_later(port: Port, clock: ManualClock) -> None:
@@ -126,6 +126,28 @@ def test_what_the_file_can_take_in_no_more_is_in_no_answer(port: Port, clock: Ma
     host.local_changed(grown)
     host.received(message("CACHE_FILE_READ"), "amq.gen-x")
     assert port.sent[-1] == ("answer", grown.to_json(), "amq.gen-x")
+
+
+def test_what_only_the_file_refused_is_a_trouble_and_asked_for_once(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock, half(clock, "mine", keys=1, node="alpha"))
+    theirs = half(clock, "theirs")
+    host.received(message("CACHE", theirs.to_json()), "")
+    assert host.trouble == "", "it fits into what the host knows of its file"
+    host.merge_refused(theirs, "beta", half(clock, "mine", node="alpha"))
+    assert "beta" in host.trouble and not host.in_step
+    port.sent.clear()
+    host.received(message("digest", digest(theirs, apart=True)), "amq.gen-x")
+    assert "CACHE_FILE_READ" not in [kind for kind, _ in port.sent_kinds()]
+
+
+def test_a_joining_host_whose_file_refuses_the_answer_takes_part(port: Port, clock: ManualClock) -> None:
+    host = replica(port, clock, half(clock, "mine", keys=1, node="alpha"))
+    host.link_up(1)
+    theirs = half(clock, "theirs")
+    host.received(answer(port, theirs), "")
+    assert not host.in_sync
+    host.merge_refused(port.merged[-1], "beta", half(clock, "mine", node="alpha"))
+    assert host.in_sync and not host.in_step and host.trouble
 
 
 def test_a_joining_host_whose_answer_does_not_fit_takes_part_and_says_so(port: Port, clock: ManualClock) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from miros_cache_net.document.layout import META_KEY
 from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import WrongVersion
 from miros_cache_net.fleet.digest import Digest
@@ -75,6 +76,7 @@ def test_every_kind_of_message_of_format_2_is_opened(kind: str, gate: Gate) -> N
 
 def test_the_document_in_it_is_read() -> None:
     kept = json.loads(FIXTURE.read_text())["document"]
+    assert kept[META_KEY]["format"] == 2
     assert Document.from_json(kept) == document()
 
 
