@@ -17,7 +17,7 @@ from miros_cache_net.fleet.fleet_lease import LEASE_TIMER, FleetLease
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.fleet.links import LinkFactory
 from miros_cache_net.fleet.open_requests import OpenRequests
-from miros_cache_net.fleet.publications import Outgoing, outgoing, routing_words
+from miros_cache_net.fleet.publications import ANY_PEER, Outgoing, outgoing, routing_words
 from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
 from miros_cache_net.fleet.replica import Replica
 from miros_cache_net.host.messages import LEASE
@@ -33,6 +33,10 @@ _OTHER_KEY: Final = (
     "all that is heard of other hosts is in a key that this host does not hold: compare `miros-cache-net key list` "
     "on both, and bring over the key that is missing"
 )
+
+
+#: Instead of a document's number: a request to any peer.
+_REQUEST: Final = 0
 
 
 class BridgeOwner(Protocol):
@@ -195,6 +199,11 @@ class Bridge:
     def publication_done(self, settled: tuple[int, bool]) -> None:
         """Which document it was, and whether the broker has taken it; only the last one is still waited for."""
         number, confirmed = settled
+        if number == _REQUEST:
+            if not confirmed:
+                self._replica.request_lost()
+                self._questions.request_lost()
+            return
         self._counts["sendings_lost"] += not confirmed
         if number == self._documents_sent:
             self._replica.sent(confirmed)
@@ -316,6 +325,8 @@ class Bridge:
         if kind == kinds.CACHE:
             self._documents_sent += 1
             done = partial(self._done, self._documents_sent)
+        elif to == ANY_PEER:
+            done = partial(self._done, _REQUEST)
         try:
             return outgoing(
                 self._gate, kind, body, to, answer_timeout_s=self._answer_timeout_s, answers=answers, done=done

@@ -136,6 +136,12 @@ class FleetQuestions:
         self._ask_again_s = self._clock.monotonic_s() + pause_s
         self._port.after(READ_TIMER, pause_s)
 
+    def request_lost(self) -> None:
+        """The request queue has gone while the link stands: who says that it is there is asked at once."""
+        if self._linked and self._reading and self._asked == 1:
+            self._asked += 1
+            self._ask_for(_WHOM, kinds.STATUS_REQUEST, EVERYBODY)
+
     # --- one document of whoever answers first --------------------------------------------------------
 
     def _read(self) -> None:

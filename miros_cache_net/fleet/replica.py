@@ -148,6 +148,12 @@ class Replica:
                 self._joined()
         self._spread()
 
+    def request_lost(self) -> None:
+        """The request queue has gone while the link stands: everybody is asked at once."""
+        if self._linked and not self.in_sync and self._has_servers:
+            self._has_servers = False
+            self._ask()
+
     def sent(self, confirmed: bool) -> None:
         """The last ``CACHE`` was taken by the broker, or lost."""
         sent, self._in_flight = self._in_flight, None

@@ -152,6 +152,17 @@ def test_without_the_request_queue_hosts_join_and_are_read_all_the_same(cut_off:
     assert document is not None and document.contents == {"a": 1}
 
 
+def test_a_request_queue_that_goes_while_the_link_stands_delays_no_reader(hosts: Fleet, broker: MemoryBroker) -> None:
+    alpha = hosts.add("alpha")
+    alpha.write({"a": 1})
+    beta = hosts.add("beta", answer_timeout_s=30)
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+    settings = hosts.settings("any")
+    broker.withhold_requests(place_of(settings, settings.file))
+    document = beta.node.read_fleet(timeout_s=20)
+    assert document is not None and document.contents == {"a": 1}
+
+
 def test_who_comes_back_without_the_request_queue_is_sent_no_document(cut_off: Fleet, broker: MemoryBroker) -> None:
     alpha = cut_off.add("alpha")
     alpha.write({"long": "x" * 100_000})

@@ -145,6 +145,18 @@ def test_without_a_request_queue_whoever_is_in_step_is_asked_for_the_document() 
     assert answers == [Answer({"a": 1})]
 
 
+def test_a_request_that_is_lost_asks_for_statuses_at_once(desk: Desk) -> None:
+    desk.questions.request_lost()
+    assert desk.sent == []
+    answers = desk.ask("read")
+    desk.questions.request_lost()
+    desk.questions.request_lost()
+    assert desk.sent == [READ_REQUEST, STATUS_REQUEST]
+    desk.hear(kinds.STATUS, {"connected": True}, reply_to="amq.gen-1")
+    desk.hear(kinds.ANSWER, {"a": 1})
+    assert answers == [Answer({"a": 1})]
+
+
 def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -> None:
     desk.questions.came_back()
     desk.hear(kinds.ANSWER, {"late": True})

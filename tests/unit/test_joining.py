@@ -217,3 +217,12 @@ def test_ids_without_end_are_answered_up_to_the_bound(port: Port, clock: ManualC
     host.timer(Replica.JOINER_TIMER)
     ((_, body, _),) = port.sent
     assert len(body["answers"]) == limits.JOINERS_ANSWERED
+
+
+def test_a_joiner_whose_request_is_lost_asks_everybody_at_once() -> None:
+    port = Port()
+    host = replica(port, ManualClock(), Document.unwritten({}))
+    host.link_up(1)
+    host.request_lost()
+    host.request_lost()
+    assert [kind for kind, _ in port.sent_kinds()] == ["CACHE_FILE_READ", "digest"]

@@ -1,0 +1,45 @@
+"""Hosts whose clocks are behind, and are set right: between them nothing is lost that was acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from miros_cache_net.testing import Fleet
+
+HOUR_S = 3600
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(tmp_path) as made:
+        yield made
+
+
+def test_a_key_written_by_a_clock_that_fell_back_stays_once_it_is_mended(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    alpha.write({"a": 1})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+    beta.skew(-HOUR_S)
+    beta.update({"b": 2})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1, "b": 2})
+    beta.skew(0)
+    alpha.update({"after": 3})
+    beta.update({"after too": 4})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1, "b": 2, "after": 3, "after too": 4})
+
+
+def test_keys_of_a_clock_behind_stay_when_it_is_restarted_with_the_right_one(hosts: Fleet) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    alpha.write({})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {})
+    beta.skew(-HOUR_S)
+    keys = {f"key-{number}": number for number in range(60)}
+    for key, value in keys.items():
+        beta.update({key: value})
+    beta.stop()
+    beta.skew(0)
+    beta.start()
+    hosts.agree(alpha, beta, on=lambda contents: contents == keys)
