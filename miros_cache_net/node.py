@@ -76,6 +76,7 @@ class CacheNode(Chart):
             key_refused=STAYS,
             replica_timer=STAYS,
             lease_news=STAYS,
+            merge_refused=STAYS,
             fleet_asked=STAYS,
         ),
         State("unlinked", "bridging"),

@@ -23,7 +23,7 @@ from miros_cache_net.testing.waiting import wait_until
 
 Kind = Literal["thread", "process"]
 #: What each host has unless a test says otherwise: a lost link is noticed, and made up for, in seconds.
-_SETTINGS: Mapping[str, Any] = {"heartbeat_s": 2, "digest_interval_s": 2.0}
+_SETTINGS: Mapping[str, Any] = {"heartbeat_s": 2, "digest_interval_s": 2.0, "answer_timeout_s": 0.5}
 
 
 class Fleet(Sequence[Host]):

@@ -43,3 +43,27 @@ def test_keys_of_a_clock_behind_stay_when_it_is_restarted_with_the_right_one(hos
     beta.skew(0)
     beta.start()
     hosts.agree(alpha, beta, on=lambda contents: contents == keys)
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "kept"),
+    [(0, {"a": 1, "honest": 2, "mine": 3}), (HOUR_S, {"a": 1, "honest": 2})],
+    ids=["right", "behind"],
+)
+def test_a_fresh_hosts_first_update_wipes_nothing_of_the_fleet(
+    hosts: Fleet, behind_s: int, kept: dict[str, int]
+) -> None:
+    """Behind the fleet's newest whole write it is lost itself, as whoever is cut off and behind loses."""
+    alpha = hosts.add("alpha")
+    alpha.write({"a": 1, "honest": 2})
+    fresh = hosts.add("fresh", start=False)
+    fresh.cut()
+    fresh.skew(-behind_s)
+    fresh.start()
+    fresh.update({"mine": 3})
+    fresh.skew(0)
+    fresh.heal()
+    fresh.wait_joined()
+    hosts.agree(alpha, fresh, on=lambda contents: contents == kept)
+    alpha.update({"after": 4})
+    hosts.agree(alpha, fresh, on=lambda contents: contents == {**kept, "after": 4})
