@@ -49,6 +49,8 @@ def place(rabbit_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of one fleet's hosts: the broker, a key, a scope of the test's own."""
     return {
         "MIROS_CACHE_AMQP_URL": rabbit_url,
+        # a first host is alone after three of them
+        "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.5",
         "MIROS_CACHE_KEYS": generate_key().decode(),
         "MIROS_CACHE_SCOPE": request.node.name[:100],
     }

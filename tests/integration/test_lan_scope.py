@@ -27,6 +27,8 @@ class Site:
         self.directory, self.broker = directory, broker
         self.settings = {
             "MIROS_CACHE_AMQP_URL": f"amqp://guest:guest@{broker}",
+            # a first host is alone after three of them
+            "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.5",
             "MIROS_CACHE_KEYS": generate_key().decode(),
             "MIROS_CACHE_DOCUMENT": "lan",
         }
