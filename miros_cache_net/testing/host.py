@@ -121,7 +121,11 @@ class Host(ABC):
 
     def wait_joined(self, timeout_s: float = 60.0) -> None:
         """Return once it is in step with the fleet; AssertionError after `timeout_s`."""
-        wait_until(lambda: self.connected, timeout_s=timeout_s, what=f"{self.name} to be in step with the fleet")
+        try:
+            wait_until(lambda: self.connected, timeout_s=timeout_s, what=f"{self.name} to be in step with the fleet")
+        except AssertionError as error:
+            stands = f"; it says of itself: {self.status()}" if self.running else ""
+            raise AssertionError(f"{error}{stands}") from None
 
     # --- what befalls it --------------------------------------------------------------------------------
 
