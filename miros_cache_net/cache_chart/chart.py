@@ -376,7 +376,7 @@ class CacheFileChart(Chart):
                 self.store.access.mark()
                 self.store.load()
             else:
-                self.post_fifo(event("file_changed"))
+                self._ask(Request(quiet=True))
         except CacheNetError as error:
             self._report_error(error)
         finally:
