@@ -57,7 +57,7 @@ Discovery = Callable[[], Mapping[str, Any]]
 def discovery_lock_path(document: str | os.PathLike[str]) -> str:
     """The file of the discovery lock of `document`."""
     path = os.fspath(document)
-    return beside(path, f".{os.path.basename(path).lstrip('.')}.discovery.lock")
+    return beside(path, f".{os.path.basename(path)}.discovery.lock")
 
 
 def time_out_s(cache: CacheReadPayload) -> float:

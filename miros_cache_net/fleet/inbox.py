@@ -10,6 +10,7 @@ from typing import NamedTuple
 from miros_cache_net import limits
 from miros_cache_net.amqp.link import Delivery
 from miros_cache_net.errors import UnknownKey, WireError
+from miros_cache_net.fleet.digest import Digest
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
 from miros_cache_net.wire.gate import Gate
@@ -57,7 +58,7 @@ class Inbox:
         own = self._gate.is_own(message)
         if own and message.kind != kinds.CACHE_FILE_READ:
             return
-        key = (message.origin.node, message.kind) if message.kind in kinds.STATES else message.message_id
+        key = (message.origin.node, message.kind) if _holds_all_of_earlier(message) else message.message_id
         with self._guard:
             self.counters["own_request" if own else message.kind] += 1
             first = not self._waiting
@@ -85,6 +86,12 @@ class Inbox:
         return (
             len(self._waiting) < limits.INBOX_REQUESTS and sum(self._bytes.values()) + size <= limits.NODE_QUEUE_BYTES
         )
+
+
+def _holds_all_of_earlier(message: Message) -> bool:
+    """A digest that asks or answers somebody is more than a state: a later one does not say that again."""
+    digest = Digest.from_body(message.body) if message.kind == kinds.DIGEST else None
+    return message.kind in kinds.STATES and not (digest and (digest.joining or digest.answers))
 
 
 def _is_older(message: Message, waiting: Received | None) -> bool:

@@ -23,7 +23,7 @@ def ask_bridges(document: Path, what: str, timeout_s: float) -> list[Any]:
     is left out.
     """
     answers = []
-    for lock in sorted(document.parent.glob(f".{document.name.lstrip('.')}.bridge-*.lock")):
+    for lock in sorted(document.parent.glob(f".{document.name}.bridge-*.lock")):
         reply = _ask(lock, what, timeout_s)
         if reply is not None and not reply.error:
             answers.append(reply.value)

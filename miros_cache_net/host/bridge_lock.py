@@ -24,7 +24,7 @@ _UNLINKED = b"alone!\n"
 def bridge_lock_path(document: Path, identity: Iterable[str]) -> Path:
     """The lock file for `document` in the fleet that `identity` (brokers, exchange, scope, key id) describes."""
     digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:12]
-    return document.with_name(f".{document.name.lstrip('.')}.bridge-{digest}.lock")
+    return document.with_name(f".{document.name}.bridge-{digest}.lock")
 
 
 class BridgeLock:

@@ -11,6 +11,8 @@ import pytest
 from miros_cache_net import Cache, CacheNode, Settings, SettingsError
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.host.bridge_lock import bridge_lock_path
+from miros_cache_net.single_flight import discovery_lock_path
 from miros_cache_net.testing import wait_until
 from miros_cache_net.wire.keyring import generate_key
 
@@ -102,3 +104,9 @@ def test_an_unusable_file_name_is_refused(node: Node) -> None:
     with pytest.raises(SettingsError, match="`document` must be given"):
         node("h1/a\tb.json")
     assert node("h1/a\tb.json", Settings(document="peers")).place.document == "peers"
+
+
+def test_the_locks_of_a_hidden_file_are_its_own(tmp_path: Path) -> None:
+    plain, hidden = tmp_path / "x.json", tmp_path / ".x.json"
+    assert discovery_lock_path(plain) != discovery_lock_path(hidden)
+    assert bridge_lock_path(plain, ["fleet"]) != bridge_lock_path(hidden, ["fleet"])

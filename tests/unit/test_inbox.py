@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.link import Delivery
+from miros_cache_net.document.value import Document
+from miros_cache_net.fleet.digest import Digest
 from miros_cache_net.fleet.inbox import Inbox
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key
@@ -43,6 +45,14 @@ def test_a_hosts_newer_document_takes_the_place_of_its_older_one(inbox: Inbox, w
     assert woken == [1]
     put(inbox, alpha.seal("CACHE", 4).body)
     assert woken == [1, 1]
+
+
+@pytest.mark.parametrize("more", [{"answers": ["a"]}, {"joining": True}])
+def test_a_digest_that_asks_or_answers_is_kept_beside_a_later_one(inbox: Inbox, more: dict[str, Any]) -> None:
+    alpha, plain = gate("alpha"), Digest.of(Document.unwritten({})).to_body()
+    telling = {**plain, **more}
+    put(inbox, alpha.seal("digest", telling).body, alpha.seal("digest", plain).body)
+    assert bodies(inbox) == [telling, plain]
 
 
 @pytest.mark.parametrize("kind", ["CACHE", "digest"])
