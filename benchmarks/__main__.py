@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import alone, crowd, starting
+from benchmarks import alone, crowd, parsing, starting, tracing
 from benchmarks.measure import Line, table
 
 BENCHMARKS = {
@@ -17,11 +17,15 @@ BENCHMARKS = {
     "reads": alone.reads_side_by_side,
     "writes": alone.writes_side_by_side,
     "charts": alone.charts,
+    "parsing": parsing.parsing,
+    "strangers": parsing.strangers,
     "processes": starting.processes,
     "idle": starting.idle_charts,
+    "steps": tracing.steps,
     "counters": crowd.counters,
     "mixed": crowd.readers_and_writers,
     "paced": crowd.paced_writers,
+    "closed-loop": crowd.closed_loop,
     "at-once": crowd.all_at_once,
 }
 

@@ -40,6 +40,10 @@ class Contender(ABC):
     @abstractmethod
     def modify(self, function: Callable[[Contents], Contents]) -> None: ...
 
+    def update(self, key: str, value: Any) -> None:
+        """Set one key."""
+        self.modify(lambda contents: {**contents, key: value})
+
     def close(self) -> None:  # noqa: B027 - most have nothing open
         """Give up what is open."""
 
@@ -61,6 +65,9 @@ class Ours(Contender):
 
     def modify(self, function: Callable[[Contents], Contents]) -> None:
         self._cache.modify(function)
+
+    def update(self, key: str, value: Any) -> None:
+        self._cache.update({key: value})
 
     def close(self) -> None:
         self._cache.close()
@@ -224,7 +231,7 @@ class Lmdb(Contender):
 
 
 class ModeBit(Contender):
-    """The original's protocol (DESIGN 2): un-writable while held, random growing waits; neither atomic nor durable."""
+    """The original's protocol: un-writable while held, random growing waits; neither atomic nor durable."""
 
     name = "mode bit"
 

@@ -178,6 +178,18 @@ def counting(times: int) -> Work:
     return work
 
 
+def updating(times: int) -> Work:
+    """A key of one's own, again and again without a pause: the document grows with the crowd."""
+
+    def work(contender: Contender, told: Crowd, rng: random.Random) -> None:
+        key = f"writer{rng.randrange(10**9)}"
+        for number in range(times):
+            _timed(told, lambda number=number: contender.update(key, number))  # type: ignore[misc]
+        told.done.append(times)
+
+    return work
+
+
 def one_read(contender: Contender, told: Crowd, rng: random.Random) -> None:
     """What a program that starts does."""
     contender.read()
@@ -238,6 +250,29 @@ def paced_writers(directory: Path, processes: int = 1000, seconds: float = 10.0,
         )
         for kind in kinds[1:]
     ]
+
+
+def closed_loop(
+    directory: Path, crowds: tuple[int, ...] = (100, 300, 1000), updates: int = 10, rounds: int = 3
+) -> list[Line]:
+    """Writers that never pause: how much is done in a second must not fall with their number."""
+    kinds: list[type[Contender]] = [Ours, Flock]
+    rates: dict[tuple[type[Contender], int], list[float]] = {}
+    for turn in range(rounds):
+        for processes in crowds:
+            for kind in kinds:
+                where = directory / f"{kind.__name__}-{processes}-{turn}"
+                crowd = _told(run(kind, where, processes, updating(updates)))
+                rates.setdefault((kind, processes), []).append(crowd.per_second)
+    middle = {each: sorted(of_all)[rounds // 2] for each, of_all in rates.items()}
+    return [
+        Line(f"updates/s, {processes} processes without a pause", middle[Ours, processes], middle[Flock, processes],
+             "/s", note="against bare flock")
+        for processes in crowds
+    ] + [
+        Line(f"updates/s, {crowds[-1]} processes", middle[Ours, crowds[-1]], middle[Ours, crowds[-2]], "/s",
+             ">= 0.7", f"against {crowds[-2]}")
+    ]  # fmt: skip
 
 
 def all_at_once(directory: Path, processes: int = 1000) -> list[Line]:

@@ -23,17 +23,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from miros.event import Event, return_status
-
 import miros_cache_net.fleet.bridge
 import miros_cache_net.wire.keyring  # noqa: F401 - imported before the fork, whoever is the bridge
 from miros_cache_net import Cache, CacheNode, Settings, limits
 from miros_cache_net.amqp.link import LinkUp
-from miros_cache_net.events import CACHE, event
+from miros_cache_net.events import CACHE
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.messages import Frames, Hello, encode
+from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings.key_file import generate_key
-from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.listener import Listener
 
 #: Process, the document's number, and when it heard of it.
 NEWS = struct.Struct("iid")
@@ -52,25 +51,20 @@ class LinkToNowhere:
     def stop(self) -> None: ...
 
 
-class Listener(Chart):
+def listener(number: int, pipe: int) -> Listener:
     """Tells the parent of each change."""
 
-    def __init__(self, number: int, pipe: int) -> None:
-        super().__init__("listener")
-        self._number, self._pipe = number, pipe
-        self.subscribe(event(CACHE))
-        self.start_at(self.state("listening", CACHE=self.heard))
+    def heard(payload: CacheReadPayload) -> None:
+        os.write(pipe, NEWS.pack(number, payload.dict.get("n", 0), time.monotonic()))
 
-    def heard(self, e: Event) -> int:
-        os.write(self._pipe, NEWS.pack(self._number, e.payload.dict.get("n", 0), time.monotonic()))
-        return int(return_status.HANDLED)
+    return Listener({CACHE: heard})
 
 
 def child(number: int, pipe: int, settings: Settings) -> None:
     os.setpgid(0, 0)
     # nobody reads what a thousand processes have to say
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    Listener(number, pipe)
+    listener(number, pipe)
     CacheNode(settings=settings, link_factory=lambda _settings, _place: LinkToNowhere())
     os.write(pipe, NEWS.pack(number, 0, time.monotonic()))
     signal.pause()

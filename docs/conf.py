@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
 project = "miros-cache-net"
 author = "the miros-cache-net developers"
 version = release = version_of("miros-cache-net")
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-myst_enable_extensions = ["deflist"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design", "page_links"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "tools"]
-html_theme = "alabaster"
-html_theme_options = {"description": "One pays for the discovery, all reuse it", "page_width": "1100px"}
+html_theme = "furo"
+html_title = "miros-cache-net"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": "https://github.com/aleph2c/miros-cache-net/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+# places that only exist where somebody follows the page
+linkcheck_ignore = [r"http://(localhost|127\.0\.0\.1)", r"https?://[^/]*example"]
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 

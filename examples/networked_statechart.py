@@ -1,9 +1,9 @@
 """An ordinary miros statechart that shares its discovery with every host of the fleet.
 
-Run it on two hosts (or twice on one, with another --file), with the same broker and key:
+Run it on two hosts, or in two directories of one, with the same broker and key:
 
-    python networked_statechart.py --file alpha/peers.json --write '{"addresses": ["10.0.0.7"]}'
-    python networked_statechart.py --file beta/peers.json
+    python networked_statechart.py --file peers.json --write '{"addresses": ["10.0.0.7"]}'
+    python networked_statechart.py --file peers.json
 
 Each prints a line for every CACHE event, as JSON, until it is interrupted.
 """

@@ -9,8 +9,10 @@ TYPE_CHECKING = False  # typing takes longer to import than a program lives that
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from miros_cache_net.async_cache import AsyncCache
     from miros_cache_net.cache import Cache
     from miros_cache_net.cache_chart.chart import CacheFileChart
+    from miros_cache_net.discovered_once import discovered_once
     from miros_cache_net.discovery.lan import LanChart
     from miros_cache_net.discovery.lan_recce import LanRecceChart
     from miros_cache_net.discovery.man_net import ManNetChart
@@ -26,18 +28,23 @@ if TYPE_CHECKING:
         ChartError,
         ChartForked,
         DirectoryMissing,
+        DiscoveryRecursion,
         DiscoveryTimeout,
         DocumentError,
         DocumentTooLarge,
+        EventNotSendable,
         ExchangeConflict,
         FileIOError,
         FileRefused,
         FileSystemReadOnly,
+        FromTheFuture,
         HardLinkRefused,
         HostProtocolError,
         Immutable,
         LoginRefused,
         MalformedMessage,
+        MessageRefused,
+        ModifyRecursion,
         NoSpace,
         NotAuthentic,
         NotRegularRefused,
@@ -47,13 +54,16 @@ if TYPE_CHECKING:
         Reason,
         Replayed,
         SettingsError,
+        SignalRefused,
         StoreError,
         Superseded,
         SymbolicLinkRefused,
         TLSRefused,
         TooLarge,
+        TooOld,
         TopologyLost,
         UnknownKey,
+        Unroutable,
         UnsupportedPlatform,
         VhostRefused,
         WireError,
@@ -61,6 +71,7 @@ if TYPE_CHECKING:
         WrongVersion,
     )
     from miros_cache_net.node import CacheNode
+    from miros_cache_net.node_status import NodeStatus
     from miros_cache_net.payloads import (
         AMQPConsumerCheckPayload,
         CacheErrorPayload,
@@ -77,7 +88,9 @@ __all__ = [
     "CacheFileChart",
     "CacheNode",
     "Cache",
+    "AsyncCache",
     "read_cache",
+    "discovered_once",
     "ProducerScoutChart",
     "ProduceScoutChart",
     "RabbitConsumerScoutChart",
@@ -92,6 +105,7 @@ __all__ = [
     "RecceCompletePayload",
     "RecceProgressPayload",
     "ConnectionDiscoveryPayload",
+    "NodeStatus",
     "Reason",
     "CacheNetError",
     "SettingsError",
@@ -120,6 +134,11 @@ __all__ = [
     "WrongVersion",
     "WrongPlace",
     "Replayed",
+    "SignalRefused",
+    "TooOld",
+    "Unroutable",
+    "FromTheFuture",
+    "EventNotSendable",
     "HostProtocolError",
     "BrokerError",
     "BrokerUnreachable",
@@ -130,7 +149,10 @@ __all__ = [
     "TopologyLost",
     "UnknownKey",
     "TLSRefused",
+    "MessageRefused",
     "DiscoveryTimeout",
+    "DiscoveryRecursion",
+    "ModifyRecursion",
     "__version__",
 ]
 
@@ -139,6 +161,8 @@ _LAZY: Final = {
     "CacheFileChart": "miros_cache_net.cache_chart.chart",
     "CacheNode": "miros_cache_net.node",
     "Cache": "miros_cache_net.cache",
+    "AsyncCache": "miros_cache_net.async_cache",
+    "discovered_once": "miros_cache_net.discovered_once",
     "read_cache": "miros_cache_net.store.plain_read",
     "ProducerScoutChart": "miros_cache_net.discovery.scout",
     "ProduceScoutChart": "miros_cache_net.discovery.scout",
@@ -147,15 +171,16 @@ _LAZY: Final = {
     "LanChart": "miros_cache_net.discovery.lan",
     "ManNetChart": "miros_cache_net.discovery.man_net",
     "Settings": "miros_cache_net.settings",
+    "NodeStatus": "miros_cache_net.node_status",
 }
 
 
 def __getattr__(name: str) -> Any:
     value: Any
     if name == "__version__":
-        from importlib.metadata import version
+        from miros_cache_net.release import release
 
-        value = version("miros-cache-net")
+        value = release()
     elif name in __all__:
         home = _LAZY.get(name) or f"miros_cache_net.{'payloads' if name.endswith('Payload') else 'errors'}"
         value = getattr(__import__(home, fromlist=[name]), name)

@@ -1,4 +1,4 @@
-"""The cache file for programs that want only the contents: no events, no `miros`, no broker.."""
+"""The cache file for programs that need only the contents: no events, no `miros`, no broker."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import DocumentError, Reason
@@ -18,29 +18,33 @@ from miros_cache_net.settings.which_file import cache_path
 from miros_cache_net.store.changes import Begin, Beginning, Change, Modify, update_of, write_of
 from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.group_commit import commit
+from miros_cache_net.store.inside import inside, refuse_inside
 from miros_cache_net.store.plain_read import read_cache
+
+if TYPE_CHECKING:
+    from miros_cache_net.store.change_iterator import Changes
 
 __all__ = ["Cache", "read_cache"]
 
 Contents = dict[str, Any]
 
-#: What a bridge may take to say whether its host has the lease: it asks the broker.
-LEASE_ANSWER_S = 5.0
+#: How long a bridge may take to say whether its host has the lease: it may have to connect first, then to join alone.
+LEASE_ANSWER_S = 6.0
 
 
 class Cache:
     """One cache file, shared with every other program that uses it.
 
-    Thread-safe.  Reads take no lock and hand out the same immutable document until it changes.  Changes wait
-    for exclusive access and return once they are on the disk, where those that wait at one moment are put together;
-    they return the document as they left it, or, having waited, perhaps with what others wrote right after.  They
-    raise `PayloadError` for contents that JSON cannot hold and `StoreError` for what the operating system refuses.
-    A forked child may go on using it.
+    Thread-safe.  Reads take no lock and return the same immutable document until it changes.  Changes wait for
+    exclusive access and return once they are on the disk; changes that wait at the same time are stored together.
+    A change returns the document as it left it; after a wait, the document may contain later changes by others too.
+    Changes raise `PayloadError` for contents that JSON cannot represent and `StoreError` if the operating system
+    refuses.  A forked child may continue to use the object.
 
-    file_path   None: the setting `file`, else ``.miros_rabbitmq_cache.json`` here
-    default     what a missing file reads as
+    file_path   None: the setting `file`, else ``.miros_rabbitmq_cache.json`` in the working directory
+    default     the contents that a missing file reads as
 
-    Raises `SettingsError` where no file is named and the settings cannot be read.
+    Raises `SettingsError` if no file is named and the settings cannot be read.
     """
 
     def __init__(
@@ -57,22 +61,23 @@ class Cache:
         _alive.add(self)
 
     def _renew(self) -> None:
-        # also called in a forked child: locks of the parent's threads are held for ever there
+        # Also called in a forked child: there, locks held by the parent's threads are never released.
+        self._iterators: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._store = FileStore(self.path, default=self._default, clock=self._clock, notice=_say)
         self._one_thread = threading.Lock()
 
     def read(self) -> CacheReadPayload:
-        """The present document; a missing file reads as the default, expired.
+        """The current document; a missing file reads as the default, expired.
 
-        Raises `DocumentError` where the file holds no document; nothing is changed on the disk.
+        Raises `DocumentError` if the file contains no document; nothing changes on the disk.
         """
         return self._store.read().payload(self.path, self._clock.wall_ms())
 
     def read_or_repair(self) -> CacheReadPayload:
-        """As `read`, but a file that holds no document is set aside, and started again from the default, expired."""
+        """As `read`, but sets aside a file that contains no document and starts again from the default, expired."""
         with contextlib.suppress(DocumentError):
             return self.read()
-        with self._one_thread, self._store.entered():
+        with self._alone(), self._store.entered():
             return self._store.load().payload(self.path, self._clock.wall_ms())
 
     def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:
@@ -80,95 +85,111 @@ class Cache:
         return self._change(write_of(contents))
 
     def update(self, changes: Mapping[str, Any], delete: Iterable[str] = ()) -> CacheReadPayload:
-        """Set and delete single keys; other keys, also those written elsewhere meanwhile, stay.
+        """Set and delete single keys; other keys stay, including those written elsewhere in the meantime.
 
-        Does not make the document younger, unless nobody had written it yet.
+        Does not make the document younger, unless it had never been written.
         """
         return self._change(update_of(changes, delete))
 
     def modify(self, function: Callable[[Contents], Mapping[str, Any]]) -> CacheReadPayload:
-        """Replace the document by ``function(contents)``, with nobody else writing in between on this host.
+        """Replace the document with ``function(contents)``; nothing else on this host writes in between.
 
-        `function` gets a dict of its own, and what it returned is returned.  What it raises reaches the caller, and
-        nothing is changed.
+        `function` receives a dict of its own and returns the new contents.  Its exceptions reach the caller, and
+        nothing changes then.  It may `read` the document; if it changes the document in any other way than by its
+        result, or waits for a change, it gets `ModifyRecursion`.
         """
-        return self._change(Modify(function))
+
+        def modified(contents: Contents) -> Mapping[str, Any]:
+            with inside(self.path, self):
+                return function(contents)
+
+        return self._change(Modify(modified))
 
     def wait(
         self, predicate: Callable[[CacheReadPayload], bool] | None = None, timeout_s: float | None = None
     ) -> CacheReadPayload | None:
-        """Wait until `predicate` holds of the document; None: until it changes.  None after `timeout_s`.
+        """Wait until `predicate(document)` is true, or without a predicate until the document changes.
 
-        The kernel tells of changes; nothing is polled.
+        Returns None after `timeout_s`.  The kernel reports changes; there is no polling.
         """
-        from miros_cache_net.store.watch import FileWatch
-
-        changed = threading.Condition()
-        changes = 0
-
-        def note() -> None:
-            nonlocal changes
-            with changed:
-                changes += 1
-                changed.notify_all()
-
-        before = self.read().version
-        holds = predicate or (lambda payload: payload.version != before)
-        watch = FileWatch(self.path, note)
-        try:
-            deadline = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
-            while True:
-                seen = changes
-                payload = self.read()
-                if holds(payload):
+        with self.changes(timeout_s) as changes:
+            if predicate is not None and predicate(payload := self.read()):
+                return payload
+            for payload in changes:
+                if predicate is None or predicate(payload):
                     return payload
-                left = None if deadline is None else deadline - self._clock.monotonic_s()
-                if left is not None and left <= 0:
-                    return None
-                with changed:
-                    changed.wait_for(lambda seen=seen: changes != seen, left)  # type: ignore[misc]
-        finally:
-            watch.close()
+        return None
+
+    def changes(self, timeout_s: float | None = None) -> Changes:
+        """A blocking iterator over each new state of the document from this call on, whichever program wrote it.
+
+        ``for payload in cache.changes(): ...``.  The kernel reports changes; there is no polling.  If several changes
+        occur between two steps, only the last is returned.  The iterator ends after `timeout_s` seconds, or when any
+        thread closes it or the cache.  A forked child must make its own.
+        """
+        from miros_cache_net.store.change_iterator import Changes
+
+        refuse_inside(self.path)  # it would wait for a change that the caller prevents
+        changes = Changes(self.path, self.read, self._clock, timeout_s)
+        self._iterators.add(changes)
+        return changes
 
     def get_or_discover(
-        self, discovery: Callable[[], Mapping[str, Any]], timeout_s: float | None = None, *, force: bool = False
+        self,
+        discovery: Callable[[], Mapping[str, Any]],
+        timeout_s: float | None = None,
+        *,
+        force: bool = False,
+        keeps: Callable[[str], bool] | None = None,
     ) -> CacheReadPayload:
-        """The document if it is young; else the result of `discovery`, run once for all who want it at this moment.
+        """The document if it is young; else the result of `discovery`, run once for all programs that want it now.
 
-        Once a fleet where a `CacheNode` runs on this host, once a host otherwise; a program that has to wait gets the
-        result of the one that runs.  `discovery` returns the whole contents, with its ``time_out_in_minutes``; what it
-        raises reaches its caller, and the next in line tries.  A result is dropped with a line in the log,
-        "superseded", if the document was written as a whole since the discovery began, and what was written is
-        returned.  `DiscoveryTimeout` after `timeout_s` of waiting; a discovery that runs is not interrupted.  A file
-        that holds no document is set aside, and counts as expired.
+        It runs once per fleet if a `CacheNode` on this host has a link, else once per host; a program that has to wait
+        gets the result of the discovery that is running.  `discovery` returns the whole contents, including
+        ``time_out_in_minutes``; its exceptions reach its caller, and the next program in line tries.  If a whole write
+        came after the discovery began, the result is dropped with a log line ("superseded") and the written document
+        is returned.  Raises `DiscoveryTimeout` after `timeout_s` of waiting; a running discovery is not interrupted.
+        A file that contains no document is set aside and counts as expired.
 
-        A host discovers at most once in the time-out, by its own clock; what has expired sooner, because some other
-        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever is there and whatever
-        others do.
+        A host discovers at most once per time-out, by its own clock; a document that expired sooner, because another
+        host's clock is wrong, is returned as it is, `stale`.  `force`: discover now, whatever the file contains and
+        whatever others do.  `keeps`: given the name of an existing key, returns whether the key stays if the result
+        lacks it; None: none stays.
         """
-        from miros_cache_net.host.asking import ask_bridges
-        from miros_cache_net.host.messages import LEASE
-        from miros_cache_net.single_flight import discover_once
+        from miros_cache_net.one_discovery import discover_once
 
-        def ask_lease() -> bool:
-            return False not in ask_bridges(self.path, LEASE, LEASE_ANSWER_S)
+        return discover_once(
+            self, discovery, self.ask_turn, clock=self._clock, timeout_s=timeout_s, force=force, keeps=keeps
+        )
 
-        return discover_once(self, discovery, ask_lease, clock=self._clock, timeout_s=timeout_s, force=force)
+    def ask_turn(self) -> bool:
+        """Whether this host has the fleet's lease to discover, or no fleet exists; blocks while it asks the broker."""
+        from miros_cache_net.host.stranger import fleets_of
+
+        return all(fleet.may_discover(LEASE_ANSWER_S) for fleet in fleets_of(self.path))
 
     def begin_discovery(self) -> Beginning:
-        """For a discovery that begins now, and hands its result to `write_discovered`."""
+        """Begin a discovery now; pass the returned beginning and its result to `write_discovered`."""
         taken: list[Beginning | None] = []
         self._change(Begin(taken.append))
         (began,) = taken
-        assert began is not None  # it raises where there is no access
+        assert began is not None  # without exclusive access _change raises
         return began
 
-    def write_discovered(self, contents: Mapping[str, Any], began: Beginning) -> CacheReadPayload:
-        """As `write`, but discovered at `began`; raises `Superseded` if the document was written as a whole since."""
-        return self._change(write_of(contents, began))
+    def write_discovered(
+        self, contents: Mapping[str, Any], began: Beginning, keeps: Callable[[str], bool] | None = None
+    ) -> CacheReadPayload:
+        """As `write`, but discovered at `began`; raises `Superseded` if a whole write came after `began`.
+
+        `keeps`: as for `get_or_discover`.
+        """
+        return self._change(write_of(contents, began, keeps))
 
     def close(self) -> None:
-        """Give up descriptors; the file stays as it is."""
+        """Close the descriptors, as garbage collection does, and end `changes`; the object stays usable."""
+        refuse_inside(self.path, self)
+        for changes in list(self._iterators):
+            changes.close()
         with self._one_thread:
             self._store.close()
 
@@ -181,16 +202,22 @@ class Cache:
         self.close()
 
     def _change(self, change: Change) -> CacheReadPayload:
-        with self._one_thread:
+        with self._alone():
             snapshot = commit(self._store, change)
         return snapshot.payload(self.path, self._clock.wall_ms())
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        refuse_inside(self.path)
+        with self._one_thread:
+            yield
+
 
 def _say(_reason: Reason, message: str) -> None:
-    # imported here: who only reads pays nothing for it
-    import logging
+    # Imported here: a program that only reads does not pay for it.
+    from miros_cache_net.logs import module_log
 
-    logging.getLogger(__name__).warning("%s", message)
+    module_log(__name__).warning("%s", message)
 
 
 _alive: weakref.WeakSet[Cache] = weakref.WeakSet()
@@ -198,6 +225,8 @@ _alive: weakref.WeakSet[Cache] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for cache in list(_alive):
+        for changes in list(cache._iterators):
+            changes.forked()
         cache._renew()
 
 

@@ -1,4 +1,4 @@
-"""Time as a dependency: code that needs the time is handed a `Clock`.."""
+"""Time as a dependency: code that needs the time is passed a `Clock`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the project wants to know of time."""
+    """The two readings of time that the project uses."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970 UTC, as this machine believes; may jump either way."""
+        """Milliseconds since 1970 UTC by this machine's clock; may jump either way."""
 
     def monotonic_s(self) -> float:
-        """Seconds from some fixed moment; never runs back."""
+        """Seconds since some fixed moment; never goes backwards."""
 
 
 class SystemClock:

@@ -1,13 +1,13 @@
-"""Every exception of the project, in one tree, and the reasons that ``CACHE_ERROR`` carries.
+"""Every exception of the project, in one hierarchy, and the reasons that ``CACHE_ERROR`` carries.
 
-An error message is one line that says what is wrong and how to mend it.  It never holds a secret.
+An error message is one line that says what is wrong and how to fix it.  It never contains a secret.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+TYPE_CHECKING = False  # importing typing takes longer than a reader runs
 if TYPE_CHECKING:
     from typing import ClassVar
 
@@ -16,11 +16,11 @@ class Reason(str, Enum):
     """Why something went wrong: the fixed list behind ``CacheErrorPayload.reason``."""
 
     # the document's text
-    MALFORMED = "malformed"  # set aside, started again from the default
-    # what an event carried
+    MALFORMED = "malformed"  # set aside; the document starts again from the default
+    # an event's payload
     PAYLOAD = "payload"
-    TOO_LARGE = "too_large"  # this host's and another's contents pass a cap only together
-    AMBIGUOUS = "ambiguous"  # a base name that fits two charts
+    TOO_LARGE = "too_large"  # this host's contents and another's exceed a cap only when merged
+    AMBIGUOUS = "ambiguous"  # a base name that matches two charts
     # the file and its directory
     REFUSED = "refused"  # a sticky directory, a name that is too long, a newer format
     SYMLINK = "symlink"
@@ -33,48 +33,61 @@ class Reason(str, Enum):
     READ_ONLY = "read_only"
     IO = "io"
     LOCK = "lock"
-    TAKEN_OVER = "taken_over"  # a file left un-writable by a program that never came back
+    TAKEN_OVER = "taken_over"  # a program left the file un-writable and never came back
     SUPERSEDED = "superseded"
     # the chart
     HANDLER = "handler"  # a handler raised
-    OVERFLOW = "overflow"  # a bounded queue had to refuse an event
+    OVERFLOW = "overflow"  # a full queue refused an event
     FORKED = "forked"
     STOPPED = "stopped"
     # the network
     CLOCK = "clock"  # a stamp too far ahead
-    WIRE = "wire"  # what arrived was no message of ours
+    WIRE = "wire"  # the bytes that arrived are not one of our messages
     KEY = "key"
     BROKER = "broker"
-    BRIDGE = "bridge"  # the process that links this host does not answer the others
+    BRIDGE = "bridge"  # the process that links this host to the fleet does not answer the others
     SETTINGS = "settings"
 
 
 class CacheNetError(Exception):
-    """Root of every error raised by miros_cache_net."""
+    """Base class of every error raised by miros_cache_net.
+
+    what  the message without its remedy
+    mend  what to do about it, as the message ends; "" if `what` says it too
+    """
 
     reason: ClassVar[Reason] = Reason.IO
+    _joint: ClassVar[str] = "; "
+
+    def __init__(self, what: str = "", *, mend: str = "") -> None:
+        super().__init__(f"{what}{self._joint}{mend}" if mend else what)
+        self.what, self.mend = what, mend
 
 
 class SettingsError(CacheNetError):
-    """A setting is missing or malformed; the message names it and the command that helps."""
+    """A setting is missing or malformed; the message names the setting and the command that helps."""
 
     reason = Reason.SETTINGS
 
 
 class DocumentError(CacheNetError, ValueError):
-    """The text is not a document: no JSON object, too large, too deep, duplicate keys, ..."""
+    """The text is not a document: not a JSON object, too large, nested too deeply, duplicate keys, ..."""
 
     reason = Reason.MALFORMED
 
 
 class PayloadError(CacheNetError, ValueError):
-    """What an event or a caller handed over cannot be written."""
+    """The contents that an event or a caller passed cannot be written."""
 
     reason = Reason.PAYLOAD
 
 
+class EventNotSendable(PayloadError, TypeError):
+    """Another host could not read the event: JSON cannot represent its payload."""
+
+
 class DocumentTooLarge(CacheNetError, ValueError):
-    """Two documents pass a cap when they are merged; the message says which, how far, and how to mend it."""
+    """The merge of two documents exceeds a cap; the message says which cap, by how much, and how to fix it."""
 
     reason = Reason.TOO_LARGE
 
@@ -87,7 +100,7 @@ class StoreError(CacheNetError):
 
 
 class FileRefused(StoreError):
-    """What stands at the path, or where it lies, is nothing to keep a cache in."""
+    """The file at the path, or its directory, is not fit to hold a cache."""
 
     reason = Reason.REFUSED
 
@@ -99,7 +112,7 @@ class SymbolicLinkRefused(FileRefused):
 
 
 class HardLinkRefused(FileRefused):
-    """The file or its lock has a second name, which a replacement would cut off."""
+    """The file or its lock has a second name, which a replacement would leave with the old contents."""
 
     reason = Reason.HARD_LINK
 
@@ -111,13 +124,13 @@ class NotRegularRefused(FileRefused):
 
 
 class PermissionRefused(StoreError):
-    """The file, its lock or its directory belong to another user."""
+    """The file, its lock or its directory belongs to another user."""
 
     reason = Reason.PERMISSION
 
 
 class Immutable(PermissionRefused):
-    """The file, its lock or its directory must not be changed by anybody (``chattr +i``)."""
+    """The file, its lock or its directory is marked immutable (``chattr +i``)."""
 
     reason = Reason.IMMUTABLE
 
@@ -129,37 +142,49 @@ class DirectoryMissing(StoreError):
 
 
 class NoSpace(StoreError):
-    """The disk or the quota is full; the document is as it was."""
+    """The disk or the quota is full; the document is unchanged."""
 
     reason = Reason.NO_SPACE
 
 
 class FileSystemReadOnly(StoreError):
-    """The file system takes no writes."""
+    """The file system is mounted read-only."""
 
     reason = Reason.READ_ONLY
 
 
 class FileIOError(StoreError):
-    """Any other failure of the operating system below the cache file."""
+    """Any other operating system error on the cache file."""
 
     reason = Reason.IO
 
 
 class Superseded(StoreError):
-    """The document was written as a whole since this discovery began; its result was not stored."""
+    """A whole write changed the document after this discovery began; the discovery's result was not stored."""
 
     reason = Reason.SUPERSEDED
 
 
 class DiscoveryTimeout(StoreError, TimeoutError):
-    """Somebody else discovers, and did not finish in the time that the caller gave."""
+    """Another program is discovering and did not finish within the caller's time limit."""
 
     reason = Reason.LOCK
 
 
+class DiscoveryRecursion(CacheNetError, RecursionError):
+    """A discovery asks for the document that it is discovering, so it would wait for itself."""
+
+    reason = Reason.HANDLER
+
+
+class ModifyRecursion(CacheNetError, RecursionError):
+    """A function given to `modify` changes the document that it is changing, so it would wait for itself."""
+
+    reason = Reason.HANDLER
+
+
 class UnsupportedPlatform(CacheNetError):
-    """This operating system has no flock (native Windows); use WSL, Linux or macOS."""
+    """The operating system has no flock (native Windows), or green threads replace threads (gevent, eventlet)."""
 
     reason = Reason.LOCK
 
@@ -168,13 +193,13 @@ class UnsupportedPlatform(CacheNetError):
 
 
 class ChartError(CacheNetError):
-    """A statechart cannot do what was asked of it."""
+    """A statechart cannot do what the caller asked."""
 
     reason = Reason.HANDLER
 
 
 class ChartForked(ChartError):
-    """A chart built before ``fork`` was used in the child, where its thread does not exist."""
+    """A child process used a chart built before ``fork``; the chart's thread does not exist in the child."""
 
     reason = Reason.FORKED
 
@@ -183,64 +208,83 @@ class ChartForked(ChartError):
 
 
 class WireError(CacheNetError):
-    """What arrived is refused; ``counter`` is the name it is counted under."""
+    """An incoming message was refused; ``counter`` is the name under which it is counted."""
 
     reason = Reason.WIRE
     counter: ClassVar[str] = "refused"
 
 
 class TooLarge(WireError):
-    """Longer than the cap, before or after decryption."""
+    """The message is longer than the cap, before or after decryption."""
 
     counter = "too_large"
 
 
 class NotAuthentic(WireError):
-    """No key of the ring opens it: a wrong key, a damaged token, or no token at all."""
+    """No key in the key ring decrypts it: a wrong key, a damaged token, or not a token at all."""
 
     reason = Reason.KEY
     counter = "not_authentic"
 
 
 class UnknownKey(NotAuthentic):
-    """It is encrypted as ours are, with a key that this host does not hold, or damaged."""
+    """It has the form of our encrypted messages, but this host does not have the key, or it is damaged."""
 
 
 class MalformedMessage(WireError):
-    """Authentic, but not a message of this format."""
+    """The message is authentic, but not in this format."""
 
     counter = "malformed"
 
 
 class WrongVersion(WireError):
-    """A format version that this release does not read."""
+    """The message has a format version that this release does not read."""
 
     counter = "version"
 
 
 class WrongPlace(WireError):
-    """For another scope or document, or its routing key says something else than its inside."""
+    """The message is for another scope or document, or its routing key contradicts its contents."""
 
     counter = "wrong_place"
 
 
 class Replayed(WireError):
-    """A request seen before."""
+    """The request was seen before."""
 
     counter = "replayed"
 
 
+class TooOld(WireError):
+    """The message is older than the old mesh allows, or from before this program listened."""
+
+    counter = "too_old"
+
+
+class FromTheFuture(WireError):
+    """The message's time lies in the future: one of the two clocks is wrong."""
+
+    counter = "future"
+
+
+class SignalRefused(WireError):
+    """No other program may trigger this event's signal here."""
+
+    counter = "signal"
+
+
 class HostProtocolError(CacheNetError):
-    """What came through the host's socket is no message of ours; never repeats what it held."""
+    """The bytes from the host's socket are not one of our messages; the error never quotes them."""
 
     reason = Reason.BRIDGE
 
 
 class BrokerError(CacheNetError):
-    """RabbitMQ does not do what is asked.  ``fatal``: trying again cannot help."""
+    """RabbitMQ refused or failed a request.  ``fatal``: a retry cannot help."""
 
     reason = Reason.BROKER
     fatal: ClassVar[bool] = False
+    _joint = ": "
 
 
 class BrokerUnreachable(BrokerError):
@@ -248,7 +292,7 @@ class BrokerUnreachable(BrokerError):
 
 
 class LoginRefused(BrokerError):
-    """RabbitMQ refused user or password."""
+    """RabbitMQ refused the user name or password."""
 
 
 class VhostRefused(BrokerError):
@@ -262,12 +306,20 @@ class ExchangeConflict(BrokerError):
 
 
 class QueueConflict(BrokerError):
-    """A queue of our name exists with other arguments; the broker drops an unused one after a while."""
+    """A queue of our name exists with other arguments; the broker deletes an unused one after a while."""
 
 
 class TopologyLost(BrokerError):
-    """Somebody deleted a queue or exchange that was in use; the link declares it again at once."""
+    """A queue or exchange was deleted while in use; the link declares it again at once."""
+
+
+class MessageRefused(BrokerError):
+    """RabbitMQ refused a message: too large, no permission, or a full queue; the link stays up."""
+
+
+class Unroutable(MessageRefused):
+    """No queue is bound for a message that was to reach one."""
 
 
 class TLSRefused(BrokerError):
-    """The broker's certificate was not accepted."""
+    """The broker's certificate was rejected."""

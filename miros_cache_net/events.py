@@ -1,8 +1,8 @@
-"""Every signal of the project, as constants, and how to make an event of one..
+"""Every signal of the project as a constant, and how to make an event from one.
 
-Public signals are UPPER_CASE and travel between charts, three of them between hosts too;
-private ones are lower_case and stay inside their chart.  Names are registered with `miros` here, once,
-because its registry never forgets one and slows with each.
+Public signals are UPPER_CASE and travel between charts; three of them travel between hosts too.
+Private signals are lower_case and stay inside their chart.  Names are registered with `miros` here, once,
+because its registry never forgets a name and each one slows it down.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ RECCE_LAN: Final = "RECCE_LAN"
 LAN_RECCE_COMPLETE: Final = "LAN_RECCE_COMPLETE"
 LAN_RECCE_PROGRESS: Final = "LAN_RECCE_PROGRESS"
 CONNECTION_DISCOVERY: Final = "CONNECTION_DISCOVERY"
+CONNECTION_READ: Final = "CONNECTION_READ"
 EVALUATE_HOSTS_FILE: Final = "EVALUATE_HOSTS_FILE"
 
 PUBLIC_SIGNALS: Final = (
@@ -37,6 +38,7 @@ PUBLIC_SIGNALS: Final = (
     LAN_RECCE_COMPLETE,
     LAN_RECCE_PROGRESS,
     CONNECTION_DISCOVERY,
+    CONNECTION_READ,
     EVALUATE_HOSTS_FILE,
 )
 
@@ -45,11 +47,11 @@ for _name in PUBLIC_SIGNALS:
 
 
 def event(signal_name: str, payload: Any = None) -> Event:
-    """An event of `signal_name` (one of the constants, or a private name of a chart)."""
+    """An event with the signal `signal_name` (one of the constants, or a chart's private name)."""
     number = signals.get(signal_name)
     if number is None:
         return Event(signal=signal_name, payload=payload)
-    # What its constructor does, but that compares the name with the number of every signal there is first.
+    # The constructor does the same, but first compares the name with the number of every registered signal.
     made: Event = Event.__new__(Event)
     made.payload, made.signal, made.signal_name = payload, number, signal_name
     return made

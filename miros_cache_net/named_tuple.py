@@ -1,6 +1,6 @@
-"""`NamedTuple` without `typing`, whose import takes a third of the life of a program that only reads..
+"""`NamedTuple` without `typing`: importing `typing` takes a third of the run time of a program that only reads.
 
-Type checkers are shown the usual one instead.
+Type checkers see `typing.NamedTuple` instead.
 """
 
 from __future__ import annotations
@@ -27,4 +27,4 @@ class _Maker(type):
 
 
 class NamedTuple(metaclass=_Maker):
-    """Subclasses name their fields, with defaults, as those of `typing.NamedTuple` do."""
+    """Subclasses declare fields and defaults as they would with `typing.NamedTuple`."""

@@ -1,6 +1,6 @@
 """The payloads of the public events: named tuples, so that they unpack and print as `miros` users expect.
 
-Field order is part of the contract: what the older library had comes first.
+Field order is part of the contract: the older library's fields come first.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ else:
 
 
 class CacheReadPayload(NamedTuple):
-    """What `CACHE` carries, and what `Cache.read` and `read_cache` return.
+    """The payload of `CACHE`; `Cache.read` and `read_cache` return it too.
 
-    dict           the document, without metadata; immutable and shared: ``copy.deepcopy`` gives a dict
-                   of your own
-    last_modified  when the contents were discovered, seconds since 1970; 0.0 if nobody ever wrote them
+    dict           the document without metadata; immutable and shared: ``copy.deepcopy`` gives a mutable
+                   copy
+    last_modified  when the contents were discovered, in seconds since 1970; 0.0 if nothing ever wrote them
     created_at     the file's inode change time, as ``time.ctime`` prints it
     expired        older than its ``time_out_in_minutes``, destroyed, or never written
     file_name      base name of the cache file
-    age_s          seconds since the discovery, never negative; ``inf`` if nobody ever wrote it
-    origin         the node that discovered it, "" if nobody did
-    stale          expired, but somebody did discover it once: of use until a younger one comes
+    age_s          seconds since the discovery, never negative; ``inf`` if nothing ever wrote the document
+    origin         the node that discovered it, "" if none did
+    stale          expired, but discovered once: usable until a younger document arrives
     connected      this host's link to the fleet is up; False where no `CacheNode` runs
     file_path      absolute path of the cache file
-    version        digest of the replicated state: equal on two hosts that agree
+    version        digest of the replicated state: two hosts that agree have the same one
+    discovered_at  `last_modified` in ISO 8601, UTC, with milliseconds; "" if nothing ever wrote the contents
+    stored_at      `created_at` in the same form; "" if there is no file
     """
 
     dict: Mapping[str, Any]
@@ -43,10 +45,12 @@ class CacheReadPayload(NamedTuple):
     connected: bool = False
     file_path: str = ""
     version: str = ""
+    discovered_at: str = ""
+    stored_at: str = ""
 
 
 class CacheWritePayload(NamedTuple):
-    """What `CACHE_FILE_WRITE` carries: the whole new contents, for one file.
+    """The payload of `CACHE_FILE_WRITE`: the whole new contents of one file.
 
     json       a JSON object as text (str or UTF-8 bytes), or a mapping
     file_name  path or base name of the cache file
@@ -57,12 +61,12 @@ class CacheWritePayload(NamedTuple):
 
 
 class CacheErrorPayload(NamedTuple):
-    """What `CACHE_ERROR` carries.
+    """The payload of `CACHE_ERROR`.
 
     reason     one of `miros_cache_net.errors.Reason`; compares equal to its lower-case text
-    message    one line that says how to mend it; no secret in it
-    file_name  base name of the cache file concerned, "" where none is
-    source     name of the chart that reports
+    message    one line that says how to fix it; contains no secret
+    file_name  base name of the cache file concerned, "" if there is none
+    source     name of the chart that reports the error
     """
 
     reason: Reason
@@ -72,13 +76,13 @@ class CacheErrorPayload(NamedTuple):
 
 
 class AMQPConsumerCheckPayload(NamedTuple):
-    """What `AMQP_CONSUMER_CHECK` carries: a scout's verdict on one address.
+    """The payload of `AMQP_CONSUMER_CHECK`: a scout's verdict on one address.
 
     ip_address, routing_key, exchange_name  as given to the scout
     result         True: a compatible consumer is there
-    reason         "ok", or the name of the step that said no (`miros_cache_net.discovery.probe.prober.Verdict`)
-    detail         one line for a person
-    round_trip_s   TCP connect time in seconds, None where nothing answered
+    reason         "ok", or the name of the step that failed (`miros_cache_net.discovery.probe.prober.Verdict`)
+    detail         one line for people to read
+    round_trip_s   TCP connect time in seconds, None if nothing answered
     port           the TCP port that was tried
     """
 
@@ -93,16 +97,17 @@ class AMQPConsumerCheckPayload(NamedTuple):
 
 
 class RecceCompletePayload(NamedTuple):
-    """What `LAN_RECCE_COMPLETE` carries.
+    """The payload of `LAN_RECCE_COMPLETE`.
 
     other_addresses  the candidates with a compatible consumer, as they were named, in the order of the candidates
-    my_address       the address that this machine goes out with
-    checks           the verdict on every candidate, in the order in which they came
-    request          payload of the `RECCE_LAN` that asked
-    failed           why no candidate could be tried at all, "" if they were
-    declined         a line for each network that was too large to be swept, and how to have it swept
-    swept            how many addresses and ports a sweep asked before the open ones were scouted; 0: the candidates
-                     were given
+    my_address       this machine's source address for outgoing connections
+    checks           the verdict on every candidate, in the order in which the verdicts arrived
+    request          payload of the `RECCE_LAN` that asked for this recce
+    failed           why no candidate could be tried at all, "" if they were tried
+    declined         one line for each network that was too large to sweep, with the way to have it swept
+    swept            how many addresses and ports the sweep tried before the open ones were scouted; 0: the
+                     candidates were given
+    my_broker        whether a RabbitMQ answers at `my_address` too; False if that was not checked
     """
 
     other_addresses: list[str]
@@ -112,15 +117,16 @@ class RecceCompletePayload(NamedTuple):
     failed: str = ""
     declined: tuple[str, ...] = ()
     swept: int = 0
+    my_broker: bool = False
 
 
 class RecceProgressPayload(NamedTuple):
-    """What `LAN_RECCE_PROGRESS` carries while a recce runs.
+    """The payload of `LAN_RECCE_PROGRESS` while a recce runs.
 
-    step         "sweep" (addresses asked for an open port) or "scout" (open ones asked for a compatible broker)
-    done, total  how many of how many
-    found        how many said yes so far
-    request      the payload of the ``RECCE_LAN`` that asked for it
+    step         "sweep" (addresses tried for an open port) or "scout" (open ports checked for a compatible broker)
+    done, total  how many are done, out of how many
+    found        how many succeeded so far
+    request      payload of the ``RECCE_LAN`` that asked for this recce
     """
 
     step: str
@@ -131,7 +137,7 @@ class RecceProgressPayload(NamedTuple):
 
 
 class ConnectionDiscoveryPayload(NamedTuple):
-    """What `CONNECTION_DISCOVERY` carries.  ``amqp_urls`` hold the password: never log this payload."""
+    """The payload of `CONNECTION_DISCOVERY`.  ``amqp_urls`` contain the password: never log this payload."""
 
     hosts: list[str]
     amqp_urls: list[str]

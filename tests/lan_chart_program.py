@@ -10,28 +10,19 @@ import json
 import sys
 from typing import Any
 
-from miros_cache_net.discovery.lan import HANDLED, LanChart
+from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.events import CONNECTION_DISCOVERY
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
-from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.listener import Listener
 
 
-class Listener(Chart):
-    """Prints what is found."""
-
-    def __init__(self) -> None:
-        super().__init__("listener")
-        self.subscribe(CONNECTION_DISCOVERY)
-        self.start_at(self.state("listening", CONNECTION_DISCOVERY=self.found))
-
-    def found(self, e: Any) -> int:
-        print(json.dumps(e.payload.hosts), flush=True)
-        return HANDLED
+def say_hosts(payload: Any) -> None:
+    print(json.dumps(payload.hosts), flush=True)
 
 
 def main(in_fleet: bool) -> None:
-    listener, settings = Listener(), Settings()
+    listener, settings = Listener({CONNECTION_DISCOVERY: say_hosts}), Settings()
     node = CacheNode(settings=settings) if in_fleet else None
     fleet: dict[str, Any] = {"cache_file_path": settings.file}
     if node is not None:

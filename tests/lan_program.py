@@ -10,35 +10,22 @@ import queue
 import sys
 from typing import Any
 
-from miros_cache_net.discovery.lan_recce import HANDLED, LanRecceChart
+from miros_cache_net.discovery.lan_recce import LanRecceChart
 from miros_cache_net.events import LAN_RECCE_COMPLETE, LAN_RECCE_PROGRESS, RECCE_LAN, event
 from miros_cache_net.settings import Settings
-from miros_cache_net.statechart.chart import Chart
-
-
-class Listener(Chart):
-    """Puts every payload it hears into `heard`."""
-
-    def __init__(self) -> None:
-        super().__init__("listener")
-        self.heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for name in (LAN_RECCE_PROGRESS, LAN_RECCE_COMPLETE):
-            self.subscribe(name)
-        self.start_at(self.state("listening", LAN_RECCE_PROGRESS=self.hear, LAN_RECCE_COMPLETE=self.hear))
-
-    def hear(self, e: Any) -> int:
-        self.heard.put(e.payload)
-        return HANDLED
+from miros_cache_net.statechart.listener import Listener
 
 
 def main(candidates: list[str]) -> None:
-    listener, settings = Listener(), Settings()
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    listener = Listener({LAN_RECCE_PROGRESS: heard.put, LAN_RECCE_COMPLETE: heard.put})
+    settings = Settings()
     chart = LanRecceChart(
         "#", settings.exchange, candidates=(lambda: candidates) if candidates else None, settings=settings
     )
     chart.post_fifo(event(RECCE_LAN, "asked"))
     progress = []
-    while not hasattr(news := listener.heard.get(timeout=60), "other_addresses"):
+    while not hasattr(news := heard.get(timeout=60), "other_addresses"):
         progress.append(list(news[:4]))
     result = {**news._asdict(), "checks": {check.ip_address: check.reason for check in news.checks}}
     print(json.dumps({**result, "progress": progress}))

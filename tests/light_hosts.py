@@ -13,8 +13,11 @@ from typing import Any
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.document.value import Document, next_stamp
 from miros_cache_net.errors import Reason
+from miros_cache_net.fleet import node_events
 from miros_cache_net.fleet.bridge import Bridge
-from miros_cache_net.fleet.links import LinkFactory, place_of
+from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.place import place_of
+from miros_cache_net.observe.registry import Registry
 from miros_cache_net.settings import Settings
 from miros_cache_net.wire.keyring import open_ring
 
@@ -66,6 +69,7 @@ class LightHost:
         self.document = Document.unwritten({})
         self.in_sync = False
         settings = hosts.settings
+        self.registry = Registry()
         self.bridge = Bridge(
             self,
             settings,
@@ -76,6 +80,7 @@ class LightHost:
             clock=SYSTEM_CLOCK,
             rng=random.Random(name),
             link_factory=hosts.link_factory,
+            registry=self.registry,
         )
 
     def write(self, contents: dict[str, Any]) -> None:
@@ -89,17 +94,10 @@ class LightHost:
     # --- BridgeOwner --------------------------------------------------------------------------------
 
     def bridge_event(self, name: str, payload: Any = None) -> None:
-        handlers: dict[str, Callable[[], None]] = {
-            "link_up": lambda: self.bridge.is_linked(payload),
-            "link_down": lambda: self.bridge.is_unlinked(payload),
-            "messages_waiting": self.bridge.take_messages,
-            "publication_done": lambda: self.bridge.publication_done(payload),
-            "replica_timer": lambda: self.bridge.timer_due(payload),
-            "joined": self._joined,
-            "key_refused": self.bridge.key_refused,
-            "lease_news": lambda: self.bridge.lease_news(*payload),
-        }
-        self._hosts.post(handlers[name])
+        if name == node_events.JOINED:
+            self._hosts.post(self._joined)
+        else:
+            self._hosts.post(lambda: self.bridge.handle(name, payload))
 
     def bridge_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
         timer = threading.Timer(delay_s, self.bridge_event, (name, payload))
@@ -108,6 +106,9 @@ class LightHost:
         if payload != "digest":
             timer.start()
         return timer.cancel
+
+    def held(self) -> Document:
+        return self.document
 
     def merge(self, document: Document, node: str) -> None:
         self._hosts.post(lambda: self._store(self.document.merged(document)))

@@ -10,6 +10,7 @@ from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import Reason
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.replica import Replica
+from miros_cache_net.observe.registry import Counter
 from miros_cache_net.testing import ManualClock
 from miros_cache_net.wire.envelope import Message, Origin
 
@@ -25,8 +26,11 @@ class Port:
         self.serving = False
         self.timers: dict[str, float] = {}
         self.reports: list[Reason] = []
+        self.unsendable: list[Any] = []
 
     def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
+        if body in self.unsendable:
+            return ""
         self.sent.append((kind, body, to))
         self.ids.append(f"id-{len(self.ids)}")
         self.answered.append(answers)
@@ -48,9 +52,18 @@ class Port:
         return [(kind, to) for kind, _, to in self.sent]
 
 
-def replica(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
+def replica(
+    port: Port, clock: ManualClock, document: Document = NOTHING, answers_refused: Counter | None = None
+) -> Replica:
     return Replica(
-        port, document, clock, OpenRequests(), answer_timeout_s=1.0, digest_interval_s=30.0, rng=random.Random(1)
+        port,
+        document,
+        clock,
+        OpenRequests(),
+        answer_timeout_s=1.0,
+        digest_interval_s=30.0,
+        rng=random.Random(1),
+        answers_refused=answers_refused or Counter(),
     )
 
 
@@ -77,8 +90,10 @@ def digest(document: Document, **more: Any) -> dict[str, Any]:
     return {"version": document.version if document.is_written else "", "newest": str(newest), **more}
 
 
-def in_sync(port: Port, clock: ManualClock, document: Document = NOTHING) -> Replica:
-    host = replica(port, clock, document)
+def in_sync(
+    port: Port, clock: ManualClock, document: Document = NOTHING, answers_refused: Counter | None = None
+) -> Replica:
+    host = replica(port, clock, document, answers_refused)
     join(host)
     port.sent.clear()
     return host
@@ -88,4 +103,4 @@ def join(host: Replica) -> None:
     """There is nobody else."""
     host.link_up(request_servers=0)
     for _ in range(limits.JOIN_ATTEMPTS):
-        host.timer(Replica.ANSWER_TIMER)
+        host.timers[Replica.ANSWER_TIMER]()

@@ -1,6 +1,6 @@
 """Writes docs/reference/commands.md from the commands themselves; a test compares.
 
-python docs/tools/commands.py > docs/reference/commands.md
+python docs/tools/commands.py
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import click
 
 from miros_cache_net.cli.root import SECTIONS, root
+
+PAGE = Path(__file__).parents[1] / "reference" / "commands.md"
 
 HEAD = """\
 # Commands
@@ -34,19 +37,19 @@ Exit codes:
 | 2 | wrong usage, input or settings |
 | 3 | the file, the broker or the fleet cannot be reached or used |
 | 70 | a bug; `MIROS_CACHE_DEBUG=1` adds the traceback to every error |
+| 129 | ended by SIGHUP: the terminal is gone |
 | 130 | interrupted by Ctrl-C |
 | 141 | whoever read the output went away, as in `miros-cache-net read \\| head -1` |
 | 143 | ended by SIGTERM |
 
-`node` ends with 0 on Ctrl-C and SIGTERM: running until then is its job.
+`node` ends with 0 on Ctrl-C, SIGTERM and SIGHUP, `dev` and `view` on Ctrl-C: running until then is their job.
 
-The shell completes commands and options after one of
+With `--json` an error is JSON too, on one line of standard error: `error` (the same words), `kind` (the class, as in
+[](python.md)), `reason` (as `CACHE_ERROR` has it, "" for others) and `exit_code`. Notes stay lines of text.
 
-```sh
-eval "$(_MIROS_CACHE_NET_COMPLETE=bash_source miros-cache-net)"     # in ~/.bashrc
-eval "$(_MIROS_CACHE_NET_COMPLETE=zsh_source miros-cache-net)"      # in ~/.zshrc
-_MIROS_CACHE_NET_COMPLETE=fish_source miros-cache-net | source      # in ~/.config/fish/config.fish
-```
+The [glossary](../explanation/glossary.md)'s words are explained at the end of each `--help` that uses them.
+`miros-cache-net completion` makes the shell complete commands, options, files, key ids, keys of the document, hosts and
+nodes.
 """
 
 
@@ -102,4 +105,4 @@ def _option(option: click.Option) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    PAGE.write_text(page(), "utf-8")

@@ -1,4 +1,6 @@
-"""Writes the reference pages that come from the code: charts and settings.
+"""Writes the reference pages that come from the code, charts and settings, and the pictures of the charts.
+
+A picture is drawn again only if its chart has changed: another release of Graphviz lays the same out otherwise.
 
 python docs/tools/reference.py          write them
 python docs/tools/reference.py --check  exit 1 if one is out of date
@@ -6,19 +8,11 @@ python docs/tools/reference.py --check  exit 1 if one is out of date
 
 from __future__ import annotations
 
-import ast
 import inspect
 import sys
-import tempfile
-import textwrap
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from xml.etree import ElementTree
 
-from miros.event import signals
-
-from miros_cache_net.amqp.memory import MemoryBroker
-from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.discovery.lan_recce import LanRecceChart
@@ -27,13 +21,12 @@ from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
-from miros_cache_net.statechart.state import State
-from miros_cache_net.wire.keyring import generate_key
+from miros_cache_net.view.diagram.declared import of_class
+from miros_cache_net.view.diagram.svg import DIGEST, digest, svg_text
 
 REFERENCE = Path(__file__).parents[1] / "reference"
+PICTURES = Path(__file__).parents[1] / "_static" / "charts"
 GENERATED = "<!-- written by docs/tools/reference.py from the code; change it there -->\n\n"
-#: Where `trans`, `post_fifo` and the like come from: no chart's own business.
-_BASES = {"miros_cache_net.statechart.chart", "miros_cache_net.statechart.life", "miros.hsm", "miros.activeobject"}
 OWN = {"ENTRY": "entry", "EXIT": "exit", "INIT": "init"}
 
 
@@ -46,26 +39,27 @@ def charts_page() -> str:
     """Every chart: its place in words, its states as a diagram, its events as a table."""
     parts = [
         GENERATED + "# Charts\n\nStates, events and transitions, read from the charts themselves. `entry`, `exit` and "
-        "`init` are the state's own; lower-case events are private to their chart.\n\n"
+        "`init` are the state's own; lower-case events are private to their chart. A state shows what it does without "
+        "leaving, arrows show the rest; a dot is where it begins. `miros-cache-net chart` draws yours.\n\n"
         "A program reads the same from `STATES` of a chart's class, without building one: each `State` has a `name`, a "
         "`parent` (None: in no other), and `on`, the states that each signal may lead to (none: the chart stays). A "
-        "chart starts in the first. Handlers are the methods `<state>_<SIGNAL>`; one that goes where `STATES` does not "
-        "say stays where it is, and `CACHE_ERROR` says so.\n"
+        "chart starts in the first. Handlers are the methods `_<state>_<SIGNAL>`; one that goes where `STATES` does "
+        "not say stays where it is, and `CACHE_ERROR` says so.\n"
     ]
-    return "\n".join([*parts, *(chart_section(chart, states_of(chart)) for chart in CHARTS)])
+    return "\n".join([*parts, *(chart_section(chart) for chart in CHARTS)])
 
 
-def chart_section(chart: type[Chart], states: Sequence[State]) -> str:
+def chart_section(chart: type[Chart]) -> str:
     summary = (inspect.getdoc(chart) or "").partition("\n\n")[0]
     rows = [
         f"| `{state.name}` | `{OWN.get(event, event)}` | {' or '.join(f'`{each}`' for each in targets) or '-'} |"
-        for state in states
+        for state in chart.STATES
         for event, targets in state.on.items()
     ]
     return "\n".join(
         [
             f"\n## {chart.__name__}\n\n{summary}\n",
-            "```{code-block} text\n" + "\n".join(tree(states, None)) + "\n```\n",
+            f"![States of {chart.__name__}](../_static/charts/{chart.__name__}.svg)\n",
             "| in state | event | goes to |\n| --- | --- | --- |",
             *rows,
             "",
@@ -73,69 +67,14 @@ def chart_section(chart: type[Chart], states: Sequence[State]) -> str:
     )
 
 
-def tree(states: Sequence[State], parent: str | None, indent: str = "") -> Iterator[str]:
-    """Nested boxes, as lines of text."""
-    for state in states:
-        if state.parent == parent:
-            yield f"{indent}+-- {state.name}"
-            yield from tree(states, state.name, indent + "|   ")
+def stale_pictures() -> list[type[Chart]]:
+    """The charts whose picture is missing, or shows something else."""
+    return [chart for chart in CHARTS if picture_digest(PICTURES / f"{chart.__name__}.svg") != digest(of_class(chart))]
 
 
-def states_of(chart: type[Chart]) -> Sequence[State]:
-    """The chart's states; of one that declares them while it is built, what one of it has."""
-    return chart.STATES or list(declared_states(built(chart)))
-
-
-# --- charts that declare their states while they are built --------------------------------------------
-
-
-def built(chart: type[Chart]) -> Any:
-    """One of it, stopped, without a network."""
-    with tempfile.TemporaryDirectory() as directory:
-        settings = Settings(keys=generate_key().decode(), file=f"{directory}/node.json")
-        if chart is CacheNode:
-            broker = MemoryBroker()
-            one: Any = CacheNode(settings=settings, link_factory=lambda _settings, place: MemoryLink(broker, place))
-        else:
-            file = f"{directory}/lan.json"
-            one = LanChart("cache.#", settings.exchange, cache_file_path=file, candidates=list, settings=settings)
-        one.stop()
-    return one
-
-
-def declared_states(chart: Chart) -> Iterator[State]:
-    names = {number: name.removesuffix("_SIGNAL") for name, number in signals.items()}
-    for name, parent in chart._parents.items():
-        on = {
-            names[number]: tuple(sorted(targets_of(chart, method, names[number], set())))
-            for number, handler in chart._lookup.get(name, {}).items()
-            if (method := inspect.unwrap(handler)).__name__ != "handled"
-        }
-        yield State(name, parent.__name__ if parent.__name__ in chart._parents else None, **on)
-
-
-def targets_of(chart: Chart, method: Any, event: str, seen: set[str]) -> set[str]:
-    """The states that the method may go to, itself or in the chart's methods that it calls."""
-    if method.__name__ in seen:
-        return set()
-    seen.add(method.__name__)
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        called = getattr(type(chart), node.func.attr, None)
-        if node.func.attr == "trans":
-            found |= {name for part in ast.walk(node) if (name := state_named(part, event)) in chart._parents}
-        elif inspect.isfunction(called) and called.__module__ not in _BASES:
-            found |= targets_of(chart, called, event, seen)
-    return found
-
-
-def state_named(part: ast.AST, event: str) -> str:
-    """The state that a part of ``self.trans(...)`` names: `self.state`, "state", or the one named like the event."""
-    if isinstance(part, ast.Attribute):
-        return event if part.attr == "signal_name" else part.attr
-    return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+def picture_digest(path: Path) -> str | None:
+    """Of which diagram the picture is; None if there is no picture."""
+    return ElementTree.fromstring(path.read_text(encoding="utf-8")).get(DIGEST) if path.exists() else None
 
 
 # --- settings ---------------------------------------------------------------------------------------
@@ -156,6 +95,20 @@ Sources, later over earlier: the defaults, a TOML file (`$MIROS_CACHE_CONFIG`, e
 `~/.config/miros-cache-net/config.toml`), `.env` and the environment, arguments. In the TOML file a setting has the
 name of the first column. A `*_FILE` variable names a file that holds the value. An unknown key or argument is an error;
 a variable that begins with `MIROS_CACHE_` and is none of these is passed over, and the log names the nearest one.
+
+A file that you *name* (`MIROS_CACHE_CONFIG`, `MIROS_CACHE_ENV_FILE`) is trusted, whoever owns it: bind mounts,
+ConfigMaps. One that is *found* in the working directory, `.env` or `miros-cache-net.toml`, may be the work of others.
+It counts only if it, and what a link leads to, is a regular file of your own or root's that nobody else may write (a
+group that has your name and no other member excepted). Another one that sets something of ours is refused with its
+mend; one that does not is passed over. A password or key from elsewhere (the environment, a key file) goes to no
+broker that only a found file names, unless that is on this machine or in a trusted network that something else names.
+Beside a password from elsewhere, be it in a URL, a found file may not say `tls_verify=false`, `tls_ca_file`,
+`hosts_file`, `trusted_networks` or any `discover` but `auto`: to whom it is sent, and what guards it, is for its
+owner to say. One line refuses it; name the file, or set the same in the environment.
+
+`.env` is taken literally: `${...}` stands for itself. Byte order marks are taken off. `RABBIT_PORT=tcp://...`, which
+Kubernetes and Docker set for a service called `rabbit`, is passed over with a line in the log. Where there is no home
+directory, there is no user's TOML file and no default key file.
 
 `miros-cache-net settings` shows what is in force, without secrets; `miros-cache-net doctor` checks it.
 
@@ -187,6 +140,12 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
+    for chart in stale_pictures():
+        if "--check" in sys.argv:
+            stale.append(f"{chart.__name__}.svg")
+        else:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            (PICTURES / f"{chart.__name__}.svg").write_text(svg_text(of_class(chart)), encoding="utf-8")
     if stale:
         print(f"out of date: {', '.join(stale)}; run: python docs/tools/reference.py", file=sys.stderr)
     return 1 if stale else 0

@@ -1,14 +1,16 @@
-"""How do bytes get to the other hosts, and back, for as long as a program runs?
+"""How do bytes get to the other hosts and back, for as long as a program runs?
 
-Comes in: a place (exchange, scope, document) and publications.  Goes out: deliveries, and news of the link, on a thread
-of the link's own.  A link reconnects for ever and declares everything again.
+Comes in: a topology (what to declare) and publications.  Goes out: deliveries and link events, on the link's own
+thread.  A link reconnects for ever and redeclares everything each time.
 
-Must not know: documents, keys, charts; what is in a message.
+Must not know: documents, scopes, keys, charts, the content of a message.
 
-    link                         what a node wants of a broker: the interface
-    connection, link_thread      a link to RabbitMQ, and its thread; `session`: one life of it
-    consumer, publisher          the two connections of a session; `request_queue` and `lease`: what it can do without
-    topology                     names and arguments of all that is declared
-    failures                     what pika and the broker say, as one error with its mend
-    memory                       the same in memory, with the faults of a real one
+    link                         the interface of a broker to a node
+    connection, link_thread      a link to RabbitMQ; the thread that carries links; `sharing` says which share one
+    session, half                two connections, from opening to loss
+    tenant, channels             one link on that thread; its channels on one session
+    consumer, publisher          its channels per connection; `request_queue` and `lease` are optional
+    topology                     what is declared, as a value from the link's user
+    failures                     turns what pika and the broker say into one error that says how to fix it
+    memory                       an in-memory broker, with the faults of a real one
 """

@@ -1,4 +1,4 @@
-"""Acknowledgements of one channel, many at once: one by one at 100 in flight carries a quarter as much."""
+"""Batches one channel's acknowledgements: acking one by one with 100 in flight cuts throughput to a quarter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from miros_cache_net.amqp.pika_loop import LinkServices
 
-#: An acknowledgement waits this long for company.
+#: How long an acknowledgement may wait to be batched.
 _LINGER_S = 0.01
 
 
 class Acks:
-    """Acknowledges every `every` deliveries, and what is left soon after."""
+    """Acknowledges after every `every` deliveries, and the rest soon after."""
 
     def __init__(self, services: LinkServices, channel: Any, every: int) -> None:
         self._services = services
@@ -22,7 +22,7 @@ class Acks:
         self._timer: Any = None
 
     def taken(self, tag: int) -> None:
-        """The delivery `tag`, and all before it, are done with."""
+        """Delivery `tag` and all before it have been processed."""
         self._last_tag = tag
         self._pending += 1
         if self._pending >= self._every:
@@ -36,7 +36,7 @@ class Acks:
         self._pending = 0
 
     def stop(self) -> None:
-        """No timer is left; what is unacknowledged dies with the exclusive queue or is given to another."""
+        """Cancel the timer; unacknowledged messages die with the exclusive queue or go to another consumer."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""Notices that the link has gone deaf: an exchange deleted under a consumer raises nothing."""
+"""Detects a deaf link: deleting an exchange under a consumer raises no error."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from miros_cache_net.amqp.pika_loop import LinkServices
 
 
 class Canary:
-    """Sends itself something now and then; all on the link's thread.
+    """Sends the link a message to itself now and then; runs on the link's thread.
 
     send    publishes the canary
-    missed  called when neither it nor anything else came through the exchange in time
+    missed  called when nothing, canary or other, came through the exchange in time
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class Canary:
             self._set_timer(self._interval_s, self._fly)
 
     def heard(self) -> None:
-        """Something came through the exchange: it is there, and so are the bindings."""
+        """A message came through the exchange: exchange and bindings are there."""
         if self._flying:
             self._flying = False
-            # The one that made the broker announce an alarm still comes through.
+            # The canary that triggered the broker's alarm notice still arrives.
             if not self._blocked:
                 self._set_timer(self._interval_s, self._fly)
 
     def blocked(self, blocked: bool) -> None:
-        """The broker takes nothing at present: no canary can be missed."""
+        """While the broker blocks publications, no canary counts as missed."""
         self._blocked = blocked
         if blocked:
             self.stop()

@@ -1,14 +1,15 @@
-"""What pika reports, as one `BrokerError` with one line that says how to mend it."""
+"""Turns what pika reports into one `BrokerError`, with one line that says how to fix it."""
 
 from __future__ import annotations
 
+import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from pika import exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
-from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import (
     BrokerError,
     BrokerUnreachable,
@@ -22,93 +23,170 @@ from miros_cache_net.errors import (
 from miros_cache_net.settings.broker_address import BrokerAddress
 
 _URL = "MIROS_CACHE_AMQP_URL"
+_Tell = Callable[[BrokerAddress, Any], BrokerError | None]
+#: A broker's alert to a client that lacks a required certificate: TLS 1.3, then 1.2.
+_WANTS_CERTIFICATE: Final = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
+_NOT_OFFERED: Final = {
+    "PLAIN": "accepts no passwords (it does not offer PLAIN): log in by client certificate with "
+    "MIROS_CACHE_EXTERNAL_LOGIN=true, or add PLAIN to auth_mechanisms in its configuration",
+    "EXTERNAL": "accepts no login by client certificate (it does not offer EXTERNAL): use amqps://, and there "
+    "rabbitmq-plugins enable rabbitmq_auth_mechanism_ssl, with EXTERNAL in auth_mechanisms; or unset "
+    "MIROS_CACHE_EXTERNAL_LOGIN",
+}
 
 
-def attempt_failed(address: BrokerAddress, error: BaseException, place: Place) -> BrokerError:
+class NoGreeting(TimeoutError):
+    """The peer took the connection but sent no greeting."""
+
+
+def attempt_failed(address: BrokerAddress, error: BaseException) -> BrokerError:
     """Why a link to `address` could not be made or was lost, given what pika said."""
     causes = list(_causes(error))
     for cause in causes:
-        found = _telling(address, cause, place)
+        found = _telling(address, cause)
         if found is not None:
             return found
     return BrokerUnreachable(
-        f"no answer of RabbitMQ at {address} ({_said(causes[-1])}): start it there, or correct {_URL}"
+        f"RabbitMQ at {address} does not answer ({_said(causes[-1])})", mend=f"start it, or correct {_URL}"
     )
 
 
-def _telling(address: BrokerAddress, cause: BaseException, place: Place) -> BrokerError | None:
-    if isinstance(cause, ssl.SSLError):
-        return _tls_refused(address, cause)
-    if isinstance(cause, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
-        # Without the broker's own word the connection was merely lost in that moment.
-        return _login_refused(address) if _by_broker(cause) or not cause.args else None
-    if isinstance(cause, exceptions.ProbableAccessDeniedError):
-        return _vhost_refused(address, cause) if _by_broker(cause) else None
-    if isinstance(cause, exceptions.IncompatibleProtocolError):
-        return BrokerUnreachable(
-            f"what answers at {address} speaks no AMQP 0-9-1, or was just going down: correct host and port in {_URL}"
+def _telling(address: BrokerAddress, cause: BaseException) -> BrokerError | None:
+    told = next((tell for kinds, tell in _TELLS if isinstance(cause, kinds)), None)
+    return told(address, cause) if told is not None else None
+
+
+def _hangs(address: BrokerAddress, _cause: NoGreeting) -> BrokerError:
+    return BrokerUnreachable(
+        f"the server at {address} accepts connections but sends nothing: it hangs, or is not RabbitMQ",
+        mend=f"check its log and restart it, or correct {_URL}",
+    )
+
+
+def _no_amqp(address: BrokerAddress, cause: exceptions.IncompatibleProtocolError) -> BrokerError:
+    if "CERTIFICATE_REQUIRED" in str(cause.args):
+        return _certificate_wanted(address)
+    # the alert that says why can get lost
+    hint = ", or requires a client certificate (MIROS_CACHE_TLS_CERTIFICATE_FILE)" if address.tls else ""
+    return BrokerUnreachable(
+        f"the server at {address} does not speak AMQP 0-9-1, or was shutting down{hint}",
+        mend=f"correct the host and port in {_URL}",
+    )
+
+
+def _takes_nothing(address: BrokerAddress, _cause: exceptions.ConnectionBlockedTimeout) -> BrokerError:
+    return BrokerUnreachable(f"RabbitMQ at {address} accepts no messages", mend="free memory or disk there")
+
+
+def _ended(address: BrokerAddress, cause: exceptions.ConnectionClosedByBroker) -> BrokerError:
+    return BrokerUnreachable(f"RabbitMQ at {address} closed the connection: {_words(cause)}")
+
+
+def _no_login(address: BrokerAddress, cause: exceptions.AMQPConnectionError) -> BrokerError | None:
+    if cause.args and cause.args[0] in _NOT_OFFERED:
+        return LoginRefused(f"RabbitMQ at {address} {_NOT_OFFERED[cause.args[0]]}")
+    # Unless the broker said so, the connection was merely lost at that moment.
+    return _login_refused(address, _quoted(cause)) if _by_broker(cause) or not cause.args else None
+
+
+def _no_access(address: BrokerAddress, cause: exceptions.ProbableAccessDeniedError) -> BrokerError | None:
+    return _vhost_refused(address, _quoted(cause)) if _by_broker(cause) else None
+
+
+def _certificate_wanted(address: BrokerAddress) -> TLSRefused:
+    return TLSRefused(
+        f"the broker at {address} requires a client certificate",
+        mend="set MIROS_CACHE_TLS_CERTIFICATE_FILE to one that it accepts, and MIROS_CACHE_TLS_KEY_FILE to its key",
+    )
+
+
+def _login_refused(address: BrokerAddress, text: str) -> LoginRefused:
+    if "mechanism EXTERNAL" in text:
+        return LoginRefused(
+            f"RabbitMQ at {address} refused the name in the client certificate ({text})",
+            mend="create that user with `rabbitmqctl add_user`, or check ssl_cert_login_from in its configuration",
         )
-    if isinstance(cause, exceptions.ChannelClosedByBroker):
-        return _channel_refused(address, cause, place)
-    if isinstance(cause, exceptions.ConnectionBlockedTimeout):
-        return BrokerUnreachable(f"RabbitMQ at {address} takes no messages: free memory or disk there")
-    if isinstance(cause, exceptions.ConnectionClosedByBroker):
-        return BrokerUnreachable(f"RabbitMQ at {address} ended the connection: {_words(cause)}")
-    return None
-
-
-def _login_refused(address: BrokerAddress) -> LoginRefused:
     hint = ""
     if address.user == "guest" and address.host not in ("localhost", "127.0.0.1", "::1"):
-        hint = " (guest may come from its own machine only: rabbitmqctl add_user makes another)"
+        hint = " (guest may log in only on the broker's own machine: `rabbitmqctl add_user` makes another)"
     return LoginRefused(
-        f"RabbitMQ at {address} refused the user or the password{hint}: "
-        f"correct them in {_URL}, or RABBIT_USER and RABBIT_PASSWORD"
+        f"RabbitMQ at {address} refused the user name or password{hint}",
+        mend=f"correct them in {_URL}, or in RABBIT_USER and RABBIT_PASSWORD",
     )
 
 
-def _vhost_refused(address: BrokerAddress, cause: BaseException) -> VhostRefused:
+def _vhost_refused(address: BrokerAddress, text: str) -> BrokerError:
     vhost, user = address.vhost, address.user
+    if "connection limit" in text:
+        # each link has two connections
+        command = (
+            "clear_user_limits {user} max-connections"
+            if "user connection limit" in text
+            else ("clear_vhost_limits -p {vhost}")
+        )
+        return BrokerUnreachable(
+            f"RabbitMQ at {address} accepts no more connections ({text})",
+            mend=f"close some, or run there: rabbitmqctl {command.format(user=user, vhost=vhost)}",
+        )
     return VhostRefused(
-        f"RabbitMQ at {address} does not let {user!r} into virtual host {vhost!r}: correct {_URL}, or there: "
-        f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+        f"RabbitMQ at {address} denies {user!r} access to virtual host {vhost!r} ({text})",
+        mend=f"correct {_URL}, or run there: "
+        f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'",
     )
 
 
 def _tls_refused(address: BrokerAddress, cause: ssl.SSLError) -> TLSRefused:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TLSRefused(
-            f"the certificate at {address} was not accepted ({cause.verify_message}): name the host that it is made "
-            f"out to in {_URL}, or the authority that signed it in MIROS_CACHE_TLS_CA_FILE"
+            f"the certificate of {address} was rejected ({cause.verify_message})",
+            mend=f"use the host name that it names in {_URL}, or set the authority that signed it in "
+            "MIROS_CACHE_TLS_CA_FILE",
         )
-    return TLSRefused(f"no TLS with {address} ({cause.reason or _said(cause)}): is it a TLS port? Correct {_URL}")
+    if cause.reason in _WANTS_CERTIFICATE:
+        return _certificate_wanted(address)
+    return TLSRefused(f"TLS with {address} failed ({cause.reason or _said(cause)}): is it a TLS port? Correct {_URL}")
 
 
-def _channel_refused(
-    address: BrokerAddress, cause: exceptions.ChannelClosedByBroker, place: Place
-) -> BrokerError | None:
+def _channel_refused(address: BrokerAddress, cause: exceptions.ChannelClosedByBroker) -> BrokerError | None:
     text = _words(cause)
     if cause.reply_code == 404 and "is down or inaccessible" in text:
-        return BrokerUnreachable(f"a broker of the cluster at {address} is down ({text}): start it there")
+        return BrokerUnreachable(f"a broker of the cluster at {address} is down ({text})", mend="start it there")
     if cause.reply_code == 406 and "for exchange" in text:
         return ExchangeConflict(
-            f"exchange {place.exchange!r} at {address} is not a durable topic exchange ({text}): delete it there, or "
-            "name another in MIROS_CACHE_EXCHANGE"
+            f"an exchange at {address} has another type or durability ({text})",
+            mend="delete it there, or name another in MIROS_CACHE_EXCHANGE",
         )
     if cause.reply_code == 406 and "for queue" in text:
-        return QueueConflict(f"a queue at {address} has other arguments ({text}): delete it there")
+        return QueueConflict(f"a queue at {address} has other arguments ({text})", mend="delete it there")
+    if cause.reply_code == 403 and "contains reserved prefix" in text:
+        return ExchangeConflict(
+            f"RabbitMQ at {address} reserves names like this one ({text})", mend="name another in MIROS_CACHE_EXCHANGE"
+        )
     if cause.reply_code == 403:
         return VhostRefused(
-            f"RabbitMQ at {address} does not let {address.user!r} declare or use what it needs ({text}); there: "
-            f"rabbitmqctl set_permissions -p {address.vhost} {address.user} '.*' '.*' '.*'"
+            f"RabbitMQ at {address} does not let {address.user!r} declare or use its exchanges and queues ({text})",
+            mend=f"run there: rabbitmqctl set_permissions -p {address.vhost} {address.user} '.*' '.*' '.*'",
         )
     if cause.reply_code == 404:
-        return TopologyLost(f"somebody deleted what the link uses at {address} ({text}): it is declared again")
+        return TopologyLost(f"a queue or exchange of the link was deleted at {address} ({text}); it is declared again")
     return BrokerUnreachable(f"RabbitMQ at {address} closed a channel: {text}")
 
 
+#: How to report each cause; the first match wins.
+_TELLS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], _Tell], ...]] = (
+    (NoGreeting, _hangs),
+    (ssl.SSLError, _tls_refused),
+    ((exceptions.ProbableAuthenticationError, exceptions.AuthenticationError), _no_login),
+    (exceptions.ProbableAccessDeniedError, _no_access),
+    (exceptions.IncompatibleProtocolError, _no_amqp),
+    (exceptions.ChannelClosedByBroker, _channel_refused),
+    (exceptions.ConnectionBlockedTimeout, _takes_nothing),
+    (exceptions.ConnectionClosedByBroker, _ended),
+)
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and all that it wraps, the outermost first; pika wraps by arguments."""
+    """`error` and all that it wraps, outermost first; pika wraps exceptions in arguments."""
     yield error
     for inner in (*getattr(error, "exceptions", ()), *error.args):
         if isinstance(inner, BaseException):
@@ -119,8 +197,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _by_broker(cause: BaseException) -> bool:
-    """pika's guesses carry the text of what it guessed from."""
+    """Whether the broker itself closed the connection: pika's "probable" errors carry the original's text."""
     return "ConnectionClosedByBroker" in str(cause.args)
+
+
+def _quoted(guess: BaseException) -> str:
+    """The broker's own words in one of pika's "probable" errors, which hold them as text only; on one line."""
+    found = re.search(r"""ConnectionClosedByBroker: \((\d+)\) ['"](.*)['"]""", str(guess.args), re.DOTALL)
+    return "" if found is None else f"{found[1]} {' '.join(found[2].split())[:300]}"
 
 
 def _said(cause: BaseException) -> str:

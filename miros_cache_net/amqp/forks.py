@@ -1,6 +1,6 @@
-"""A forked child must not keep a link's sockets: the broker would take its dead parent for alive, and send it requests.
+"""A forked child must not keep a link's sockets: the broker would think a dead parent alive and send it requests.
 
-A socket is known by its descriptor and inode, because TLS moves the descriptor to another object.
+Sockets are identified by descriptor and inode, because TLS moves the descriptor to another object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _sockets: dict[int, int] = {}
 
 
 def remember(link_socket: socket.socket) -> None:
-    """Have it closed in every forked child, for as long as it is open here."""
+    """Close the socket in every forked child, for as long as it is open here."""
     fd = link_socket.fileno()
     with _guard:
         for known in [known for known, inode in _sockets.items() if _inode(known) != inode]:

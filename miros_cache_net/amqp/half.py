@@ -1,4 +1,4 @@
-"""One of a session's two connections: how it opens, how its loss is told once, how it ends."""
+"""One of a session's two connections: opening, reporting its loss once, closing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 import pika
 
-from miros_cache_net.amqp.containment import Containment
+from miros_cache_net.amqp.containment import Containment, Guarded
+from miros_cache_net.amqp.failures import NoGreeting
 from miros_cache_net.amqp.pika_loop import LinkConnection, LinkServices, abort_connection, end_connection
 
-#: What a broker is given to answer the closing of a connection.
+#: How long a broker may take to answer a connection's close.
 CLOSE_GRACE_S = 1.0
+#: Slack after the TCP timeout, by when pika has reported a failed connect.
+_AFTER_TCP_S = 0.1
 
 
-class Half:
+class Half(Guarded):
     """All of it runs on the link's thread.
 
-    `lost` is called once, with what pika said, when the connection or a channel of it fails; `gone` once, when
-    nothing is left of it.  Callbacks given to pika go through `guard`, so that a fault of ours never reaches it.
+    `lost` is called once, with pika's error, when the connection fails; `gone` once, when its socket is closed.
+    Callbacks given to pika go through `guard`, so that our exceptions never reach it.
     """
 
     def __init__(
@@ -29,12 +32,12 @@ class Half:
         lost: Callable[[BaseException], None],
         gone: Callable[[Half], None],
     ) -> None:
+        super().__init__(containment)
         self._services = services
-        self._containment = containment
         self._tell_lost = lost
         self._tell_gone = gone
-        self._over = False
         self._abort_timer: Any = None
+        self._waiting: list[Callable[[], None]] = []
         self.connection = LinkConnection(
             parameters,
             on_open_callback=self.guard(self._opened),
@@ -42,38 +45,24 @@ class Half:
             on_close_callback=self._ended,
             custom_ioloop=services,
         )
+        late_s = parameters.socket_timeout + _AFTER_TCP_S
+        self._greeting_timer = services.call_later(late_s, self.guard(self._check_greeted))
 
-    def guard(self, function: Callable[..., None]) -> Callable[..., None]:
-        """`function`, that does nothing once this half is over and whose exceptions cost the connection only."""
-
-        def guarded(*args: Any) -> None:
-            if self._over:
-                return
-            try:
-                function(*args)
-            except Exception as error:
-                self._containment.report(function.__qualname__, error)
-                self.lost(error)
-
-        return guarded
-
-    def open_channel(self, opened: Callable[[Any], None]) -> None:
-        """Open a channel whose closing by the broker is a loss."""
-
-        def watch(channel: Any) -> None:
-            channel.add_on_close_callback(self.guard(lambda _channel, reason: self.lost(reason)))
-            opened(channel)
-
-        self.connection.channel(on_open_callback=self.guard(watch))
+    def when_open(self, then: Callable[[], None]) -> None:
+        """Call `then` once the connection is open; now if it already is."""
+        if self.connection.is_open:
+            then()
+        else:
+            self._waiting.append(then)
 
     def lost(self, cause: BaseException) -> None:
-        """It is of no more use: told once."""
+        """The connection has failed; reported once."""
         if not self._over:
             self._over = True
             self._tell_lost(cause)
 
     def end(self) -> None:
-        """Close it; nothing is told any more but `gone`."""
+        """Close the connection; only `gone` is called after this."""
         self._over = True
         if self.connection.is_closed or self._abort_timer is not None:
             return
@@ -81,18 +70,21 @@ class Half:
         self._containment.call(end_connection, self.connection)
 
     def abort(self) -> None:
-        """Drop it without asking the broker."""
+        """Drop the connection without telling the broker."""
         self._over = True
         self._containment.call(abort_connection, self.connection)
 
-    @property
-    def over(self) -> bool:
-        return self._over
+    def _check_greeted(self) -> None:
+        if self.connection.connection_state <= LinkConnection.CONNECTION_PROTOCOL:
+            self.lost(NoGreeting())
 
     def _opened(self, _connection: Any) -> None:
-        raise NotImplementedError
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then()
 
     def _ended(self, _connection: Any, error: BaseException) -> None:
+        self._greeting_timer.cancel()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         self._containment.call(self.lost, error)

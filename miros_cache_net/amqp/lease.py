@@ -1,9 +1,9 @@
-"""One holder at a time among all hosts: an exclusive queue, which dies with its owner's connection.
+"""One holder at a time among all links: an exclusive queue, which dies with its owner's connection.
 
-Who declares a queue that another connection owns is refused (405 RESOURCE_LOCKED), and the refusal closes the
-channel that it came on: each attempt has a channel of its own.  Where the broker refuses for another reason (rights),
-or does not answer (it waits for a frozen member of its cluster), nobody could have the lease, so whoever asks may go
-on: a lease is no fence, and several discoveries do less harm than none.
+Declaring a queue that another connection owns is refused (405 RESOURCE_LOCKED), and the refusal closes the channel, so
+each attempt uses a new one.  If the broker refuses for another reason (permissions) or does not answer (it waits for a
+frozen cluster member), no link could get the lease, so the asker may go on: a lease is not a fence, and several
+discoveries do less harm than none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RESOURCE_LOCKED: Final = 405
 class Lease:
     """On the consuming connection of a session; all of it runs on the link's thread.
 
-    `guard` contains what a callback of ours raises.
+    `guard` wraps our callbacks and contains their exceptions.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class Lease:
         self._timer: Any = None
         self._wanted = False
         self._channel: Any = None
+        self._asked: Any = None  # channel of the latest attempt
         self._waiting: Callable[[bool], None] | None = None
 
     def acquire(self, done: Callable[[bool], None]) -> None:
-        """`done(True)` once the queue is ours or nobody's to have, `done(False)` where it is somebody else's, or asked
-        for already."""
+        """`done(True)` once the lease is ours or nobody can have it; `done(False)` if another link has it or an attempt
+        is pending."""
         if self._wanted:
             done(False)
             return
@@ -59,7 +60,13 @@ class Lease:
         self._channel = None
         self._tell(False)
 
+    def close(self) -> None:
+        """The session is over, but the connection stays open and would keep the lease: delete its queue."""
+        if self._asked is not None:
+            self._give_back(self._asked)
+
     def _opened(self, channel: Any) -> None:
+        self._asked = channel
         channel.add_on_close_callback(self._guard(self._closed))
         channel.queue_declare(self._queue, exclusive=True, callback=self._guard(lambda _frame: self._held(channel)))
 
@@ -68,7 +75,7 @@ class Lease:
             self._channel = channel
             self._tell(True)
         else:
-            # granted so late that it was released before
+            # released before it was granted
             self._give_back(channel)
 
     def _give_back(self, channel: Any) -> None:

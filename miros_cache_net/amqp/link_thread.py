@@ -1,8 +1,11 @@
-"""What a link does on its own thread: make sessions, one after the other, and move publications into them."""
+"""The thread that carries links: one pair of connections to a broker at a time, for any number of links.
+
+A failure of one link's channels affects that link alone while another is up on the same connections.
+"""
 
 from __future__ import annotations
 
-import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -10,157 +13,156 @@ from functools import partial
 from typing import Any
 
 from miros_cache_net.amqp.containment import Containment
-from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.failures import attempt_failed
 from miros_cache_net.amqp.link_options import LinkOptions
-from miros_cache_net.amqp.outbox import Outbox
+from miros_cache_net.amqp.look_up import GetAddrInfo, numeric_hosts
 from miros_cache_net.amqp.pika_loop import THREAD_NAME_PREFIX, LinkServices
 from miros_cache_net.amqp.pika_parameters import connection_parameters
 from miros_cache_net.amqp.reconnect import Reconnect
 from miros_cache_net.amqp.session import Session
+from miros_cache_net.amqp.tenant import Tenant
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
+from miros_cache_net.settings.broker_address import BrokerAddress
 
-_LOG = logging.getLogger(__name__)
-
-#: After this much time for closing connections properly, they are dropped; after that much more the thread ends.
+#: Time for closing connections properly before they are dropped, then time until the thread ends.
 _CLOSE_S = 2.0
 _FORCE_S = 0.5
 
 
 class LinkThread(threading.Thread):
-    """`call` is for any thread; everything else runs on this one, and no exception of a callback ends it."""
+    """`call` is thread-safe; everything else runs on this thread, which no callback's exception ends."""
 
     def __init__(
         self,
-        place: Place,
         options: LinkOptions,
         tls: ssl.SSLContext | None,
         name: str,
         reconnect: Reconnect,
-        outbox: Outbox,
-        listener: LinkListener,
+        getaddrinfo: GetAddrInfo = socket.getaddrinfo,
     ) -> None:
         super().__init__(name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
-        self._place, self._options, self._tls, self._link_name = place, options, tls, name
-        self._reconnect, self._outbox, self._listener = reconnect, outbox, listener
+        self._options, self._tls, self._link_name = options, tls, name
+        self._reconnect = reconnect
         self._contain = Containment(name)
-        self._services = LinkServices()
-        self._session: Session | None = None
+        self.services = LinkServices(getaddrinfo)
+        self.session: Session | None = None
         self._sessions: set[Session] = set()  # those with a socket left
-        self._up = False
-        self._serve = False
-        self._request_trouble = ""
-        self._given_up = False
-        self._stopping = False
+        self._tenants: list[Tenant] = []
+        self._is_up = False
+        self._trouble: BrokerError | None = None
+        self._no_more = False
         self._closing = False
         self._ended = False
         self._retry_timer: Any = None
+        self._look_up: Any = None
 
     def call(self, function: Callable[[], None]) -> None:
         """Have `function` called on this thread, soon."""
-        self._services.add_callback_threadsafe(partial(self._contain.call, function))
+        self.services.add_callback_threadsafe(partial(self._contain.call, function))
 
     # --- the loop -------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self.call(self._connect)
         while not self._ended:
             try:
-                self._services.loop.start()
-            except Exception as error:  # of pika itself: ours are contained before they reach the loop
+                self.services.turn()
+            except Exception as error:  # raised by pika itself: ours are contained before they reach the loop
                 self._contain.report("pika", error)
                 self._contain.call(self._escaped, error)
-        self._outbox.close()
-        self._fail_waiting()
-        self._services.loop.close()
+        self.services.loop.close()
 
     def _escaped(self, error: Exception) -> None:
-        """Timers may be lost with what escaped: everything that stood is given up and begun again."""
+        """Timers may have been lost with the exception, so drop everything and start again."""
         for session in list(self._sessions):
             session.abort()
-        if self._session is not None:
-            self.session_lost(self._session, BrokerUnreachable(f"a fault in pika: {type(error).__name__}"), False)
+        if self.session is not None:
+            self._lose(BrokerUnreachable(f"an error in pika: {type(error).__name__}"), at_once=False)
         elif self._closing:
             self._end()
-        elif not self._given_up:
+        elif self._wanted():
             self._retry_in(1.0)
 
     def _connect(self) -> None:
-        if self._stopping or self._session is not None:
+        self._retry_timer = None
+        if self._closing or self.session is not None or not self._wanted():
             return
-        address = self._reconnect.address
-        parameters = connection_parameters(address, self._options, self._tls, self._link_name)
-        session = Session(
-            self,
-            self._services,
-            self._place,
-            address,
-            parameters,
-            self._options,
-            self._contain,
-            serve_requests=self._serve,
-        )
-        self._session = session
-        self._sessions.add(session)
+        address, host = self._reconnect.address, self._reconnect.host
+        if host is None:
+            self._ask_for_addresses(address)
+            return
+        # both connections go to one address, so to one broker
+        parameters = connection_parameters(address, host, self._options, self._tls, self._link_name)
+        self.session = Session(self, self.services, address, parameters, self._contain)
+        self._sessions.add(self.session)
+        for tenant in self._wanted():
+            tenant.begin(self.session)
+
+    def _ask_for_addresses(self, address: BrokerAddress) -> None:
+        self._cancel_retry()
+        late = partial(self._contain.call, self._addresses, TimeoutError())
+        self._retry_timer = self.services.call_later(3 * self._options.connect_timeout_s, late)
+        done = partial(self._contain.call, self._addresses)
+        self._look_up = self.services.getaddrinfo(address.host, address.port, done, socktype=socket.SOCK_STREAM)
+
+    def _addresses(self, answer: Any) -> None:
+        self._cancel_retry()
+        if isinstance(answer, list) and (hosts := numeric_hosts(answer)):
+            self._reconnect.found(hosts)
+            self._connect()
+        else:
+            error = answer if isinstance(answer, BaseException) else OSError("its name resolves to no address")
+            self._lose(attempt_failed(self._reconnect.address, error), at_once=False)
+
+    def _cancel_retry(self) -> None:
+        for pending in (self._retry_timer, self._look_up):
+            if pending is not None:
+                pending.cancel()
+        self._retry_timer = self._look_up = None
 
     def _retry_in(self, delay_s: float) -> None:
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-        self._retry_timer = self._services.call_later(delay_s, partial(self._contain.call, self._connect))
+        self._cancel_retry()
+        self._retry_timer = self.services.call_later(delay_s, partial(self._contain.call, self._connect))
 
-    # --- what the link is asked -----------------------------------------------------------------------
+    # --- links come and go ----------------------------------------------------------------------------
 
-    def serve_requests(self, serve: bool) -> None:
-        self._serve = serve
-        if self._session is not None:
-            self._session.serve_requests(serve)
-
-    def acquire_lease(self, done: Callable[[bool], None]) -> None:
-        if self._session is None:
-            done(False)
-        else:
-            self._session.acquire_lease(lambda held: self._told(done, held))
-
-    def _told(self, done: Callable[[bool], None], held: bool) -> None:
-        self._contain.call(done, held)
-
-    def release_lease(self) -> None:
-        if self._session is not None:
-            self._session.release_lease()
-
-    def pump(self) -> None:
-        """Send what waits; without a link it is lost, while an alarm lasts it stays."""
-        self._outbox.awake()
-        while (done := self._outbox.refused()) is not None:
-            self._contain.call(done, False)
-        if not self._up:
-            self._fail_waiting()
+    def add(self, tenant: Tenant) -> None:
+        """Carry `tenant`, on the existing connections or on new ones."""
+        self._tenants.append(tenant)
+        tenant.carried_by(self)
+        if self.session is not None:
+            tenant.begin(self.session)
             return
-        while self._session is not None and self._session.can_publish:
-            publication = self._outbox.take()
-            if publication is None:
-                return
-            settled = partial(self._settled, publication)
-            if not self._contain.call(self._session.publish, publication, settled):
-                settled(False)
+        if self._trouble is not None:
+            tenant.tell(self._trouble)
+        if self._retry_timer is None:
+            self._connect()
 
-    def stop(self) -> None:
-        """Send what was handed over, if that goes quickly, then close everything and end."""
-        if self._stopping:
-            return
-        self._stopping = True
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-        self.pump()
-        if self._outbox.unsettled:
-            self._services.call_later(self._options.flush_s, partial(self._contain.call, self._close))
-        else:
+    def remove(self, tenant: Tenant, last: bool) -> None:
+        """Let `tenant` flush, then drop it; `last`: no other will be added, so the thread ends."""
+        self._no_more = self._no_more or last
+        tenant.stop()
+
+    def tenant_gone(self, tenant: Tenant) -> None:
+        self._tenants.remove(tenant)
+        self._closing = self._no_more and not self._tenants
+        tenant.over(session_too=self._closing)
+        if self._closing:
             self._close()
+        elif self._tenants:
+            self._rest()
+
+    def _wanted(self) -> list[Tenant]:
+        return [tenant for tenant in self._tenants if not tenant.given_up]
+
+    def _rest(self) -> None:
+        """Close the connections if all links have given up."""
+        if self.session is not None and not self._wanted():
+            session, self.session, self._is_up = self.session, None, False
+            session.end()
 
     def _close(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self._services.call_later(_CLOSE_S, self._close_by_force)
+        self._cancel_retry()
+        self.services.call_later(_CLOSE_S, self._close_by_force)
         for session in list(self._sessions):
             session.end()
         if not self._sessions:
@@ -170,65 +172,50 @@ class LinkThread(threading.Thread):
         for session in list(self._sessions):
             session.abort()
         # An aborted connection takes one more turn of the loop to close its socket.
-        self._services.call_later(_FORCE_S, self._end)
+        self.services.call_later(_FORCE_S, self._end)
 
     def _end(self) -> None:
         self._ended = True
-        self._services.loop.stop()
 
-    def _settled(self, publication: Publication, taken: bool) -> None:
-        self._outbox.settle(publication)
-        if publication.done is not None:
-            self._contain.call(publication.done, taken)
-        if self._stopping and not self._closing and not self._outbox.unsettled:
-            self._close()
+    # --- what tenants and sessions tell -----------------------------------------------------------------
 
-    def _fail_waiting(self) -> None:
-        while (publication := self._outbox.take()) is not None:
-            self._settled(publication, False)
+    def tenant_up(self) -> None:
+        if not self._is_up:
+            self._is_up, self._trouble = True, None
+            self._reconnect.up()
 
-    # --- what the session tells -----------------------------------------------------------------------
+    def tenant_lost(self, tenant: Tenant, error: BrokerError, at_once: bool, hangs: bool) -> None:
+        others = [each for each in self._wanted() if each is not tenant]
+        if error.fatal:
+            tenant.retry(error, at_once)
+            self._rest()
+        # a link that merely waits too is no evidence that the broker answers
+        elif hangs or not any(each.stands if at_once else each.is_up for each in others):
+            self._lose(error, at_once)
+        else:
+            tenant.retry(error, at_once)
 
-    def session_up(self, session: Session, up: LinkUp) -> None:
-        if session is not self._session or self._stopping:
-            return
-        self._up = True
-        self._reconnect.up()
-        self._contain.call(self._listener.link_up, up)
-        self.pump()
+    def session_lost(self, session: Session, error: BrokerError) -> None:
+        if session is self.session:
+            self._lose(error, at_once=False)
 
-    def session_lost(self, session: Session, error: BrokerError, at_once: bool) -> None:
-        if session is not self._session:
-            return
-        self._session, self._up = None, False
-        delay_s, news = self._reconnect.lost(error, at_once)
-        self._given_up = delay_s is None
-        self.pump()
-        if self._stopping:
-            return
-        if news is not None:
-            self._contain.call(self._listener.link_down, news)
-        if delay_s is not None:
-            self._retry_in(delay_s)
-
-    def request_news(self, error: BrokerError | None) -> None:
-        trouble = "" if error is None else str(error)
-        if trouble and trouble != self._request_trouble:
-            _LOG.warning(
-                "%s: the queue that hosts share for requests cannot be had, joins go without it: %s",
-                self._link_name,
-                trouble,
-            )
-        self._request_trouble = trouble
-
-    def session_unblocked(self) -> None:
-        self.pump()
+    def session_blocked(self, blocked: bool) -> None:
+        for tenant in list(self._tenants):
+            tenant.blocked(blocked)
 
     def session_gone(self, session: Session) -> None:
         self._sessions.discard(session)
         if self._closing and not self._sessions:
             self._end()
 
-    def delivered(self, delivery: Delivery) -> None:
-        if not self._stopping:
-            self._contain.call(self._listener.delivered, delivery)
+    def _lose(self, error: BrokerError, at_once: bool) -> None:
+        """The session is over for all links; `Reconnect` says where to go on, and when."""
+        session, self.session, self._is_up = self.session, None, False
+        if session is not None:
+            session.end()
+        delay_s, news = self._reconnect.lost(error, at_once)
+        self._trouble = news or self._trouble
+        for tenant in self._wanted():
+            tenant.ended(news)
+        if delay_s is not None and not self._closing:
+            self._retry_in(delay_s)

@@ -1,4 +1,4 @@
-"""Where calls to a listener wait for their turn: on a thread of its own, or on whoever runs the loop."""
+"""Queues calls to a listener: made on a dedicated thread, or on the thread that runs the trampoline."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Mailbox(Protocol):
-    """Calls come out in the order in which they went in, one at a time; what they raise is contained."""
+    """Makes calls in order, one at a time; contains their exceptions."""
 
     def post(self, function: Callable[..., Any], *args: Any) -> None: ...
 
     def close(self, timeout_s: float) -> None:
-        """Make the calls posted before; returns when they are made, at the latest after `timeout_s`."""
+        """Make the calls posted so far; returns when they are done, at the latest after `timeout_s` seconds."""
 
 
 class ThreadMailbox:
@@ -45,10 +45,10 @@ class ThreadMailbox:
 
 
 class Trampoline:
-    """Makes calls on the thread that posts, unless one is being made: then it is made after that one.
+    """Makes calls on the thread that calls `run`; one posted during a call is made after it.
 
-    So no listener is ever called from within another's call, and a single-threaded program sees the same order
-    each time.
+    So no listener is ever called from within another's call, and a single-threaded program sees the same order each
+    time.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Trampoline:
             self._calls.append((function, args))
 
     def run(self) -> None:
-        """Make all calls that wait, and those that they post."""
+        """Make all waiting calls, and those that they post."""
         while (call := self._next()) is not None:
             self._contain.call(call[0], *call[1])
             with self._lock:

@@ -1,11 +1,11 @@
-"""A message broker inside one process, with the interface of the real one: for tests, yours included, and simulators.
+"""An in-process message broker with the interface of the real one, for tests (yours too) and simulators.
 
     broker = MemoryBroker()
-    link = MemoryLink(broker, Place("miros.cache.exchange", "fleet", "lan"))
+    link = MemoryLink(broker, topology)
     link.start(listener)
 
-What RabbitMQ and networks do to a link can be done here on purpose: `MemoryBroker.cut`, `crash`, `refuse`, `pause`,
-`drop_next`, `delete_exchange`, `delete_queue`, `withhold_requests`.
+Faults of RabbitMQ and networks can be injected: `MemoryBroker.cut`, `crash`, `refuse`, `pause`,
+`drop_next`, `delete_exchange`, `delete_queue`, `withhold_queue`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from miros_cache_net import limits
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import LinkUp, Place, Publication
+from miros_cache_net.amqp.link import LinkUp, Publication
 from miros_cache_net.amqp.mailbox import Mailbox, ThreadMailbox, Trampoline
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.amqp.memory_queues import MemoryMessage, MemoryQueue, MemoryQueues
+from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX, Exchange, Queue, destination
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
-from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, TopologyLost
+from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, TopologyLost, Unroutable
 
 __all__ = ["MemoryBroker", "MemoryLink", "MemoryMessage"]
 
@@ -32,10 +32,10 @@ _LOG_MESSAGES = 100_000
 
 
 class MemoryBroker:
-    """Thread-safe.  Links are called on threads of their own, or, `synchronous`, on the thread that caused the call
-    (never one from within another's call), so that a single-threaded simulator has no threads at all.
+    """Thread-safe.  Each link is called on its own thread or, if `synchronous`, on the thread that caused the call
+    (never from within another call), so that a simulator needs no threads.
 
-    Times to live are judged by `clock`.  A link that is down comes back as soon as nothing keeps it down.
+    TTLs use `clock`.  A link that is down comes back as soon as nothing keeps it down.
     """
 
     def __init__(self, *, synchronous: bool = False, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -52,24 +52,25 @@ class MemoryBroker:
         self._drop = 0
         self._withheld: set[str] = set()
         self._leases: dict[str, MemoryLink] = {}
+        self._unacked: dict[MemoryLink, list[tuple[str, MemoryMessage]]] = {}  # of links with `late_acks`
         self._names = itertools.count(1)
         self._log: deque[MemoryMessage] = deque(maxlen=_LOG_MESSAGES)
 
-    # --- what tests look at and do --------------------------------------------------------------------
+    # --- for tests --------------------------------------------------------------------------------------
 
     @property
     def messages(self) -> tuple[MemoryMessage, ...]:
-        """Every message that the broker took, oldest first; dropped ones too."""
+        """The latest messages that the broker accepted, dropped ones included, oldest first."""
         with self._lock:
             return tuple(self._log)
 
     def consumers(self, queue: str) -> int:
-        """How many links consume `queue`; 0 too if there is none of that name."""
+        """How many links consume `queue`; 0 if there is no such queue."""
         with self._lock:
             return len(self._state.queues[queue].consumers) if queue in self._state.queues else 0
 
     def cut(self, link: MemoryLink) -> None:
-        """Take the network from one link, until `restore`."""
+        """Cut one link's network, until `restore`."""
         with self._changed():
             self._cut.add(link)
             self._lose(link, BrokerUnreachable("the link was cut: restore it"))
@@ -79,7 +80,7 @@ class MemoryBroker:
             self._cut.discard(link)
 
     def crash(self) -> None:
-        """End as a killed broker does: all links are lost, all messages too; until `restart`."""
+        """Act like a killed broker: all links and messages are lost; down until `restart`."""
         with self._changed():
             self._crashed = True
             for link in self._links:
@@ -91,12 +92,12 @@ class MemoryBroker:
             self._crashed = False
 
     def refuse(self, error: BrokerError | None) -> None:
-        """Answer every attempt to connect with `error`; None: let them in again.  Standing links stay."""
+        """Answer every attempt to connect with `error`; None: accept them again.  Links that are up stay up."""
         with self._changed():
             self._refusal = error
 
     def pause(self) -> None:
-        """Keep publications, neither delivered nor confirmed, until `resume`."""
+        """Hold publications, neither delivered nor confirmed, until `resume`."""
         with self._changed():
             self._paused = True
 
@@ -108,50 +109,50 @@ class MemoryBroker:
                 self._accept(link, publication)
 
     def drop_next(self, count: int) -> None:
-        """Confirm the next `count` publications and deliver them to nobody."""
+        """Confirm the next `count` publications without delivering them."""
         with self._lock:
             self._drop = count
 
-    def declare_exchange(self, name: str, exchange_type: str) -> None:
-        """Make an exchange as some other program would; another type than "topic" keeps links out."""
+    def declare_exchange(self, name: str, exchange_type: str, durable: bool = True) -> None:
+        """Declare an exchange as another program would; links that declare it differently are refused."""
         with self._lock:
-            self._state.exchanges[name] = exchange_type
+            self._state.exchanges[name] = Exchange(name, exchange_type, durable)
 
     def delete_exchange(self, name: str) -> None:
-        """Delete it under its links; they notice (the real ones by their canary) and declare it again."""
+        """Delete an exchange under its links; those whose canary uses it notice and redeclare it."""
         with self._changed():
             self._state.delete_exchange(name)
             for link in self._links:
-                if link.place.exchange == name:
+                if name == link.topology.canary_exchange:
                     self._lose(link, TopologyLost("the exchange was deleted: it is declared again"))
 
     def delete_queue(self, name: str) -> None:
-        """Delete it under its consumers, who declare it again; a link whose own queue it was is lost."""
+        """Delete a queue under its consumers, which redeclare it; a link that loses its own queue goes down."""
         with self._changed():
             queue = self._state.queues.pop(name, None)
             if queue is None:
                 return
-            if not name.startswith(topology.OWN_QUEUE_PREFIX):
-                self._state.declare(name).consumers = queue.consumers
+            if not name.startswith(OWN_QUEUE_PREFIX):
+                queue.messages.clear()
+                self._state.queues[name] = queue
                 return
             for link in list(queue.consumers):
                 self._lose(link, TopologyLost("a queue was deleted: it is declared again"))
 
-    def withhold_requests(self, place: Place) -> None:
-        """Let nobody have the request queue of `place` until `grant_requests`, as when its home is down."""
+    def withhold_queue(self, name: str) -> None:
+        """Make the shared queue `name` unavailable until `grant_queue`, as if its home node were down."""
         with self._changed():
-            name = topology.request_queue_name(place)
             self._withheld.add(name)
             self._state.queues.pop(name, None)
 
-    def grant_requests(self, place: Place) -> None:
+    def grant_queue(self, name: str) -> None:
         with self._changed():
-            self._withheld.discard(topology.request_queue_name(place))
+            self._withheld.discard(name)
             for link in self._links:
-                if link.is_up and link.place == place:
+                if link.is_up:
                     self._consume_requests(link)
 
-    # --- what links ask ---------------------------------------------------------------------------------
+    # --- for links --------------------------------------------------------------------------------------
 
     def _mailbox(self, name: str) -> Mailbox:
         return self._trampoline if self._trampoline is not None else ThreadMailbox(name)
@@ -166,7 +167,7 @@ class MemoryBroker:
             self._links.remove(link)
 
     def _publish(self, link: MemoryLink, publication: Publication) -> bool:
-        """False: the link is not attached (any more), nothing was done."""
+        """False if the link is not attached (any more): nothing was done."""
         with self._changed():
             if link not in self._links:
                 return False
@@ -187,7 +188,7 @@ class MemoryBroker:
 
     def _acquire_lease(self, link: MemoryLink) -> bool:
         with self._changed():
-            name = topology.lease_queue_name(link.place)
+            name = link.topology.lease or link.token
             free = link.is_up and name not in self._leases
             if free:
                 self._leases[name] = link
@@ -198,16 +199,22 @@ class MemoryBroker:
             self._end_lease(link)
 
     def _return(self, queue: str, message: MemoryMessage) -> None:
-        """A request that its consumer lost before it looked at it goes to the next."""
+        """Requeue a request whose consumer went down before processing it."""
         with self._changed():
-            if queue not in self._withheld:
-                self._state.declare(queue).messages.appendleft(message)
+            if queue in self._state.queues:
+                self._state.queues[queue].messages.appendleft(message)
+
+    def _taken(self, link: MemoryLink, message: MemoryMessage) -> None:
+        """Acknowledge a request that was delivered to `link`, which has not lost it since."""
+        with self._lock:
+            unacked = self._unacked.get(link, [])
+            unacked[:] = [each for each in unacked if each[1] is not message]
 
     # --- with the lock held -------------------------------------------------------------------------------
 
     @contextmanager
     def _changed(self) -> Iterator[None]:
-        """Have the lock; then see to what follows from the change."""
+        """Hold the lock, then apply the consequences of the change."""
         with self._lock:
             yield
             self._settle_down()
@@ -219,8 +226,10 @@ class MemoryBroker:
             if not link.is_up and not link.given_up:
                 self._try_connect(link)
         for consumer, queue, message in self._state.take(self._clock.monotonic_s()):
-            # A broadcast comes back to its sender too, who drops it.
+            # A link drops its own broadcasts.
             if message.sender != consumer.token or not message.exchange:
+                if consumer.topology.late_acks and not queue.name.startswith(OWN_QUEUE_PREFIX):
+                    self._unacked.setdefault(consumer, []).append((queue.name, message))
                 consumer.deliver(queue.name, message)
 
     def _try_connect(self, link: MemoryLink) -> None:
@@ -228,32 +237,35 @@ class MemoryBroker:
         if error is not None:
             link.down(error)
             return
-        exchange = link.place.exchange
-        self._state.exchanges.setdefault(exchange, topology.EXCHANGE_TYPE)
-        requests = self._requests(link.place)
-        own = self._state.declare(f"{topology.OWN_QUEUE_PREFIX}{next(self._names)}")
-        own.bindings.add((exchange, topology.binding_key(link.place)))
-        own.consumers.append(link)
+        for exchange in link.topology.exchanges:
+            self._state.exchanges.setdefault(exchange.name, exchange)
+        requests = self._requests(link.topology.requests)
         servers = None if requests is None else len(requests.consumers)
-        link.up(LinkUp(own.name, servers, "memory broker"))
+        link.up(LinkUp(self._own_queue(link), servers, "memory broker", "127.0.0.1"))
         self._consume_requests(link)
+
+    def _own_queue(self, link: MemoryLink) -> str:
+        if link.topology.own_queue is None:
+            return ""
+        own = self._state.declare(link.topology.own_queue, f"{OWN_QUEUE_PREFIX}{next(self._names)}")
+        own.consumers.append(link)
+        return own.name
 
     def _why_not(self, link: MemoryLink) -> BrokerError | None:
         if link in self._cut or self._crashed:
             return BrokerUnreachable("the broker is not there: restart it, or restore the link")
         if self._refusal is not None:
             return self._refusal
-        kind = self._state.exchanges.get(link.place.exchange, topology.EXCHANGE_TYPE)
-        if kind != topology.EXCHANGE_TYPE:
-            return ExchangeConflict(f"exchange {link.place.exchange!r} is a {kind} exchange: delete it or name another")
+        for wanted in link.topology.exchanges:
+            if self._state.exchanges.get(wanted.name, wanted) != wanted:
+                return ExchangeConflict(f"exchange {wanted.name!r} has another type or durability: delete it")
         return None
 
-    def _requests(self, place: Place) -> MemoryQueue | None:
-        name = topology.request_queue_name(place)
-        return None if name in self._withheld else self._state.declare(name)
+    def _requests(self, wanted: Queue | None) -> MemoryQueue | None:
+        return None if wanted is None or wanted.name in self._withheld else self._state.declare(wanted)
 
     def _consume_requests(self, link: MemoryLink) -> None:
-        queue = self._requests(link.place)
+        queue = self._requests(link.topology.requests)
         if queue is None:
             return
         if link.serves and link not in queue.consumers:
@@ -262,17 +274,20 @@ class MemoryBroker:
             queue.consumers.remove(link)
 
     def _end_lease(self, link: MemoryLink) -> None:
-        name = topology.lease_queue_name(link.place)
+        name = link.topology.lease or link.token
         if self._leases.get(name) is link:
             del self._leases[name]
 
     def _lose(self, link: MemoryLink, error: BrokerError | None) -> None:
-        """Its exclusive queues go, its unconfirmed publications are lost; it is told why, unless it left itself."""
+        """Drop the link's exclusive queues and unconfirmed publications; tell it why, unless it left by itself."""
         self._end_lease(link)
+        for name, message in reversed(self._unacked.pop(link, [])):
+            if name in self._state.queues:
+                self._state.queues[name].messages.appendleft(message)
         for queue in list(self._state.queues.values()):
             if link in queue.consumers:
                 queue.consumers.remove(link)
-                if queue.name.startswith(topology.OWN_QUEUE_PREFIX):
+                if queue.name.startswith(OWN_QUEUE_PREFIX):
                     del self._state.queues[queue.name]
         for held in [held for held in self._held if held[0] is link]:
             self._held.remove(held)
@@ -282,10 +297,14 @@ class MemoryBroker:
         link.is_up = False
 
     def _accept(self, link: MemoryLink, publication: Publication) -> None:
-        if publication.requests and self._requests(link.place) is None:
+        if publication.requests and self._requests(link.topology.requests) is None:
             link.settle(publication, False)
             return
-        exchange, key = topology.destination(link.place, publication)
+        exchange, key = destination(link.topology, publication)
+        if exchange and exchange not in self._state.exchanges:
+            link.settle(publication, False)
+            self._lose(link, TopologyLost(f"exchange {exchange!r} was deleted: it is declared again"))
+            return
         ttl_s = publication.ttl_s
         message = MemoryMessage(
             exchange,
@@ -295,10 +314,12 @@ class MemoryBroker:
             link.own_queue if publication.reply_here else "",
             publication.key_id,
             None if ttl_s is None else self._clock.monotonic_s() + ttl_s,
+            publication.message_id,
         )
         self._log.append(message)
         if self._drop > 0:
             self._drop -= 1
-        else:
-            self._state.route(message)
+        elif not self._state.route(message, self._clock.monotonic_s()) and publication.mandatory:
+            link.refuse(publication, Unroutable(f"no queue at exchange {exchange!r} takes {key!r}"))
+            return
         link.settle(publication, True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Place, Publication
+from miros_cache_net.amqp.link import Delivery, LinkListener, LinkUp, Publication
 from miros_cache_net.amqp.mailbox import Mailbox
 from miros_cache_net.amqp.memory_queues import MemoryMessage
-from miros_cache_net.errors import BrokerError
+from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX, Topology, destination, is_server_named
+from miros_cache_net.errors import BrokerError, MessageRefused
 
 if TYPE_CHECKING:
     from miros_cache_net.amqp.memory import MemoryBroker
@@ -23,11 +24,11 @@ class MemoryLink:
     """A `Link` (see there for the contract) to a `MemoryBroker`.
 
     Before `start` and after `stop`, the ``done(False)`` of a publication is called on the calling thread.
-    `place`, `serves`, `is_up`, `given_up` and `token` are for the broker and for tests to look at.
+    `topology`, `serves`, `is_up`, `given_up` and `token` are for the broker and for tests to look at.
     """
 
-    def __init__(self, broker: MemoryBroker, place: Place, *, connection_name: str = "memory-link") -> None:
-        self.place = topology.check_place(place)
+    def __init__(self, broker: MemoryBroker, topology: Topology, *, connection_name: str = "memory-link") -> None:
+        self.topology = topology
         self.serves = False
         self.given_up = False
         self.own_queue = ""
@@ -37,28 +38,36 @@ class MemoryLink:
         self._mailbox: Mailbox | None = None
         self._listener: LinkListener
         self._stopped = False
-        # Which of its connections this is; a delivery of an earlier one no longer counts.
+        # Counts connections: a delivery from an earlier one no longer counts.
         self._connection = 0
         self._told: type[BrokerError] | None = None
         self.is_up = False
 
-    # --- the interface of every link ------------------------------------------------------------------
+    # --- Link -------------------------------------------------------------------------------------------
 
     def start(self, listener: LinkListener) -> None:
         if self._mailbox is not None or self._stopped:
-            raise RuntimeError("a link starts once")
+            raise RuntimeError("a link can be started only once")
         self._listener = listener
         self._mailbox = self._broker._mailbox(self._name)
         self._broker._attach(self)
 
     def publish(self, publication: Publication) -> None:
-        topology.destination(self.place, publication)
+        destination(self.topology, publication)
         if not self._broker._publish(self, publication) and publication.done is not None:
             publication.done(False)
 
     def serve_requests(self, serve: bool) -> None:
         self.serves = serve
         self._broker._serve(self)
+
+    @property
+    def silent_s(self) -> float | None:
+        return 0.0 if self.is_up else None
+
+    @property
+    def alarm(self) -> str:
+        return ""
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None:
         if self._mailbox is None or self._stopped:
@@ -75,7 +84,7 @@ class MemoryLink:
             self._broker._detach(self)
             mailbox.close(_STOP_S)
 
-    # --- what the broker does with it, its lock held ----------------------------------------------------
+    # --- called by the broker, with its lock held -------------------------------------------------------
 
     def up(self, up: LinkUp) -> None:
         self._connection += 1
@@ -83,7 +92,7 @@ class MemoryLink:
         self._post(self._listener.link_up, up)
 
     def down(self, error: BrokerError) -> None:
-        """It is not connected because of `error`; the listener is told unless it knows."""
+        """The link is down because of `error`; tell the listener unless it already knows."""
         self.is_up = False
         self.given_up = error.fatal
         if type(error) is not self._told:
@@ -97,16 +106,31 @@ class MemoryLink:
         if publication.done is not None:
             self._post(publication.done, taken)
 
+    def refuse(self, publication: Publication, error: MessageRefused) -> None:
+        if publication.refused is not None:
+            self._post(publication.refused, error)
+        self.settle(publication, False)
+
     # --- on the link's thread ---------------------------------------------------------------------------
 
     def _deliver(self, connection: int, queue: str, message: MemoryMessage) -> None:
-        requested = not queue.startswith(topology.OWN_QUEUE_PREFIX)
+        requested = not queue.startswith(OWN_QUEUE_PREFIX)
         if self.is_up and connection == self._connection:
-            reply_to = message.reply_to if topology.is_server_named(message.reply_to) else ""
+            reply_to = message.reply_to if is_server_named(message.reply_to) else ""
             self._listener.delivered(
-                Delivery(message.body, message.routing_key, reply_to, message.key_id, from_requests=requested)
+                Delivery(
+                    message.body,
+                    message.routing_key,
+                    reply_to,
+                    message.key_id,
+                    from_requests=requested,
+                    exchange=message.exchange,
+                    message_id=message.message_id,
+                    app_id=message.sender,
+                    taken=partial(self._broker._taken, self, message),
+                )
             )
-        elif requested:
+        elif requested and not self.topology.late_acks:
             self._broker._return(queue, message)
 
     def _post(self, function: Callable[..., None], *args: object) -> None:

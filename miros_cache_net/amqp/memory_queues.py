@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from miros_cache_net import limits
-from miros_cache_net.amqp import topology
+from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX, Arguments, Binding, Exchange, Queue, matches
 
 if TYPE_CHECKING:
     from miros_cache_net.amqp.memory_link import MemoryLink
@@ -25,14 +24,16 @@ class MemoryMessage:
     reply_to: str = ""
     key_id: str = ""
     expires_s: float | None = None
+    message_id: str = ""
 
 
 @dataclass
 class MemoryQueue:
-    """`consumers` take turns; an exclusive queue has one."""
+    """`consumers` take turns, unless the arguments say that one at a time is active; an exclusive queue has one."""
 
     name: str
-    bindings: set[tuple[str, str]] = field(default_factory=set)
+    arguments: Arguments
+    bindings: set[Binding]
     consumers: deque[MemoryLink] = field(default_factory=deque)
     messages: deque[MemoryMessage] = field(default_factory=deque)
 
@@ -41,18 +42,22 @@ class MemoryQueues:
     """Not thread-safe: the broker holds its lock."""
 
     def __init__(self) -> None:
-        self.exchanges: dict[str, str] = {}
+        self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, MemoryQueue] = {}
 
-    def declare(self, name: str) -> MemoryQueue:
-        return self.queues.setdefault(name, MemoryQueue(name))
+    def declare(self, wanted: Queue, name: str = "") -> MemoryQueue:
+        """`name`: for a queue that the broker names itself."""
+        name = name or wanted.name
+        return self.queues.setdefault(name, MemoryQueue(name, wanted.arguments, set(wanted.bindings)))
 
-    def route(self, message: MemoryMessage) -> None:
-        """Into every queue that the exchange, or the default exchange, has for it; the oldest gives way."""
-        for queue in list(self._bound(message)):
-            queue.messages.append(message)
-            while len(queue.messages) > limits.NODE_QUEUE_MESSAGES:
+    def route(self, message: MemoryMessage, now_s: float) -> bool:
+        """Put `message` into every matching queue; a full queue drops its oldest."""
+        bound = list(self._bound(message))
+        for queue in bound:
+            queue.messages.append(_expiring(message, queue, now_s))
+            while len(queue.messages) > int(queue.arguments.get("x-max-length", len(queue.messages))):
                 queue.messages.popleft()
+        return bool(bound)
 
     def _bound(self, message: MemoryMessage) -> Iterator[MemoryQueue]:
         if not message.exchange:
@@ -61,15 +66,19 @@ class MemoryQueues:
                 yield named
         elif message.exchange in self.exchanges:
             for queue in self.queues.values():
-                if any(e == message.exchange and topology.matches(k, message.routing_key) for e, k in queue.bindings):
+                kind = self.exchanges[message.exchange].type
+                if any(e == message.exchange and matches(kind, k, message.routing_key) for e, k in queue.bindings):
                     yield queue
 
     def take(self, now_s: float) -> Iterator[tuple[MemoryLink, MemoryQueue, MemoryMessage]]:
-        """Everything that has a consumer, with the one whose turn it is; what has expired is dropped."""
+        """Take all messages that have a consumer, each with the consumer whose turn it is; drop expired ones."""
         for queue in list(self.queues.values()):
             while queue.messages and queue.consumers:
                 message = queue.messages.popleft()
                 if message.expires_s is None or message.expires_s > now_s:
+                    if "x-single-active-consumer" in queue.arguments:
+                        yield queue.consumers[0], queue, message
+                        continue
                     queue.consumers.rotate(-1)
                     yield queue.consumers[-1], queue, message
 
@@ -79,7 +88,19 @@ class MemoryQueues:
             queue.bindings = {binding for binding in queue.bindings if binding[0] != name}
 
     def restart(self) -> None:
-        """What a real broker's restart leaves: durable exchanges and queues, no messages, no exclusive queue."""
+        """Keep what survives a broker restart: durable exchanges and queues, no messages or exclusive queues."""
+        for exchange in [exchange for exchange in self.exchanges.values() if not exchange.durable]:
+            self.delete_exchange(exchange.name)
         self.queues = {
-            name: MemoryQueue(name) for name in self.queues if not name.startswith(topology.OWN_QUEUE_PREFIX)
+            name: MemoryQueue(name, queue.arguments, queue.bindings)
+            for name, queue in self.queues.items()
+            if not name.startswith(OWN_QUEUE_PREFIX)
         }
+
+
+def _expiring(message: MemoryMessage, queue: MemoryQueue, now_s: float) -> MemoryMessage:
+    """`message` with the queue's TTL, if that is shorter."""
+    if "x-message-ttl" not in queue.arguments:
+        return message
+    expires_s = now_s + int(queue.arguments["x-message-ttl"]) / 1000
+    return replace(message, expires_s=expires_s if message.expires_s is None else min(message.expires_s, expires_s))

@@ -1,4 +1,4 @@
-"""Publications between the threads that hand them over and the link's thread: bounded, counted, in order."""
+"""Queue of publications from any thread to the link's thread: bounded, counted, in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Outbox:
         self._woken = False
 
     def hand_over(self, publication: Publication) -> bool:
-        """Take `publication`; True if the link's thread must be woken for it.
+        """Queue `publication`; True if the link's thread must be woken.
 
         Beyond the bounds its body is dropped and only its `done` kept, for `refused`.
         After `close` its ``done(False)`` is called at once, on the calling thread.
@@ -49,33 +49,33 @@ class Outbox:
         return False
 
     def awake(self) -> None:
-        """The link's thread is about to look: the next `hand_over` wakes it again."""
+        """The link's thread is about to drain the queue; the next `hand_over` must wake it again."""
         with self._lock:
             self._woken = False
 
     def take(self) -> Publication | None:
-        """The oldest that waits."""
+        """Remove and return the oldest waiting publication, if any."""
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
 
     def refused(self) -> Done | None:
-        """The `done` of one that did not fit."""
+        """Remove and return the `done` of one that did not fit, if any."""
         with self._lock:
             return self._refused.popleft() if self._refused else None
 
     def settle(self, publication: Publication) -> None:
-        """A taken publication is confirmed or lost: its room is free."""
+        """A taken publication is confirmed or lost; free its room."""
         with self._lock:
             self._unsettled -= 1
             self._unsettled_bytes -= len(publication.body)
 
     def close(self) -> None:
-        """Nothing more is taken in; what is in can still be taken out."""
+        """Accept nothing more; what is queued can still be taken."""
         with self._lock:
             self._closed = True
 
     def fail_all(self) -> None:
-        """Close, and tell all that wait that they are lost, on the calling thread."""
+        """Close, and call ``done(False)`` for all that wait, on the calling thread."""
         self.close()
         while (publication := self.take()) is not None:
             self.settle(publication)

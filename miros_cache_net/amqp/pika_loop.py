@@ -1,36 +1,69 @@
-"""pika's event loop and connection, with what a thread that must not die needs of them.
+"""pika's event loop and connection, hardened for a thread that must not die.
 
-pika looks host names up on a thread that is no daemon and cannot be interrupted; gives a connection up when a
-message carries a property that it cannot decode (anybody on the broker can send one); and logs every failed
-attempt several times, with a traceback.  All three are mended here, by its public interfaces but for one method.
+pika resolves host names on a non-daemon thread that cannot be interrupted, drops the connection when it cannot decode a
+message property (which anybody on the broker can send), and logs every failed attempt several times with a traceback.
+All three are fixed here, through its public interfaces except for one method.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import select
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from pika import exceptions, frame, spec
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.select_connection import EPollPoller, IOLoop, PollPoller, SelectConnection
 from pika.adapters.utils.nbio_interface import AbstractIOReference
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from miros_cache_net.amqp import forks
+from miros_cache_net.amqp.look_up import GetAddrInfo, LookUp
 
 THREAD_NAME_PREFIX = "miros-cache-link"
 
 
-class LinkServices(SelectorIOServicesAdapter):  # type: ignore[misc]
-    """pika's loop for one thread and any number of connections."""
+class _Poller(EPollPoller if hasattr(select, "epoll") else PollPoller):  # type: ignore[misc]
+    """Woken through a socket pair: pika's own way takes a port and needs the loopback interface to be up."""
 
-    def __init__(self) -> None:
-        self.loop = IOLoop()
+    @staticmethod
+    def _get_interrupt_pair() -> tuple[socket.socket, socket.socket]:
+        pair = socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+        return pair
+
+
+class _Loop(IOLoop):  # type: ignore[misc]
+    @staticmethod
+    def _get_poller(get_wait_seconds: Callable[[], float | None], process_timeouts: Callable[[], None]) -> _Poller:
+        return _Poller(get_wait_seconds, process_timeouts)
+
+
+class LinkServices(SelectorIOServicesAdapter):  # type: ignore[misc]
+    """pika's loop for one thread and any number of connections; acquires all its descriptors in the constructor.
+
+    Raises `OSError` if this process can get no more descriptors.
+    """
+
+    def __init__(self, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
+        self._getaddrinfo = getaddrinfo
+        self.loop = _Loop()
+        try:
+            # pika would do this on the first turn, where an error could reach no caller
+            self.loop.activate_poller()
+        except OSError:
+            self.loop.close()
+            raise
         super().__init__(self.loop)
+
+    def turn(self) -> None:
+        """Wait for the next events, and process them."""
+        self.loop.poll()
+        self.loop.process_timeouts()
 
     def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], None]) -> Any:
         forks.remember(sock)
@@ -40,49 +73,24 @@ class LinkServices(SelectorIOServicesAdapter):  # type: ignore[misc]
         self,
         host: str,
         port: int,
-        on_done: Callable[[Any], None],
+        on_done: Callable[[Any], object],
         family: int = 0,
         socktype: int = 0,
         proto: int = 0,
         flags: int = 0,
     ) -> AbstractIOReference:
-        lookup = _Lookup(self.loop, on_done)
+        arguments = (host, port, family, socktype, proto, flags)
         if _is_address(host):
-            lookup.run(host, port, family, socktype, proto, flags)
+            look_up = LookUp(self.loop, socket.getaddrinfo, on_done)
+            look_up.run(*arguments)
         else:
-            arguments = (host, port, family, socktype, proto, flags)
-            name = f"{THREAD_NAME_PREFIX}-lookup"
-            threading.Thread(target=lookup.run, args=arguments, name=name, daemon=True).start()
-        return lookup
-
-
-class _Lookup(AbstractIOReference):  # type: ignore[misc]
-    """One look-up of a name; its answer comes on the loop's thread unless cancelled before."""
-
-    def __init__(self, loop: IOLoop, on_done: Callable[[Any], None]) -> None:
-        self._loop = loop
-        self._on_done: Callable[[Any], None] | None = on_done
-
-    def run(self, *arguments: Any) -> None:
-        result: Any
-        try:
-            result = socket.getaddrinfo(*arguments)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot hold
-            result = error
-        self._loop.add_callback_threadsafe(lambda: self._report(result))
-
-    def cancel(self) -> bool:
-        pending, self._on_done = self._on_done is not None, None
-        return pending
-
-    def _report(self, result: Any) -> None:
-        on_done, self._on_done = self._on_done, None
-        if on_done is not None:
-            on_done(result)
+            look_up = LookUp(self.loop, self._getaddrinfo, on_done)
+            look_up.start(f"{THREAD_NAME_PREFIX}-lookup", *arguments)
+        return look_up
 
 
 class LinkConnection(SelectConnection):  # type: ignore[misc]
-    """A connection that survives message properties that cannot be decoded: such a message has none."""
+    """A connection that survives undecodable message properties: it delivers such a message without any."""
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
@@ -93,30 +101,30 @@ class LinkConnection(SelectConnection):  # type: ignore[misc]
                 raise
             return bare
         if value is None and _announced_size(self._frame_buffer) > spec.FRAME_MAX_SIZE:
-            # pika would collect gigabytes and wait; it is no AMQP that comes in.
+            # Not AMQP; pika would buffer gigabytes waiting for the rest.
             raise exceptions.InvalidFrameError("a frame larger than AMQP allows")
         return consumed, value
 
 
 def end_connection(connection: LinkConnection) -> None:
-    """Close politely what is open, abort what is not yet; its close callback still comes.  Idempotent."""
+    """Close an open connection properly, abort one still opening; the close callback still comes.  Idempotent."""
     if connection.is_open:
         connection.close()
     elif not connection.is_closing:
-        # Not close(): of a connection that is opening it trips over an assertion in pika's connection workflow.
+        # Not close(): on an opening connection it fails an assertion in pika's connection workflow.
         abort_connection(connection)
 
 
 def abort_connection(connection: LinkConnection) -> None:
-    """Drop the TCP connection without a word to the broker."""
+    """Drop the TCP connection without telling the broker."""
     if not connection.is_closed:
-        connection._terminate_stream(ConnectionAbortedError("ended by the link"))
+        connection._terminate_stream(ConnectionAbortedError("closed by the link"))
 
 
 def quieten_pika() -> None:
-    """Keep what pika logs on link threads out of the logs: the link tells each cause once, in one line.
+    """Suppress pika's logging on link threads: the link reports each cause once, in one line.
 
-    Somebody who sets a level on the logger "pika" sees everything again.
+    Setting a level on the logger "pika" brings everything back.
     """
     for name in list(logging.root.manager.loggerDict):
         if name == "pika" or name.startswith("pika."):

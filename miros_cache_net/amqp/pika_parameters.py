@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
+from typing import Any
 
 import pika
 
@@ -13,7 +15,7 @@ from miros_cache_net.settings.broker_address import BrokerAddress
 
 
 def tls_context(options: LinkOptions) -> ssl.SSLContext:
-    """Raises `SettingsError` if the file of authorities cannot be used."""
+    """Raises `SettingsError` if the file of authorities, or the client's certificate or key, cannot be used."""
     try:
         context = ssl.create_default_context(cafile=options.tls_ca_file)
     except OSError as error:  # SSLError is one
@@ -24,19 +26,33 @@ def tls_context(options: LinkOptions) -> ssl.SSLContext:
     if not options.tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if options.tls_certificate_file is not None:
+        _load_own_certificate(context, options.tls_certificate_file, options.tls_key_file)
     return context
 
 
+def _load_own_certificate(context: ssl.SSLContext, certificate_file: Path, key_file: Path | None) -> None:
+    try:
+        # with no password given, OpenSSL would prompt on the terminal
+        context.load_cert_chain(certificate_file, key_file, password="")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else ""
+        files = str(certificate_file) if key_file is None else f"{certificate_file} and {key_file}"
+        raise SettingsError(
+            f"cannot use the client certificate in {files} ({why or 'no PEM certificate with its key, unencrypted'}): "
+            "correct MIROS_CACHE_TLS_CERTIFICATE_FILE and MIROS_CACHE_TLS_KEY_FILE"
+        ) from None
+
+
 def connection_parameters(
-    address: BrokerAddress, options: LinkOptions, context: ssl.SSLContext | None, connection_name: str
+    address: BrokerAddress, host: str, options: LinkOptions, context: ssl.SSLContext | None, connection_name: str
 ) -> pika.ConnectionParameters:
-    """For one attempt at one address: pika itself tries once; trying again is the link's business."""
-    login = address.with_credentials("guest", "guest")
+    """Parameters for one attempt at `host`, one IP address of the broker; the link does the retrying, not pika."""
     return pika.ConnectionParameters(
-        host=address.host,
+        host=host,
         port=address.port,
         virtual_host=address.vhost,
-        credentials=pika.PlainCredentials(login.user, login.password.reveal()),
+        credentials=_credentials(address, options),
         heartbeat=options.heartbeat_s,
         blocked_connection_timeout=options.blocked_timeout_s,
         socket_timeout=options.connect_timeout_s,
@@ -48,8 +64,15 @@ def connection_parameters(
     )
 
 
+def _credentials(address: BrokerAddress, options: LinkOptions) -> Any:
+    if options.external_login:
+        return pika.credentials.ExternalCredentials()
+    login = address.with_credentials("guest", "guest")
+    return pika.PlainCredentials(login.user, login.password.reveal())
+
+
 def _tcp_options(options: LinkOptions) -> dict[str, int]:
-    """Unacknowledged bytes end a connection as soon as missing heartbeats would."""
+    """Let unacknowledged bytes end a connection as soon as missing heartbeats would."""
     if not options.heartbeat_s or not hasattr(socket, "TCP_USER_TIMEOUT"):
         return {}
     return {"TCP_USER_TIMEOUT": (options.heartbeat_s + 5) * 1000}

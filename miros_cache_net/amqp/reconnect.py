@@ -1,4 +1,4 @@
-"""When and where to try again, and what is worth telling: rules without a network."""
+"""When and where to reconnect, and what to report: rules without a network."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from miros_cache_net.clock import Clock
 from miros_cache_net.errors import BrokerError, BrokerUnreachable
 from miros_cache_net.settings.broker_address import BrokerAddress
 
-#: A link that stood this long starts its next back-off from the beginning.
+#: A link that was up this long resets the back-off.
 STABLE_S = 5.0
 
 
 class Reconnect:
-    """Addresses in turn, a round of all of them without a pause, then full jitter below a growing bound."""
+    """Tries all addresses of all brokers without a pause, then backs off with full jitter below a growing bound."""
 
     def __init__(self, addresses: Sequence[BrokerAddress], clock: Clock, rng: random.Random) -> None:
         self._addresses = addresses
         self._clock = clock
         self._rng = rng
         self._next = 0
-        self._tried = 0
+        self._hosts: list[str] = []
+        self._names_tried = 0
         self._failures = 0
         self._round: list[BrokerError] = []
         self._told: type[BrokerError] | None = None
@@ -30,19 +31,29 @@ class Reconnect:
 
     @property
     def address(self) -> BrokerAddress:
-        """The one whose turn it is."""
+        """The broker to try now."""
         return self._addresses[self._next]
 
+    @property
+    def host(self) -> str | None:
+        """The IP address to try now; None: resolve the broker's name and call `found`."""
+        return self._hosts[0] if self._hosts else None
+
+    def found(self, hosts: Sequence[str]) -> None:
+        """The broker's name resolves to these addresses."""
+        self._hosts = list(hosts)
+
     def up(self) -> None:
-        """The link stands."""
+        """The link is up."""
         self._up_since_s = self._clock.monotonic_s()
         self._told = None
         self._round = []
+        self._names_tried = 0
 
     def lost(self, error: BrokerError, at_once: bool) -> tuple[float | None, BrokerError | None]:
-        """A link, or an attempt at one, has failed: seconds to wait, and what to tell the listener, if anything.
+        """A link or an attempt has failed.  Returns seconds to wait (None: give up) and the error to report, if any.
 
-        None seconds: do not try again.
+        `at_once`: the broker answers, so the first retry needs no pause.
         """
         if error.fatal:
             return None, error
@@ -56,22 +67,27 @@ class Reconnect:
                 self._failures = 1
                 return 0.0, error
             self._move_on()
+            self._names_tried = 0
             return self._pause_s(), error
         self._round.append(error)
         self._move_on()
-        if len(self._round) >= len(self._addresses):
+        if self._names_tried >= len(self._addresses):
             return self._round_failed()
         return 0.0, None
 
     def _round_failed(self) -> tuple[float | None, BrokerError | None]:
         telling = max(self._round, key=_telling)
         self._round = []
+        self._names_tried = 0
         news = telling if type(telling) is not self._told else None
         self._told = type(telling)
         return self._pause_s(), news
 
     def _move_on(self) -> None:
-        self._next = (self._next + 1) % len(self._addresses)
+        self._hosts = self._hosts[1:]
+        if not self._hosts:
+            self._next = (self._next + 1) % len(self._addresses)
+            self._names_tried += 1
 
     def _pause_s(self) -> float:
         bound = min(limits.RECONNECT_TOP_S, limits.RECONNECT_BASE_S * 2.0 ** min(self._failures, 30))
@@ -80,5 +96,5 @@ class Reconnect:
 
 
 def _telling(error: BrokerError) -> int:
-    """Of several addresses' errors, what a person can mend says more than that one of them is not there."""
+    """Rank of an error: one that a person can fix says more than an unreachable address."""
     return 0 if isinstance(error, BrokerUnreachable) else 1

@@ -1,24 +1,25 @@
-"""The queue that all hosts of a place share for requests, as far as one session may have it.
+"""The request queue that links share, as one session sees it.
 
-It is a convenience and no condition of the link.  In a cluster it lives on one broker, its home: while that is down
-every declaration is refused, while that is frozen none is answered.  So it has a channel of its own, which a refusal
-closes and nothing else with it, and is tried again now and then.
+The link works without it.  In a cluster it lives on one broker, its home: while that is down every declaration is
+refused, and while it is frozen none is answered.  So the queue has its own channel, which a refusal closes without
+harm to the others, and is retried now and then.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pika.exceptions import ChannelClosedByBroker
 
 from miros_cache_net import limits
-from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.acks import Acks
 from miros_cache_net.amqp.deliveries import delivery_of
-from miros_cache_net.amqp.link import Delivery, Place
+from miros_cache_net.amqp.link import Delivery
 from miros_cache_net.amqp.pika_loop import LinkServices
+from miros_cache_net.amqp.topology import Topology
 
 Guard = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -26,9 +27,9 @@ Guard = Callable[[Callable[..., None]], Callable[..., None]]
 class RequestQueue:
     """On the consuming connection of a session; all of it runs on the link's thread.
 
-    guard      contains what a callback of ours raises
-    looked     called once: `servers` tells whether it can be had, as far as the broker has said by now
-    news       called with the broker's refusal, and with None when all that is asked of the queue is granted
+    guard      wraps our callbacks and contains their exceptions
+    looked     called once, when the queue is declared, refused, or the wait is over; see `servers` then
+    news       called with the broker's refusal, and with None once the queue works
     delivered  called with each request
     """
 
@@ -37,14 +38,15 @@ class RequestQueue:
         services: LinkServices,
         connection: Any,
         guard: Guard,
-        place: Place,
+        topology: Topology,
         *,
         looked: Callable[[], None],
         news: Callable[[BaseException | None], None],
         delivered: Callable[[Delivery], None],
     ) -> None:
         self._services, self._connection, self._guard = services, connection, guard
-        self._name = topology.request_queue_name(place)
+        self._queue, self._late_acks = topology.requests, topology.late_acks
+        self._exchanges = topology.exchanges
         self._looked, self._news, self._delivered = looked, news, delivered
         self._has_looked = self._serve = False
         self._channel: Any = None
@@ -53,33 +55,36 @@ class RequestQueue:
         self._tag = ""
         self._tags_given = 0
         self.servers: int | None = None
-        """Consumers that it had when it was declared last; None: it cannot be had now."""
+        """Consumers at the last declaration; None: the queue is unavailable."""
 
     def open(self) -> None:
-        """Declare it, on a new channel; who waits for that is told soon, whatever the broker does."""
+        """Declare the queue, if there is one, on a new channel; `looked` is called soon, even if the broker hangs."""
+        if self._queue is None:
+            self._look_over()
+            return
         self._connection.channel(on_open_callback=self._guard(self._opened))
         if not self._has_looked:
             self._set_timer(limits.REQUEST_QUEUE_WAIT_S, self._look_over)
 
     def serve(self, serve: bool) -> None:
-        """Consume it, or stop to, now or when it can be had."""
+        """Start or stop consuming, now or when the queue becomes available."""
         self._serve = serve
         if self.servers is None or serve == bool(self._tag):
             return
         if serve:
-            # unused, it may have expired since it was declared
+            # an unused queue may have expired since it was declared
             self._declare()
         else:
             self._channel.basic_cancel(self._tag)
             self._tag = ""
 
     def missing(self) -> None:
-        """What was published to it came back."""
+        """A request was returned: the queue does not exist."""
         if self.servers is not None and not self._tag:
             self._lost()
 
     def stop(self) -> None:
-        """No timer is left."""
+        """Cancel all timers."""
         if self._timer is not None:
             self._timer.cancel()
         if self._acks is not None:
@@ -89,16 +94,19 @@ class RequestQueue:
         self._channel, self._acks = channel, Acks(self._services, channel, 1)
         channel.add_on_close_callback(self._guard(self._closed))
         channel.add_on_cancel_callback(self._guard(lambda _frame: self._lost()))
-        channel.basic_qos(prefetch_count=limits.REQUEST_PREFETCH)
+        channel.basic_qos(prefetch_count=limits.PREFETCH if self._late_acks else limits.REQUEST_PREFETCH)
         self._declare()
 
     def _declare(self) -> None:
-        self._channel.queue_declare(
-            self._name,
-            durable=True,
-            arguments=topology.request_queue_arguments(),
-            callback=self._guard(self._declared),
-        )
+        if self._queue is not None:
+            name, arguments = self._queue.name, dict(self._queue.arguments)
+            if self._queue.bindings:
+                # the link declares them on another channel, perhaps later
+                for each in self._exchanges:
+                    self._channel.exchange_declare(each.name, each.type, durable=each.durable)
+            self._channel.queue_declare(name, durable=True, arguments=arguments, callback=self._guard(self._declared))
+            for exchange, key in self._queue.bindings:
+                self._channel.queue_bind(name, exchange, key)
 
     def _declared(self, frame: Any) -> None:
         self.servers = frame.method.consumer_count
@@ -109,17 +117,28 @@ class RequestQueue:
             self._tag = f"requests-{self._tags_given}"
             granted = self._guard(lambda _frame: self._news(None))
             self._channel.basic_consume(
-                self._name, self._guard(self._on_request), consumer_tag=self._tag, callback=granted
+                frame.method.queue, self._guard(self._on_request), consumer_tag=self._tag, callback=granted
             )
         self._look_over()
 
     def _on_request(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        tag = method.delivery_tag
+        if self._late_acks:
+            acknowledge = partial(self._guard(self._acknowledge), channel, tag)
+            taken = partial(self._services.add_callback_threadsafe, acknowledge)
+            self._delivered(delivery_of(method, properties, body, from_requests=True, taken=taken))
+            return
         self._delivered(delivery_of(method, properties, body, from_requests=True))
         if channel is self._channel and self._acks is not None:
-            self._acks.taken(method.delivery_tag)
+            self._acks.taken(tag)
+
+    def _acknowledge(self, channel: Any, tag: int) -> None:
+        # once the channel has closed, the broker delivers the message again
+        if channel.is_open:
+            channel.basic_ack(tag)
 
     def _lost(self) -> None:
-        """Deleted, expired, or its home is gone: the broker says which when it is declared again."""
+        """The queue was deleted, expired, or its home is down; redeclaring it shows which."""
         self.servers, self._tag = None, ""
         self._declare()
 

@@ -1,188 +1,118 @@
-"""Names and arguments of everything declared at the broker: functions, no connection.
+"""What a link declares at the broker, as a plain value.
 
-One durable topic exchange carries every place.  A message's routing key is
-``cache.<scope>.<document>.<kind>``; each word is percent-encoded so far that it holds no dot, no ``*``, no
-``#`` and nothing but ASCII.  A link's own queue is exclusive, server-named, and bound for all kinds of one
-place; one shared request queue a place is consumed by whoever can answer.
-
-AMQP carries routing keys and queue names in at most 255 bytes.  Longer ones are refused, not hashed: a name
-that a person can read at the broker is worth more than scopes of 80 letters.
+A link either only sends, or has its own queue (exclusive, named by the broker), bound to the topology's exchanges.  It
+may also share a named queue with other links, for requests that one of them takes, and compete with them for a lease.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import quote, unquote
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-from miros_cache_net import limits
-from miros_cache_net.amqp.link import Place, Publication
-from miros_cache_net.errors import SettingsError, WrongPlace
-from miros_cache_net.settings.networks import working_network
+from miros_cache_net.amqp.link import Publication
 
-if TYPE_CHECKING:
-    from pathlib import Path
+Arguments = Mapping[str, str | int]
 
-    from miros_cache_net.settings import Settings
-
-EXCHANGE_TYPE: Final = "topic"
-#: What RabbitMQ begins the names with that it makes itself.
+#: Prefix of the queue names that RabbitMQ generates.
 OWN_QUEUE_PREFIX: Final = "amq.gen-"
-_FIRST_WORD: Final = "cache"
+_NAME_BYTES: Final = 255
 
 
-class RoutedTo(NamedTuple):
-    """What a routing key says of its message: a hint that anybody can forge."""
+@dataclass(frozen=True)
+class Exchange:
+    """An exchange without arguments; if it exists with another type or durability, the link gives up."""
 
-    scope: str
-    document: str
-    kind: str
+    name: str
+    type: str = "topic"
+    durable: bool = True
 
 
-def place_of(settings: Settings, path: Path) -> Place:
-    """Where the messages of the cache file at `path` go.
+class Binding(NamedTuple):
+    """Routes an exchange's messages that match `key` to a queue."""
 
-    At a named site the scope is, unless the settings name one, the network that this machine is in at this moment.
+    exchange: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """name: "" for a link's own queue; `arguments`: RabbitMQ's own (``x-message-ttl``)."""
+
+    name: str = ""
+    arguments: Arguments = field(default_factory=dict)
+    bindings: tuple[Binding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Topology:
+    """exchanges        declared; only these can be published to
+    own_queue        exclusive, dies with the link; None: the link only sends, over one connection
+    requests         durable, shared by name: each message reaches one of the links that serve it; None: no such queue
+    lease            name of the exclusive queue whose owner holds the lease; "" if none is needed
+    canary_exchange  the exchange through which a link sends itself a message now and then, to notice that the
+                     exchange was deleted and recreated; "" if strangers bind all keys and would receive it
+    late_acks        a request counts as taken only when the listener calls `Delivery.taken`; if the link goes down
+                     before that, the broker delivers it again, perhaps to another link
+
+    Raises ValueError for names that AMQP cannot carry.
     """
-    return Place(settings.exchange, _scope(settings), settings.for_file(path).document)
+
+    exchanges: tuple[Exchange, ...]
+    own_queue: Queue | None
+    requests: Queue | None = None
+    lease: str = ""
+    canary_exchange: str = ""
+    late_acks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.own_queue is None and (self.requests or self.lease or self.canary_exchange):
+            raise ValueError("a topology without a queue of its own declares only exchanges")
+        queues = [queue for queue in (self.own_queue, self.requests) if queue is not None]
+        names = [self.lease, *(exchange.name for exchange in self.exchanges), *(queue.name for queue in queues)]
+        for name in [*names, *(key for queue in queues for _, key in queue.bindings)]:
+            _check_length(name)
+        known = {exchange.name for exchange in self.exchanges}
+        used = {binding.exchange for queue in queues for binding in queue.bindings} | {self.canary_exchange}
+        if unknown := used - known - {""}:
+            raise ValueError(f"a topology binds exchanges that it does not declare: {sorted(unknown)}")
 
 
-def encode_word(text: str) -> str:
-    """`text` as one word of a routing key or queue name.  Raises `SettingsError` if empty or not UTF-8."""
-    if not text:
-        raise SettingsError("a scope, document or kind of messages must not be empty")
-    try:
-        return quote(text, safe="").replace(".", "%2E").replace("~", "%7E")
-    except UnicodeEncodeError:
-        raise SettingsError("a scope, document or kind of messages holds a lone surrogate; use plain text") from None
-
-
-def routing_key(place: Place, kind: str) -> str:
-    """The key under which a message of `kind` goes to `place`'s exchange.  Raises `SettingsError`."""
-    word = encode_word(kind)
-    if len(word) > limits.KIND_BYTES:
-        raise SettingsError(f"the kind of a message takes at most {limits.KIND_BYTES} bytes percent-encoded")
-    return _fitting(f"{_place_words(place)}.{word}")
-
-
-def parse_routing_key(key: str) -> RoutedTo:
-    """The inverse of `routing_key`.  Raises `WrongPlace` for anything that it would not have made."""
-    words = key.split(".")
-    if len(words) != 4 or words[0] != _FIRST_WORD:
-        raise WrongPlace("the routing key is not cache.<scope>.<document>.<kind>")
-    try:
-        routed = RoutedTo(*(unquote(word, errors="strict") for word in words[1:]))
-        canonical = [encode_word(word) for word in routed] == words[1:]
-    except (UnicodeDecodeError, SettingsError):
-        canonical = False
-    if not canonical:
-        raise WrongPlace("a word of the routing key is not percent-encoded as agreed")
-    return routed
-
-
-def binding_key(place: Place) -> str:
-    """Binds a queue for every kind of message of `place`, and no other place.  Raises `SettingsError`."""
-    _fitting(f"{_place_words(place)}.{'k' * limits.KIND_BYTES}")
-    return f"{_place_words(place)}.*"
+def destination(topology: Topology, publication: Publication) -> tuple[str, str]:
+    """Exchange and routing key of `publication`.  Raises ValueError for what cannot be sent."""
+    named: tuple[object, ...] = (publication.exchange, publication.queue, publication.requests)
+    if sum(map(bool, named)) != 1:
+        raise ValueError("a publication names exactly one of exchange, queue and requests")
+    if publication.requests:
+        if topology.requests is None:
+            raise ValueError("this link has no queue for requests")
+        return "", topology.requests.name
+    if publication.exchange and publication.exchange not in {exchange.name for exchange in topology.exchanges}:
+        raise ValueError("a publication may go only to an exchange that the link declares")
+    _check_length(publication.queue or publication.routing_key)
+    return publication.exchange, publication.queue or publication.routing_key
 
 
 def canary_key(token: str) -> str:
-    """Routing key of a link's messages to itself; no place's binding takes it."""
-    return f"canary.{encode_word(token)}"
-
-
-def request_queue_name(place: Place) -> str:
-    """The queue that those who can answer requests for `place` share.  Raises `SettingsError`."""
-    words = (place.exchange, place.scope, place.document)
-    return _fitting("cache.requests." + ".".join(encode_word(word) for word in words))
-
-
-def lease_queue_name(place: Place) -> str:
-    """The queue whose exclusive owner holds the place's lease.  Raises `SettingsError`."""
-    words = (place.exchange, place.scope, place.document)
-    return _fitting("cache.lease." + ".".join(encode_word(word) for word in words))
-
-
-def check_place(place: Place) -> Place:
-    """`place`, if all its names fit and may be used.  Raises `SettingsError`."""
-    if not place.exchange or len(place.exchange.encode("utf-8", "replace")) > 255:
-        raise SettingsError("the exchange's name takes 1 to 255 bytes")
-    binding_key(place)
-    request_queue_name(place)
-    return place
-
-
-def destination(place: Place, publication: Publication) -> tuple[str, str]:
-    """Exchange and routing key of `publication`.  Raises ValueError or `SettingsError` for what cannot be sent."""
-    named: tuple[object, ...] = (publication.kind, publication.queue, publication.requests)
-    if sum(map(bool, named)) != 1:
-        raise ValueError("a publication names exactly one of kind, queue and requests")
-    if publication.kind:
-        return place.exchange, _kept_routing_key(place, publication.kind)
-    if publication.requests:
-        return "", request_queue_name(place)
-    if len(publication.queue.encode("utf-8", "replace")) > 255:
-        raise ValueError("the name of a queue takes at most 255 bytes")
-    return "", publication.queue
+    """Routing key of a link's messages to itself."""
+    return f"canary.{token}"
 
 
 def is_server_named(queue: str) -> bool:
-    """Whether `queue` can be some link's own queue; an answer goes nowhere else, whatever a message asks for."""
+    """Whether `queue` can be a link's own queue; answers go nowhere else, whatever a message asks for."""
     return queue.startswith(OWN_QUEUE_PREFIX) and len(queue.encode("utf-8", "replace")) <= 255
 
 
-def matches(binding: str, key: str) -> bool:
-    """Whether a topic exchange hands a message with routing key `key` to a queue bound with `binding`."""
-    return _match(binding.split("."), key.split("."))
+def matches(exchange_type: str, binding: str, key: str) -> bool:
+    """Whether an exchange of that type routes `key` to a queue bound with `binding`."""
+    if exchange_type == "topic":
+        return _match(binding.split("."), key.split("."))
+    return exchange_type == "fanout" or binding == key
 
 
-def own_queue_arguments() -> dict[str, str | int]:
-    """Of a link's own queue: bounded both ways, the oldest message gives way (newest state wins)."""
-    return {
-        "x-queue-type": "classic",
-        "x-max-length": limits.NODE_QUEUE_MESSAGES,
-        "x-max-length-bytes": limits.NODE_QUEUE_BYTES,
-        "x-overflow": "drop-head",
-    }
-
-
-def request_queue_arguments() -> dict[str, str | int]:
-    """Of a place's request queue: goes away by itself when nobody has used it for a while.
-
-    Durable and not exclusive, because RabbitMQ 4 refuses transient queues that are not exclusive.
-    """
-    return {
-        "x-queue-type": "classic",
-        "x-expires": limits.REQUEST_QUEUE_EXPIRES_MS,
-        "x-max-length": limits.REQUEST_QUEUE_MESSAGES,
-        "x-max-length-bytes": limits.REQUEST_QUEUE_BYTES,
-        "x-overflow": "drop-head",
-    }
-
-
-def _scope(settings: Settings) -> str:
-    if not settings.site:
-        return settings.scope
-    network = None if "scope" in settings.model_fields_set else working_network()
-    return f"{settings.site}/{settings.scope if network is None else quote(str(network), safe='')}"
-
-
-@lru_cache(maxsize=256)
-def _kept_routing_key(place: Place, kind: str) -> str:
-    return routing_key(place, kind)
-
-
-def _place_words(place: Place) -> str:
-    return f"{_FIRST_WORD}.{encode_word(place.scope)}.{encode_word(place.document)}"
-
-
-def _fitting(name: str) -> str:
-    if len(name) > 255:
-        raise SettingsError(
-            f"scope and document are too long for AMQP: {name[:40]}... takes {len(name)} of at most 255 bytes; "
-            "shorten MIROS_CACHE_SCOPE or the file's name"
-        )
-    return name
+def _check_length(name: str) -> None:
+    if len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+        raise ValueError(f"a name or routing key may have at most {_NAME_BYTES} bytes: {name[:40]}...")
 
 
 def _match(binding: list[str], key: list[str]) -> bool:

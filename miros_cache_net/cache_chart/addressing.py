@@ -1,4 +1,7 @@
-"""The cache file charts of this process, which of them an event is for, and what it asks for."""
+"""The cache file charts of this process, the chart that an event is for, and the change that it asks for.
+
+Separate from `chart`, because it belongs to all charts of a process and is tested without building one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from miros_cache_net.store.changes import AddressedChange, Change, Destroy, writ
 
 
 class FileChart(Protocol):
-    """What the registry wants to know of a chart."""
+    """The part of a chart that the registry needs."""
 
     file_path: str
     file_name: str
@@ -28,13 +31,13 @@ _charts: list[weakref.ref[FileChart]] = []
 
 
 def register(chart: FileChart) -> None:
-    """From now on events can be meant for `chart`; the first one that is not read-only is the default."""
+    """Make `chart` a possible addressee of events; the first chart that is not read-only is the default."""
     with PROCESS.lock:
         _charts.append(weakref.ref(chart))
 
 
 def unregister(chart: FileChart) -> None:
-    """No event is meant for `chart` any more."""
+    """From now on no event is for `chart`."""
     with PROCESS.lock:
         _charts[:] = [each for each in _charts if each() not in (chart, None)]
 
@@ -46,14 +49,14 @@ def registered() -> list[FileChart]:
 
 
 def default_chart() -> FileChart | None:
-    """The chart that a bare dict goes to."""
+    """The chart that gets a bare dict."""
     return next((chart for chart in registered() if not chart.read_only), None)
 
 
 def _fitting(file_name: str) -> list[FileChart]:
-    """The charts that a path or a base name fits, one for each file, in the order in which they were built."""
+    """The charts that match a path or a base name, one per file, in the order in which they were built."""
     charts = registered()
-    # mostly somebody names a chart's file just as the chart does, which takes no look at the file system
+    # Usually the name is exactly the chart's own path, which needs no access to the file system.
     if not any(chart.file_path == file_name for chart in charts) and not _is_base_name(file_name):
         file_name = cache_file(file_name)
     fits: dict[str, FileChart] = {}
@@ -64,7 +67,7 @@ def _fitting(file_name: str) -> list[FileChart]:
 
 
 def _fits(file_name: str, chart: FileChart) -> bool:
-    """`file_name` is the path of the file of `chart`, or its base name."""
+    """Whether `file_name` is the path or the base name of the chart's file."""
     if file_name in (chart.file_path, chart.file_name):
         return True
     return not _is_base_name(file_name) and cache_file(file_name) == chart.file_path
@@ -75,7 +78,7 @@ def _is_base_name(file_name: str) -> bool:
 
 
 class Addressee(NamedTuple):
-    """Whether the payload of an event is meant for a chart; `error` is what that chart has to report."""
+    """Whether an event is for a chart; `error` is the message that this chart has to report."""
 
     mine: bool
     error: str = ""
@@ -83,25 +86,25 @@ class Addressee(NamedTuple):
 
 
 def addressee(file_name: str | None, chart: FileChart, posted: bool) -> Addressee:
-    """Is an event that names `file_name` (None: no file) for `chart`?  `posted`: directly to it."""
+    """Whether an event that names `file_name` (None: no file) is for `chart`.  `posted`: it was posted to the chart."""
     default = default_chart()
     if file_name is None:
         return Addressee(posted or chart is default)
     if posted:
         fits = _fits(file_name, chart)
-        return Addressee(fits, "" if fits else f"{file_name!r} is not the file of this chart, {chart.file_path}")
+        return Addressee(fits, "" if fits else f"{file_name!r} is not this chart's file, {chart.file_path}")
     fitting = _fitting(file_name)
     if not fitting:
         return Addressee(False, f"no chart of this process guards {file_name!r}" if chart is default else "")
     if len(fitting) > 1:
         paths = ", ".join(each.file_path for each in fitting)
-        error = f"the base name {file_name!r} fits {paths}; give the path" if fitting[0] is chart else ""
+        error = f"the base name {file_name!r} matches {paths}; give the path" if fitting[0] is chart else ""
         return Addressee(False, error, ambiguous=True)
     return Addressee(fitting[0] is chart)
 
 
 def as_posted(e: Event) -> Event:
-    """A copy that remembers that it was posted to one very chart, not published to all."""
+    """A copy of the event that is marked as posted to one chart, not published to all."""
     copy = event(e.signal_name, e.payload)
     copy.posted = True
     return copy
@@ -112,10 +115,10 @@ def was_posted(e: Event) -> bool:
 
 
 def asked_by(e: Event) -> tuple[str | None, Callable[[], Change]]:
-    """The file that `CACHE_FILE_WRITE` or `CACHE_DESTROY` names (None: none), and how to make the change.
+    """The file that `CACHE_FILE_WRITE` or `CACHE_DESTROY` names (None: none), and a function that makes the change.
 
-    Raises `PayloadError` where what is to be written is neither a mapping nor has ``json`` and ``file_name``; making
-    the change raises it where the contents are no document.
+    Raises `PayloadError` if the payload is neither a mapping nor has ``json`` and ``file_name``; the function raises it
+    if the contents are not a document.
     """
     if e.signal_name == CACHE_DESTROY:
         return None if e.payload is None else str(e.payload), Destroy
@@ -127,10 +130,10 @@ def asked_by(e: Event) -> tuple[str | None, Callable[[], Change]]:
     contents, name = getattr(payload, "json", None), getattr(payload, "file_name", None)
     if contents is None or not isinstance(name, (str, os.PathLike)):
         raise PayloadError(
-            f"CACHE_FILE_WRITE wants a dict or CacheWritePayload(json, file_name), not {type(payload).__name__}"
+            f"CACHE_FILE_WRITE needs a dict or CacheWritePayload(json, file_name), not {type(payload).__name__}"
         )
     return os.fspath(name), lambda: write_of(contents)
 
 
-# the charts of the parent process have no threads in a forked child
+# The parent's charts have no threads in a forked child.
 in_child(_charts.clear)

@@ -1,4 +1,4 @@
-"""What subscribers are told of a cache file: an answer for each read, and whatever is new."""
+"""The events that subscribers of a cache file get: one answer per read, and every change."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from miros_cache_net.store.snapshot import Snapshot
 
 
 class Answers:
-    """For one chart's thread, which `publish` belongs to.
+    """Publishes one chart's answers and changes.  Use it only on that chart's thread, to which `publish` belongs.
 
-    tells_changes  whether what is new is told, not only who asked
+    tells_changes  whether changes are published too, not only answers
     """
 
     def __init__(
@@ -33,18 +33,18 @@ class Answers:
         self._told = "", False
 
     def begin_with(self, snapshot: Snapshot) -> None:
-        """Nobody needs to be told of this one."""
+        """Take this snapshot as known, without publishing it."""
         self._told = snapshot.face.version, False
 
     def answer(self, requests: Sequence[Request], snapshot: Snapshot) -> None:
-        """Each of those who asked, and all others if it is new."""
+        """Answer each request, and publish the snapshot if it is new."""
         for request in requests:
             if not request.quiet:
                 self._tell(snapshot)
         self.tell_if_new(snapshot)
 
     def tell_if_new(self, snapshot: Snapshot) -> None:
-        """All, if its document or `connected` is another than they know."""
+        """Publish the snapshot if its document or `connected` has changed since the last event."""
         if self._tells_changes and (snapshot.face.version, self._connected()) != self._told:
             self._tell(snapshot)
 
@@ -57,9 +57,10 @@ class Answers:
 
 
 def handed_on(cache: Event) -> Snapshot | None:
-    """What a ``CACHE`` tells of, as it was stored or read, so that nobody has to read the file again.
+    """The snapshot behind a ``CACHE``, as it was stored or read, so that the receiver need not read the file again.
 
-    It is no field of the payload, which users unpack.  None where no file chart of this process published the event.
+    It is not a field of the payload, because users unpack that.  None if no file chart of this process published the
+    event.
     """
     snapshot: Snapshot | None = cache.__dict__.get("snapshot")
     return snapshot

@@ -1,4 +1,4 @@
-"""Which cache file a command is about, and the file's errors in words that help at a shell."""
+"""Which cache file a command works on, and the file's errors with what helps at a shell."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from miros_cache_net.cli.completing import files
 from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.settings.which_file import cache_path
@@ -26,6 +27,7 @@ def file_option(command: _Command) -> _Command:
         "--file",
         "file_path",
         metavar="PATH",
+        shell_complete=files,
         help="The cache file.  Without it: the setting `file` ($MIROS_CACHE_FILE), else .miros_rabbitmq_cache.json.",
     )(command)
 
@@ -36,7 +38,7 @@ def json_option(command: _Command) -> _Command:
 
 
 def chosen_path(given: str | None) -> Path:
-    """The absolute path of the cache file: `given`, else as the settings say.
+    """The absolute path of the cache file: `given`, else the one that the settings name.
 
     Raises `SettingsError`, and `FileRefused` for a directory.
     """
@@ -45,19 +47,19 @@ def chosen_path(given: str | None) -> Path:
     try:
         path = cache_path(given)
     except OSError as error:
-        raise SettingsError(f"{given or 'the cache file'}: no usable path: {error}") from None
+        raise SettingsError(f"{given or 'the cache file'}: not a usable path: {error}") from None
     if path.is_dir():
-        raise FileRefused(f"{path}: it is a directory; name a file in it")
+        raise FileRefused(f"{path} is a directory; name a file in it")
     return path
 
 
 @contextlib.contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Adds to the errors of the block what a person at a shell wants to know."""
+    """Add to the block's errors what a user at a shell needs to know."""
     try:
         yield
     except PermissionRefused as error:
-        raise PermissionRefused(f"{error} ({_who_may(path)})") from error
+        raise PermissionRefused(f"{error.what} ({_who_may(path)})", mend=error.mend) from error
     except DocumentError as error:
         raise StoreError(str(error)) from error
 
@@ -73,7 +75,7 @@ def count_text(number: int, what: str) -> str:
 
 
 def _who_may(path: Path) -> str:
-    """Who owns the file, or the directory if there is none, and who asks."""
+    """Who owns the file, or the directory if there is no file, and who asks."""
     place = path if os.path.lexists(path) else path.parent
     try:
         status = place.stat()

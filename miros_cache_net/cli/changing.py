@@ -1,16 +1,14 @@
-"""What `write` and `update` share: change the document and say what is stored now."""
+"""What `write` and `update` share: change the document and print what is stored now."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import click
-
 from miros_cache_net.cache import Cache
 from miros_cache_net.cli.cache_file import chosen_path, count_text, file_errors, payload_json
 from miros_cache_net.cli.describe import age_line
-from miros_cache_net.cli.exits import Exit, printable
-from miros_cache_net.cli.output import print_json, told_if_slow
+from miros_cache_net.cli.exits import Exit
+from miros_cache_net.cli.output import print_json, print_line, told_if_slow
 from miros_cache_net.payloads import CacheReadPayload
 
 
@@ -22,5 +20,5 @@ def change(file_path: str | None, as_json: bool, function: Callable[[Cache], Cac
     if as_json:
         print_json(payload_json(payload))
     else:
-        click.echo(printable(f"{path}: {count_text(len(payload.dict), 'key')} stored; {age_line(payload)}"))
+        print_line(f"{path}: {count_text(len(payload.dict), 'key')} stored; {age_line(payload)}")
     return Exit.DONE

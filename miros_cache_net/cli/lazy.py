@@ -1,4 +1,8 @@
-"""A group of commands that imports a command only when it runs."""
+"""A group of commands that imports a command only when it runs.
+
+The command modules import what is slow to load (pydantic, pika, miros, cryptography) inside the functions that need it,
+which halves the time of `COMMAND --help` and of the answer to a wrong option.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from miros_cache_net.cli.exits import Exit, PipeClosed
+from miros_cache_net.cli.words import explain
 
 
 class LazyCommand(NamedTuple):
-    """A command that is not imported yet: its name, its module (which calls it ``command``), one line of help."""
+    """A command that is not imported yet: its name, its module (which defines ``command``), one line of help."""
 
     name: str
     module: str
@@ -22,7 +27,7 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A `click.Group` over `LazyCommand`, listed in sections; help and completion of the list import none."""
+    """A `click.Group` over `LazyCommand`, listed in sections; help and completion of the list import no command."""
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[LazyCommand]], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -37,6 +42,7 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         command: click.Command = import_module(entry.module).command
+        explain(command)
         return command
 
     def resolve_command(
@@ -53,7 +59,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise PipeClosed from None  # click would make an ordinary "no" of it
+            raise PipeClosed from None  # click would turn it into exit code 1
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self._entries))
@@ -71,8 +77,8 @@ class LazyGroup(click.Group):
 
 
 def help_if_bare(ctx: click.Context) -> int:
-    """For a group's own function: called without a command it shows its help, and that is no use of it."""
+    """For a group's own function: called without a command, it shows its help and reports wrong usage."""
     if ctx.invoked_subcommand is not None:
         return Exit.DONE
-    click.echo(ctx.get_help())
+    print(ctx.get_help())
     return Exit.USAGE

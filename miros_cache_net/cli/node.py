@@ -5,130 +5,138 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from miros_cache_net.cli.cache_file import count_text, file_option, json_option, payload_json
-from miros_cache_net.cli.describe import age_line, difference
-from miros_cache_net.cli.exits import Exit, printable
-from miros_cache_net.cli.output import print_json
+from miros_cache_net.cli.cache_file import file_option, json_option
+from miros_cache_net.cli.completing import files
+from miros_cache_net.cli.exits import Exit
 from miros_cache_net.errors import DirectoryMissing
-from miros_cache_net.payloads import CacheReadPayload
 
 if TYPE_CHECKING:
+    from miros_cache_net.cli.node_report import Happening
     from miros_cache_net.node import CacheNode
-
-#: How often role and link are looked at beside the events; also bounds how late a signal can be seen.
-_LOOK_EVERY_S: Final = 1.0
-_LOG_LINE: Final = "%(asctime)s %(levelname)s %(message)s"
+    from miros_cache_net.settings import Settings
 
 
 @click.command("node")
+@click.option(
+    "--discover",
+    is_flag=False,
+    flag_value="auto",
+    multiple=True,
+    metavar="[HOST,...]",
+    help="Keep the LAN document fresh: look for brokers on this machine's networks, or among these hosts.",
+)
+@click.option(
+    "--hosts-file", metavar="PATH", shell_complete=files, help="Keep it fresh too: look among the hosts in this file."
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How a line of the log is written.")
+@click.option(
+    "--metrics",
+    is_flag=False,
+    flag_value="127.0.0.1:9464",
+    metavar="[HOST:PORT]",
+    help="Serve /metrics for Prometheus, /healthz and /readyz there; without HOST on this machine only.  "
+    "Needs the extra [metrics].",
+)
 @file_option
 @json_option
-def command(file_path: str | None, as_json: bool) -> int:
+def command(
+    discover: tuple[str, ...],
+    hosts_file: str | None,
+    log_format: str | None,
+    metrics: str | None,
+    file_path: str | None,
+    as_json: bool,
+) -> int:
     """Run a node in the foreground until a signal.
 
-    It keeps this host's cache file in step with the fleet's.  It says what happens, one line each, and ends
-    cleanly (exit code 0) on Ctrl-C or SIGTERM.  Without a broker it serves the file and catches up when one
-    answers.  Programs that build a CacheNode of their own need no such node; several on one host share one link.
+    It keeps this host's cache file in step with the fleet's, prints one line per event, and exits cleanly (code 0)
+    on Ctrl-C, SIGTERM or SIGHUP.  Without a broker it serves the file, and catches up when one answers.
+    Programs that build a CacheNode of their own do not need it; several nodes on one host share one link.  Where
+    systemd starts it (`install-service`), it says when it has started, how it stands, and that it does not hang.
+
+    With --discover it also keeps the fleet's LAN document fresh.  It uses what the fleet has.  When no host has a
+    fresh one, one host discovers for all; it does so ahead of expiry too, and scouts again what a program has reported
+    (`update 'suspect:HOST=true'`).  Run the same command on every host: when the one that discovers dies, another takes
+    over.  Without a HOST it probes every address of this machine's networks, as `discover` does.  The settings
+    `discover` and `hosts_file` do the same.
 
     \b
     Examples:
       miros-cache-net key new && miros-cache-net node
+      miros-cache-net node --discover
+      miros-cache-net node --discover=alpha.lab,beta.lab:5673
+      miros-cache-net node --metrics 127.0.0.1:9464
+      miros-cache-net node --hosts-file /etc/miros-cache-net/hosts.json
       MIROS_CACHE_AMQP_URL=amqp://beta.lab miros-cache-net node --file /srv/cache/peers.json
       miros-cache-net node --json | jq --unbuffered 'select(.what == "cache") | .dict'
     """
-    from miros_cache_net.cli.fleet_settings import load_settings, log_to_stderr
-    from miros_cache_net.events import CACHE
-    from miros_cache_net.node import CacheNode
+    from miros_cache_net.cli.fleet_settings import load_settings
+    from miros_cache_net.cli.log_lines import LONG, log_to_stderr
     from miros_cache_net.settings.which_file import cache_path
-    from miros_cache_net.statechart.listener import Listener
 
-    settings = load_settings(file_path)
+    settings = load_settings(
+        file_path, discover=",".join(discover) or None, hosts_file=hosts_file, log_format=log_format
+    )
     path = cache_path(settings.file)
     if not path.parent.is_dir():
         raise DirectoryMissing(f"{path}: its directory does not exist; create it")
-    log_to_stderr(settings.log_level, _LOG_LINE)
-    happenings: queue.SimpleQueue[CacheReadPayload | None] = queue.SimpleQueue()
-    listener = Listener({CACHE: happenings.put})
-    try:
-        node = CacheNode(path, settings)
-        try:
-            with _signals_put(happenings):
-                _Report(node, as_json).follow(happenings)
-        finally:
-            node.stop()
-    finally:
-        listener.stop()
+    log_to_stderr(settings.log_level, settings.log_format, LONG)
+    _run(settings, as_json, metrics)
     return Exit.DONE
 
 
-class _Report:
-    """Says what happens to a node."""
+def _run(settings: Settings, as_json: bool, metrics: str | None) -> None:
+    from miros_cache_net.cli.node_report import HEARD, NodeReport
+    from miros_cache_net.cli.supervisor import Supervisor
+    from miros_cache_net.node import CacheNode
+    from miros_cache_net.statechart.listener import Listener
 
-    def __init__(self, node: CacheNode, as_json: bool) -> None:
-        self._node = node
-        self._as_json = as_json
-        self._role = ""
-        self._connected = False
-        self._last = CacheReadPayload({}, 0.0, "", True, "")
+    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
 
-    def follow(self, happenings: queue.SimpleQueue[CacheReadPayload | None]) -> None:
-        """Until None is among the happenings."""
-        status = self._node.status()
-        place = f"scope {status['scope']!r}, document {status['document']!r}, key {status['keys'][0]}"
-        self._say("started", f"node {status['node']} keeps {self._node.file_chart.path}; {place}", status)
-        while True:
-            try:
-                happening = happenings.get(timeout=_LOOK_EVERY_S)
-            except queue.Empty:
-                self._look()
-                continue
-            if happening is None:
-                self._say("stopping", "stopping", {})
-                return
-            self._look()
-            self._cache(happening)
+    def put(signal_name: str, payload: object) -> None:
+        happenings.put((signal_name, payload))
 
-    def _look(self) -> None:
-        """Role and link, where they have changed."""
-        status = self._node.status()
-        if status["role"] != self._role:
-            self._role = status["role"]
-            texts = {"bridge": "this process links this host to the broker", "follower": "follows this host's bridge"}
-            self._say("role", texts.get(self._role, self._role), status)
-        if status["connected"] != self._connected:
-            self._connected = status["connected"]
-            through = f" through {status['broker']}" if status["broker"] else ""
-            text = f"in step with the fleet{through}" if self._connected else "out of touch with the fleet"
-            self._say("connected" if self._connected else "disconnected", text, status)
-
-    def _cache(self, payload: CacheReadPayload) -> None:
-        before = self._last
-        if payload.file_path != self._node.file_chart.file_path or payload.version == before.version:
-            return
-        self._last = payload
-        what = difference(before, payload) if before.version else count_text(len(payload.dict), "key")
-        self._say("cache", f"{what}; {age_line(payload)}", payload_json(payload))
-
-    def _say(self, what: str, text: str, facts: dict[str, Any]) -> None:
-        if self._as_json:
-            print_json({"what": what, "at": time.time(), **facts})
-        else:
-            click.echo(printable(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"))
+    with contextlib.ExitStack() as stack, _signals_put(happenings):
+        listener = Listener({name: partial(put, name) for name in HEARD})
+        stack.callback(listener.stop)
+        node = CacheNode(settings=settings, metrics=metrics)
+        stack.callback(node.stop)
+        if settings.discover or settings.hosts_file:
+            stack.enter_context(_discovering(node))
+        stack.enter_context(Supervisor().watching(node))
+        NodeReport(node, as_json).follow(happenings)
 
 
 @contextlib.contextmanager
-def _signals_put(happenings: queue.SimpleQueue[CacheReadPayload | None]) -> Iterator[None]:
-    """SIGTERM and SIGINT put None; afterwards a further one interrupts."""
-    before = {
-        number: signal.signal(number, lambda _number, _frame: happenings.put(None))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+def _discovering(node: CacheNode) -> Iterator[None]:
+    """Keep the LAN document fresh, and scout new entries of the hosts file."""
+    from miros_cache_net.discovery.lan import LanChart
+    from miros_cache_net.events import EVALUATE_HOSTS_FILE, event
+    from miros_cache_net.store.watch import FileWatch
+
+    with LanChart(node) as lan, contextlib.ExitStack() as stack:
+
+        def look_again() -> None:
+            lan.post_fifo(event(EVALUATE_HOSTS_FILE))
+
+        if node.settings.hosts_file is not None:
+            stack.callback(FileWatch(node.settings.hosts_file, look_again).close)
+        yield
+
+
+@contextlib.contextmanager
+def _signals_put(happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
+    """SIGTERM, SIGINT and SIGHUP put None; after the block a further one interrupts as usual."""
+    ends = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        ends.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda _number, _frame: happenings.put(None)) for number in ends}
     try:
         yield
     finally:

@@ -6,36 +6,41 @@ import contextlib
 import json
 import math
 import re
+import shutil
 import sys
+import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
-
-import click
 
 from miros_cache_net.cli.exits import printable, say
 
-#: How long something may take before a person is told what is being waited for.
+#: How long something may take before the user is told what the command waits for.
 PATIENCE_S: Final = 1.0
 _DIVISIONS: Final = ((86_400, "day"), (3_600, "h"), (60, "min"))
-#: What terminals may obey and JSON leaves as it is; JSON knows it by its escape as well.
+#: Characters that a terminal may interpret and `json.dumps` leaves as they are; JSON can also write them as escapes.
 _CONTROLS: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def print_json(value: Any, *, pretty: bool = False) -> None:
-    """One JSON value: on one line for machines, or indented for people.  Infinite numbers become null."""
+    """Print one JSON value: on one line for machines, or indented for people.  Infinite and NaN numbers become null."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    text = json.dumps(
-        _finite(value),
-        ensure_ascii=not encoding.lower().startswith("utf"),
-        allow_nan=False,
-        indent=2 if pretty else None,
-    )
-    click.echo(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(json_line(value, ascii_only=not encoding.lower().startswith("utf"), pretty=pretty), flush=True)
+
+
+def json_line(value: Any, *, ascii_only: bool = True, pretty: bool = False) -> str:
+    """One JSON value as text, with what a terminal would interpret escaped; on one line unless `pretty`."""
+    text = json.dumps(_finite(value), ensure_ascii=ascii_only, allow_nan=False, indent=2 if pretty else None)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def print_line(text: str) -> None:
+    """Print one line on standard output, with what a terminal would interpret escaped."""
+    print(printable(text), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for people.  In a pipe it is as wide as it needs to be, without colours."""
+    """Print a table for people.  In a pipe it is as wide as it needs to be, without colours."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -48,8 +53,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, soft_wrap=False).print(table)
 
 
+def print_fields(title: str, fields: Mapping[str, str]) -> None:
+    """Print a title and under it each field that is not empty, for terminals too narrow for a table."""
+    print(printable(title))
+    indent = max(map(len, fields)) + 4
+    width = max(2 * indent, shutil.get_terminal_size().columns)
+    for name, text in fields.items():
+        for number, line in enumerate(textwrap.wrap(printable(text), width - indent)):
+            print(f"  {'' if number else name:{indent - 2}}{line}")
+    print(flush=True)
+
+
 def duration_text(seconds: float) -> str:
-    """A length of time for people: ``3 s``, ``5 min``, ``2 h``, ``3 days``; below a second ``0 s``."""
+    """A duration for people: ``3 s``, ``5 min``, ``2 h``, ``3 days``; below a second ``0 s``."""
     for length_s, unit in _DIVISIONS:
         if seconds >= length_s:
             count = round(seconds / length_s)
@@ -58,13 +74,13 @@ def duration_text(seconds: float) -> str:
 
 
 def on_terminal() -> bool:
-    """A person sees standard error."""
+    """Whether a person sees standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def told_if_slow(what: str) -> Iterator[None]:
-    """Say `what` is being waited for if the block takes longer than `PATIENCE_S`; on a terminal only."""
+    """Say that `what` is in progress if the block takes longer than `PATIENCE_S`; on a terminal only."""
     timer = threading.Timer(PATIENCE_S, say, (f"{what} ...",))
     timer.daemon = True
     if on_terminal():
@@ -77,7 +93,7 @@ def told_if_slow(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Count up to `total` on a terminal's standard error; what is yielded is called with the name of each one done."""
+    """Count up to `total` on a terminal's standard error; call what is yielded with the name of each one done."""
     if not on_terminal():
         yield lambda _name: None
         return
@@ -99,9 +115,9 @@ def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def measuring() -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far something is on a terminal's standard error.
+    """Show progress on a terminal's standard error.
 
-    What is yielded is called with what is being done, how many are done, and of how many; each new "what" begins anew.
+    Call what is yielded with what is being done, how many are done, and the total; a new "what" starts a new count.
     """
     if not on_terminal():
         yield lambda _what, _done, _total: None
@@ -115,7 +131,7 @@ def measuring() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 
 
-_STYLES: Final = {"yes": "green", "ok": "green", "no": "red", "FAILED": "bold red"}
+_STYLES: Final = {"yes": "green", "ok": "green", "no": "red", "FAILED": "bold red", "warning": "yellow", "fix:": "cyan"}
 
 
 def _finite(value: Any) -> Any:

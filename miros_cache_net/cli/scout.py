@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from miros_cache_net.cli.cache_file import json_option
+from miros_cache_net.cli.completing import hosts as known_hosts
 from miros_cache_net.cli.exits import Exit
 from miros_cache_net.cli.fleet_settings import load_settings
 from miros_cache_net.cli.output import counting, print_json, print_table
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 
 @click.command("scout")
-@click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True, shell_complete=known_hosts)
 @json_option
 def command(hosts: tuple[str, ...], as_json: bool) -> int:
-    """Tell whether each HOST has a usable RabbitMQ, and why not.
+    """Say whether each HOST has a usable RabbitMQ, and if not, why.
 
     A HOST is a name or an address, with :PORT where the port differs from that of the fleet's own broker.
-    It is asked step by step: TCP, AMQP, RabbitMQ, login, virtual host, exchange.  Nothing is published or
+    It is tested step by step: TCP, AMQP, RabbitMQ, login, virtual host, exchange.  Nothing is published or
     declared there.  The password goes only to brokers named in the settings, to trusted networks, or over
     verified TLS.  The exit code is 1 unless every answer is yes.
 
@@ -36,7 +37,7 @@ def command(hosts: tuple[str, ...], as_json: bool) -> int:
       miros-cache-net scout --json 192.168.1.10 | jq -r .[].reason
     """
     if any("@" in host or "://" in host for host in hosts):
-        raise SettingsError("a HOST is host or host:port, no URL; user and password come from the settings")
+        raise SettingsError("a HOST is host or host:port, not a URL; user and password come from the settings")
     results = _probe(_targets(hosts), hosts)
     if as_json:
         print_json([_json(host, result) for host, result in zip(hosts, results, strict=True)])
@@ -47,7 +48,7 @@ def command(hosts: tuple[str, ...], as_json: bool) -> int:
 
 
 def _targets(hosts: Sequence[str]) -> list[ProbeTarget]:
-    from miros_cache_net.discovery.probe.prober import target_for
+    from miros_cache_net.discovery.probe.target import target_for
 
     settings = load_settings(None)
     try:
@@ -57,7 +58,7 @@ def _targets(hosts: Sequence[str]) -> list[ProbeTarget]:
 
 
 def _probe(targets: Sequence[ProbeTarget], hosts: Sequence[str]) -> list[ProbeResult]:
-    """The results in the order of the targets; progress on a terminal."""
+    """Probe the targets and return the results in their order; progress on a terminal."""
     from miros_cache_net.discovery.probe.prober import Prober
 
     answers: queue.SimpleQueue[tuple[int, ProbeResult]] = queue.SimpleQueue()

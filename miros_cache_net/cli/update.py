@@ -6,12 +6,21 @@ import click
 
 from miros_cache_net.cli.cache_file import file_option, json_option
 from miros_cache_net.cli.changing import change
+from miros_cache_net.cli.completing import assignments as assignments_of
+from miros_cache_net.cli.completing import document_keys
 from miros_cache_net.cli.json_input import assignments
 
 
 @click.command("update")
-@click.argument("changes", metavar="[KEY=JSON ...]", nargs=-1)
-@click.option("--delete", "gone", metavar="KEY", multiple=True, help="Remove this key; may be given several times.")
+@click.argument("changes", metavar="[KEY=JSON ...]", nargs=-1, shell_complete=assignments_of)
+@click.option(
+    "--delete",
+    "gone",
+    metavar="KEY",
+    multiple=True,
+    shell_complete=document_keys,
+    help="Remove this key; may be given several times.",
+)
 @file_option
 @json_option
 @click.pass_context
@@ -20,7 +29,7 @@ def command(
 ) -> int:
     """Change single keys of the document.
 
-    Other keys stay, also those that other programs change meanwhile.  The document does not become younger.
+    Other keys stay, including those that other programs change meanwhile.  The document does not become younger.
     The value is JSON, so text is quoted twice: once for JSON, once for the shell.
 
     \b

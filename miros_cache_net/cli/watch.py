@@ -12,25 +12,26 @@ import click
 from miros_cache_net.cache import Cache
 from miros_cache_net.cli.cache_file import chosen_path, file_errors, file_option, json_option, payload_json
 from miros_cache_net.cli.describe import age_line, difference
-from miros_cache_net.cli.exits import Exit, printable, say
-from miros_cache_net.cli.output import print_json
+from miros_cache_net.cli.exits import Exit, say
+from miros_cache_net.cli.output import print_json, print_line
 from miros_cache_net.errors import DirectoryMissing, StoreError
 from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.store.watch import FileWatch
 
-#: Python sees a signal that comes in the very instant before a wait only after the wait: so none is endless.
+#: Python handles a signal that comes just before a wait only after the wait, so no wait is unbounded.
 _SIGNALS_SEEN_S: Final = 1.0
 
 
 @click.command("watch")
 @file_option
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N changes.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="S", help="End after S seconds.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Exit after N changes.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="S", help="Exit after S seconds.")
 @json_option
 def command(file_path: str | None, count: int | None, timeout_s: float | None, as_json: bool) -> int:
     """Print the document's changes as they happen.
 
-    One line a change, whoever made it, until Ctrl-C; with --json one object a line, as `read --json` prints it.
-    Changes that follow each other within milliseconds may show as one: the last.
+    One line per change, whichever program made it, until Ctrl-C; with --json one object per line, as `read --json`
+    prints it.  Changes within milliseconds of each other may show as one: the last.
     The exit code is 1 if --timeout passes before --count changes (without --count: before any).
 
     \b
@@ -53,15 +54,13 @@ def command(file_path: str | None, count: int | None, timeout_s: float | None, a
 
 
 def _changes(cache: Cache, timeout_s: float | None) -> Iterator[tuple[CacheReadPayload, CacheReadPayload]]:
-    """Each state of the document with the one before it, until the time is over."""
-    from miros_cache_net.store.watch import FileWatch
-
+    """Each state of the document with the one before it, until the time-out."""
     changed = threading.Event()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     watch = FileWatch(cache.path, changed.set)
     try:
         last = _read(cache) or CacheReadPayload({}, 0.0, "", True, cache.path.name)
-        say(f"watching {cache.path}; Ctrl-C ends it")
+        say(f"watching {cache.path}; Ctrl-C stops it")
         while _wait(changed, deadline):
             changed.clear()
             payload = _read(cache)
@@ -83,7 +82,7 @@ def _wait(changed: threading.Event, deadline: float | None) -> bool:
 
 
 def _read(cache: Cache) -> CacheReadPayload | None:
-    """The document, None (and a line that says why) while the file holds none."""
+    """The document; None, with a line that says why, while the file holds none."""
     try:
         with file_errors(cache.path):
             return cache.read()
@@ -97,4 +96,4 @@ def _show(before: CacheReadPayload, payload: CacheReadPayload, as_json: bool) ->
         print_json(payload_json(payload))
         return
     moment = time.strftime("%H:%M:%S")
-    click.echo(printable(f"{moment}  {difference(before, payload)}; {age_line(payload)}"))
+    print_line(f"{moment}  {difference(before, payload)}; {age_line(payload)}")

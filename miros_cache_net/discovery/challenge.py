@@ -1,12 +1,11 @@
-"""Is a node of this fleet at that broker?  A question that only a holder of the key can read and answer."""
+"""The challenge: a question that only a node of this fleet, as a holder of the key, can read and answer."""
 
 from __future__ import annotations
 
 import secrets
 
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Place
 from miros_cache_net.errors import SettingsError, WireError
+from miros_cache_net.fleet.place import Place, place_of, routing_key
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.sidecar import new_node_name
 from miros_cache_net.wire.gate import Gate
@@ -15,9 +14,9 @@ from miros_cache_net.wire.kinds import CHALLENGE, CHALLENGE_ANSWER
 
 
 class NodeChallenge:
-    """One question to the nodes at the broker behind `address`; see `probe.verdict.Challenge`.
+    """One question to the nodes at the broker at `address`; see `probe.verdict.Challenge`.
 
-    The answer has to name that address and this question's nonce, so that none can be used for another.
+    The answer must repeat that address and this question's nonce, so that it cannot be replayed for another question.
     """
 
     def __init__(self, gate: Gate, place: Place, address: str) -> None:
@@ -25,7 +24,7 @@ class NodeChallenge:
         self._body = {"address": address, "nonce": secrets.token_hex(16)}
         sealed = gate.seal(CHALLENGE, self._body)
         self.exchange = place.exchange
-        self.routing_key = topology.routing_key(place, CHALLENGE)
+        self.routing_key = routing_key(place, CHALLENGE)
         self.key_id = sealed.key_id
         self.body = sealed.body
 
@@ -38,17 +37,17 @@ class NodeChallenge:
 
 
 class Challenger:
-    """Makes the questions of one chart.  Without a key there is no fleet to ask, and no question."""
+    """Makes one chart's questions.  Without a key there is no fleet to ask, and so no question."""
 
     def __init__(self, settings: Settings, exchange_name: str) -> None:
         self._place: Place | None = None
         if exchange_name != settings.exchange:
-            return  # the older mesh, whose programs know no such question
+            return  # The older mesh, whose programs do not know the challenge.
         try:
             rings = open_ring(settings)
         except SettingsError:
             return
-        self._place = topology.place_of(settings, settings.file)
+        self._place = place_of(settings, settings.file)
         self._gate = Gate(
             rings,
             scope=self._place.scope,
@@ -58,5 +57,5 @@ class Challenger:
         )
 
     def question(self, address: str) -> NodeChallenge | None:
-        """For the node at `address`; None where none is to be asked."""
+        """The question for the nodes at `address`; None if there is no fleet to ask."""
         return None if self._place is None else NodeChallenge(self._gate, self._place, address)

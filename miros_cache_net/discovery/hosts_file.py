@@ -1,4 +1,4 @@
-"""The hosts file: brokers that somebody wrote down by hand, as ``{"hosts": ["alpha.lab", "10.0.0.7:5673", ...]}``."""
+"""The hosts file: a hand-written list of brokers, ``{"hosts": ["alpha.lab", "10.0.0.7:5673", ...]}``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ DEFAULT_FILE: Final = ".miros_rabbitmq_hosts.json"
 
 
 class HostsFile(NamedTuple):
-    """What a hosts file says: its hosts, once each and in its order, and a line for each entry that is none."""
+    """A hosts file's contents: its hosts, without duplicates and in order, and one line for each invalid entry."""
 
     hosts: tuple[str, ...] = ()
     complaints: tuple[str, ...] = ()
 
 
 def read_hosts(path: str | os.PathLike[str]) -> HostsFile:
-    """Read a hosts file; one that is not there has no hosts.
+    """Read a hosts file; a missing file has no hosts.
 
-    An entry is ``host`` or ``host:port`` (``[v6]:port``), `host` a name or an address.  Other keys of the file are
-    left alone.  Raises `DocumentError` where it is no hosts file, `OSError` where it cannot be read.
+    An entry is ``host`` or ``host:port`` (``[v6]:port``); `host` is a name or an address.  Other keys of the file are
+    ignored.  Raises `DocumentError` if it is not a hosts file, `OSError` if it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -58,7 +58,7 @@ def _hosts_of(document: Any, name: str) -> HostsFile:
 
 
 def _complaint(entry: Any) -> str:
-    """Second half of a sentence, which repeats nothing that could hold a password; "" where nothing is wrong."""
+    """The second half of a sentence, "" for a valid entry; never quotes text that could contain a password."""
     if not isinstance(entry, str):
         return "must be text: host or host:port"
     if "@" in entry or "://" in entry:

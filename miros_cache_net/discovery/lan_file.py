@@ -1,4 +1,4 @@
-"""The LAN document behind a cache chart: what it says, what is written into it, when it is due.  For one chart."""
+"""One chart's access to the LAN document behind a cache chart: reads, writes, and the time of the next refresh."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.single_flight import REFRESHED_AFTER, rest_s, time_out_s
 from miros_cache_net.store.changes import AddressedChange, Begin, Beginning, Change, write_of
 
-#: At which part of its time-out a document is refreshed.  At a random one, so that all programs of a fleet do not
-#: begin at once; the first one's result puts the others off.
+#: The range of the fraction of its time-out after which a document is refreshed.  Random, so that the programs of a
+#: fleet do not all begin at once; the first one's result postpones the others.
 REFRESH_AT: Final = (REFRESHED_AFTER, 0.95)
 LONGEST_TIMER_S: Final = 7 * 86_400.0
 
 
 class Discovered(NamedTuple):
-    """Which discovery a document is of: when it was made, and where."""
+    """Identifies the discovery that made a document, by its time and host."""
 
     at_s: float
     origin: str
@@ -36,48 +36,51 @@ NOTHING: Final = Discovered(float("-inf"), "")
 
 
 class LanFile:
-    """Used by one chart's thread; what is asked of the file is posted to `chart`, and answered by its ``CACHE``."""
+    """For one chart's thread.  Requests are posted to `chart`, which answers with its ``CACHE``."""
 
     def __init__(self, chart: CacheFileChart, settings: Settings, clock: Clock, rng: random.Random) -> None:
         self.chart = chart
+        self.old = lan_document.is_old(chart.path)
         self._settings, self._clock, self._rng = settings, clock, rng
 
     def is_answered_by(self, e: Event) -> bool:
-        """Whether this ``CACHE`` is of this file."""
+        """Whether this ``CACHE`` is about this file."""
         return getattr(e.payload, "file_path", None) == self.chart.file_path
 
     def read(self) -> None:
-        """Ask for a ``CACHE``, behind all that was written before."""
+        """Ask for a ``CACHE``; it reflects all earlier writes."""
         self.chart.post_fifo(event(CACHE_FILE_READ))
 
     def change(self, change: Change) -> None:
-        """Have it made."""
+        """Post `change` to the cache chart."""
         self.chart.post_fifo(event(CACHE_FILE_WRITE, AddressedChange(change, self.chart.file_path)))
 
     def begin(self, began: Callable[[Beginning | None], object]) -> None:
-        """Have `began` called with the beginning of a discovery, on any thread; None where the file takes none."""
+        """Call `began` with the beginning of a discovery, on any thread; with None if the chart is read-only."""
         if self.chart.read_only:
             began(None)
         else:
             self.change(Begin(began))
 
     def keep(self, result: RecceCompletePayload, began: Beginning, time_out_in_minutes: float) -> None:
-        """Write what a recce has found, as of the moment when it `began`."""
+        """Write the result of a recce, dated to the moment it `began`."""
         checks = {check.ip_address: check for check in result.checks}
         document = lan_document.render(
             (checks[address] for address in result.other_addresses),
             self._settings,
             seen_at=self._clock.wall_ms() / 1000,
             time_out_in_minutes=time_out_in_minutes,
+            own=result.my_address if result.my_broker else "",
+            old=self.old,
         )
-        self.change(write_of(document, began))
+        self.change(write_of(document, began, lan_document.is_foreign))
 
     def contents(self) -> Mapping[str, Any]:
-        """The present ones, read without a lock.  Raises `CacheNetError`."""
+        """The current contents, read without a lock.  Raises `CacheNetError`."""
         return self.chart.document().contents
 
     def has_other_than(self, known: Discovered) -> bool:
-        """Whether there is a young document of another discovery than that one, or this host rests."""
+        """Whether the file has a young document of a discovery other than `known`, or `rest_s` is positive."""
         with suppress(CacheNetError):
             cache = self.chart.store.read().payload(self.chart.file_path, self._clock.wall_ms())
             is_young = lan_document.young_addresses_in(cache) is not None
@@ -85,17 +88,18 @@ class LanFile:
         return False
 
     def rest_s(self, cache: CacheReadPayload) -> float:
-        """How long this host keeps to its own last discovery; 0 where what is in the file is no LAN document."""
+        """How long this host must still keep its own last discovery; 0 if the file contains no LAN document."""
         return rest_s(cache, self._clock) if lan_document.addresses_in(cache.dict) is not None else 0.0
 
     def refresh_in_s(self, cache: CacheReadPayload) -> float | None:
-        """When to discover again, ahead of expiry; None: never."""
-        if not (whole_s := time_out_s(cache)):
+        """The delay until the next discovery, ahead of expiry; None: never."""
+        nobody_s = lan_document.NOBODY_FOUND_MINUTES * 60 if lan_document.found_nobody(cache.dict) else 0.0
+        if not (whole_s := time_out_s(cache) or nobody_s):
             return None
         at_s = whole_s * self._rng.uniform(*REFRESH_AT)
         return min(max(self.rest_s(cache), at_s - cache.age_s), LONGEST_TIMER_S)
 
 
 def discovered(cache: CacheReadPayload) -> Discovered:
-    """Which discovery this is."""
+    """The discovery that made this document."""
     return Discovered(cache.last_modified, cache.origin)

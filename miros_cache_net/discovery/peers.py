@@ -1,4 +1,4 @@
-"""Other machines with a broker: how they are named, how one logs in there, who may be told the password.."""
+"""Other machines with a broker: their names, the login, and which of them may get the password."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PORTS: Final = range(1, 65536)
 
 
 def trusted(address: str, networks: Iterable[Network] = LOOPBACK) -> bool:
-    """Whether the numeric `address` lies in one of `networks`, so that it may be told the password without TLS.
+    """Whether the numeric `address` is in one of `networks`, so that it may get the password without TLS.
 
-    A name is never trusted: what it resolves to is for whoever answers DNS to say.  An IPv4 address
-    inside an IPv6 one (``::ffff:10.0.0.1``) is judged as the IPv4 address it is.
+    A name is never trusted, because the DNS server decides what it resolves to.  An IPv4-mapped IPv6 address
+    (``::ffff:10.0.0.1``) is judged as the IPv4 address.
     """
     try:
         parsed = ipaddress.ip_address(address)
@@ -33,14 +33,14 @@ def trusted(address: str, networks: Iterable[Network] = LOOPBACK) -> bool:
 
 
 def trusted_networks(settings: Settings) -> tuple[Network, ...]:
-    """The networks of `trusted` as the settings have them now: with ``auto``, those that this machine is in too."""
+    """The networks that the settings trust now: with ``auto``, including those of this machine."""
     return (*settings.trusted_networks, *own_networks()) if settings.trust_own_subnets else settings.trusted_networks
 
 
 def split_peer(peer: str) -> tuple[str, int | None]:
-    """Host and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address; None: no port given.
+    """Host and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address; port None: not given.
 
-    Raises `ValueError`, in one line, for anything else.
+    Raises `ValueError` with a one-line message for anything else.
     """
     host, colon, port = peer.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
@@ -55,9 +55,10 @@ def split_peer(peer: str) -> tuple[str, int | None]:
 
 
 def peer_broker(settings: Settings, peer: str, port: int | None = None) -> BrokerAddress:
-    """The broker at `peer`: one that the settings name, with all that they say of it, or one just like the first.
+    """The broker at `peer`: as the settings define it, or else with the options of their first broker.
 
-    A port inside `peer` goes before `port`; neither: the first broker's own.  Raises `ValueError` as `split_peer`.
+    A port in `peer` takes precedence over `port`; without either, the first broker's port.  Raises `ValueError` as
+    `split_peer`, or for an invalid `port`.
     """
     host, own_port = split_peer(peer)
     wanted = own_port or port
@@ -71,9 +72,9 @@ def peer_broker(settings: Settings, peer: str, port: int | None = None) -> Broke
 
 
 def connection_url(settings: Settings, peer: str) -> str:
-    """The URL that a program dials `peer` with; it holds the password only where that may be sent.
+    """The URL with which a program dials `peer`; it contains the password only if that may be sent there.
 
-    That is: to a broker named in the settings, over verified TLS, or to a numeric address in a trusted network.
+    It may be sent to a broker named in the settings, over verified TLS, or to a numeric address in a trusted network.
     """
     broker = peer_broker(settings, peer)
     verified_tls = broker.tls and settings.tls_verify
@@ -82,7 +83,7 @@ def connection_url(settings: Settings, peer: str) -> str:
 
 
 def redacted_url(settings: Settings, peer: str) -> str:
-    """The URL of `peer` without password, for a file or a wire."""
+    """The URL of `peer` without password, for a file or a message."""
     return _url(peer_broker(settings, peer), Secret())
 
 

@@ -1,4 +1,4 @@
-"""`ProducerScoutChart`: is there a compatible consumer at this address?  It decides when; `probe` does what."""
+"""`ProducerScoutChart`: checks one address for a compatible consumer.  It decides when; `probe` does the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from miros.event import Event
 
 from miros_cache_net.discovery.challenge import Challenger
-from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober, target_for
+from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict, shared_prober
+from miros_cache_net.discovery.probe.target import target_for
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, event
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
@@ -20,19 +21,19 @@ from miros_cache_net.statechart.state import HANDLED, STAYS, State
 class ProducerScoutChart(Chart):
     """Searches one address for a RabbitMQ with the exchange; starts itself.
 
-    Publishes ``AMQP_CONSUMER_CHECK`` with `AMQPConsumerCheckPayload`, once for each search.  Posted
-    ``REFACTOR_SEARCH``, it searches again; the payload (None, a mapping or a named tuple) may bring another
-    `ip_address`, `routing_key`, `exchange_name` or `port`.  A search that is overtaken so, or stopped, publishes
-    nothing.  A search takes at most the settings' `scout_timeout_s`, plus the wait for its turn among the
+    Publishes ``AMQP_CONSUMER_CHECK`` with `AMQPConsumerCheckPayload`, once for each search.  A posted
+    ``REFACTOR_SEARCH`` makes it search again; the payload (None, a mapping or a named tuple) may change
+    `ip_address`, `routing_key`, `exchange_name` or `port`.  A search that is superseded this way, or stopped,
+    publishes nothing.  A search takes at most the settings' `scout_timeout_s`, plus the wait for its turn among the
     process's scouts.
 
     ip_address    ``host`` or ``host:port``
-    routing_key   goes into the payload; nothing is ever published at the peer
-    settings      None: `Settings()` from the environment.  Who logs in, TLS, vhost: `peers.peer_broker`
-    prober        None: the process's own
-    port          None: as in `ip_address`, else as in the settings
+    routing_key   copied to the payload; nothing is ever published at the peer
+    settings      None: `Settings()` from the environment.  `peers.peer_broker` takes login, TLS and vhost from it
+    prober        None: the one that the process shares
+    port          None: the port in `ip_address`, else the settings'
 
-    Raises `SettingsError` where a setting is malformed.
+    Raises `SettingsError` if a setting is malformed.
     """
 
     STATES = (
@@ -72,16 +73,16 @@ class ProducerScoutChart(Chart):
         self.start_at()
 
     def stop(self) -> None:
-        """End the thread and a search under way; that one publishes nothing."""
+        """Stop the thread and any search under way, which then publishes nothing."""
         super().stop()
         self._cancel_probe()
 
     # --- states ---------------------------------------------------------------------------------------
 
-    def search_INIT(self, e: Event) -> int:
+    def _search_INIT(self, e: Event) -> int:
         return self.trans("producer_thread_engaged")
 
-    def search_REFACTOR_SEARCH(self, e: Event) -> int:
+    def _search_REFACTOR_SEARCH(self, e: Event) -> int:
         try:
             self._take_parameters(e.payload)
         except PayloadError as error:
@@ -89,29 +90,29 @@ class ProducerScoutChart(Chart):
             return HANDLED
         return self.trans("search")
 
-    def producer_thread_engaged_ENTRY(self, e: Event) -> int:
+    def _producer_thread_engaged_ENTRY(self, e: Event) -> int:
         self._searches += 1
         return HANDLED
 
-    def producer_thread_engaged_INIT(self, e: Event) -> int:
+    def _producer_thread_engaged_INIT(self, e: Event) -> int:
         return self.trans("producer_post_and_wait")
 
-    def producer_thread_engaged_EXIT(self, e: Event) -> int:
+    def _producer_thread_engaged_EXIT(self, e: Event) -> int:
         self._cancel_probe()
         return HANDLED
 
-    def producer_thread_engaged_consumer_test_complete(self, e: Event) -> int:
+    def _producer_thread_engaged_consumer_test_complete(self, e: Event) -> int:
         search, result = e.payload
         if search != self._searches:
-            return HANDLED  # of a search that was overtaken
+            return HANDLED  # From a superseded search.
         self._result = result
         return self.trans("amqp_consumer_server_found" if result.result else "no_amqp_consumer_server_found")
 
-    def producer_post_and_wait_ENTRY(self, e: Event) -> int:
+    def _producer_post_and_wait_ENTRY(self, e: Event) -> int:
         search, asked = self._searches, (self.ip_address, self.routing_key, self.exchange_name)
 
         def done(result: ProbeResult) -> None:
-            # in front, since what is posted so is never refused
+            # LIFO, because a LIFO post is never refused.
             self.post_lifo(event("consumer_test_complete", (search, check_of(result, *asked))))
 
         try:
@@ -123,11 +124,11 @@ class ProducerScoutChart(Chart):
             self._probe = self._prober.probe(target, done)
         return HANDLED
 
-    def amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
+    def _amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
         self.publish(event(AMQP_CONSUMER_CHECK, self._result))
         return HANDLED
 
-    def no_amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
+    def _no_amqp_consumer_server_found_ENTRY(self, e: Event) -> int:
         self.publish(event(AMQP_CONSUMER_CHECK, self._result))
         return HANDLED
 
@@ -156,7 +157,7 @@ class ProducerScoutChart(Chart):
 
 
 def check_of(result: ProbeResult, ip_address: str, routing_key: str, exchange_name: str) -> AMQPConsumerCheckPayload:
-    """A probe's result as the payload of `AMQP_CONSUMER_CHECK`; the three others as they were asked."""
+    """A probe's result as the payload of `AMQP_CONSUMER_CHECK`; the other arguments are copied to it."""
     return AMQPConsumerCheckPayload(
         ip_address=ip_address,
         result=result.ok,
@@ -169,6 +170,6 @@ def check_of(result: ProbeResult, ip_address: str, routing_key: str, exchange_na
     )
 
 
-#: Its names in the field.
+#: The chart's names in existing programs.
 ProduceScoutChart = ProducerScoutChart
 RabbitConsumerScoutChart = ProducerScoutChart

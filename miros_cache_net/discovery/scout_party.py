@@ -1,4 +1,4 @@
-"""Scouts for many addresses at once, without a thread each: what `LanRecceChart` does, while it decides when."""
+"""Scouts many addresses at once, without a thread for each; `LanRecceChart` and `ManNetChart` decide when."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections.abc import Callable, Iterable
 
 from miros_cache_net import limits
 from miros_cache_net.discovery.challenge import Challenger
-from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, Verdict
+from miros_cache_net.discovery.probe.target import target_for
 from miros_cache_net.discovery.scout import check_of
 from miros_cache_net.payloads import AMQPConsumerCheckPayload
 from miros_cache_net.settings import Settings
 
-#: Called on the prober's thread with a peer and its result; hands both to `ScoutParty.answered` on its owner's.
+#: Called with a peer and its result, on the prober's thread or in `go_on`; has to pass both to `ScoutParty.answered` on
+#: the owner's thread.
 Answer = Callable[[str, ProbeResult], None]
 
 
 class ScoutParty:
-    """One round of scouts, for the use of one thread.
+    """One round of scouts, for one thread.
 
-    peers   ``host`` or ``host:port``; doubles count once
+    peers   ``host`` or ``host:port``; duplicates count once
 
-    At most `limits.SCOUTS_AT_ONCE` are on their way at a time, so that the results waiting for the owner
-    are bounded too.
+    At most `limits.SCOUTS_AT_ONCE` are under way at a time, which also bounds the results that wait for the owner.
     """
 
     def __init__(
@@ -48,23 +49,23 @@ class ScoutParty:
 
     @property
     def found(self) -> list[str]:
-        """The peers with a compatible consumer, in the order in which they were given."""
+        """The peers with a compatible consumer, in the given order."""
         return [peer for peer in self.peers if peer in self.checks and self.checks[peer].result]
 
     def go_on(self) -> None:
-        """Send out as many as may go."""
+        """Start as many scouts as the bound allows."""
         while self._waiting and len(self._under_way) < limits.SCOUTS_AT_ONCE:
             self._send(self._waiting.popleft())
 
     def answered(self, peer: str, result: ProbeResult) -> AMQPConsumerCheckPayload:
-        """One is back: its verdict, for `AMQP_CONSUMER_CHECK`."""
+        """Record the result of one scout; returns the payload for `AMQP_CONSUMER_CHECK`."""
         self._under_way.pop(peer, None)
         check = check_of(result, peer, self._routing_key, self._exchange_name)
         self.checks[peer] = check
         return check
 
     def cancel(self) -> None:
-        """Call them all back; `answer` may still be called for some."""
+        """Cancel all scouts; `answer` may still be called for some."""
         self._waiting.clear()
         for probe in list(self._under_way.values()):
             if probe is not None:

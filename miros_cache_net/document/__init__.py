@@ -1,12 +1,13 @@
 """What does a fleet agree on, and how does it stand in a file?
 
-In come JSON text, contents and stamps.  Out come documents that cannot be changed, merged in any order to the same one,
-and their canonical text.  Whose clock a stamp is from, where the file lies and who sent a document is not known here.
+In come JSON text, contents and stamps.  Out come immutable documents, which merge in any order to the same document,
+and their canonical text.  This room does not know whose clock a stamp is from, where the file is or which host sent a
+document.
 
     value        `Document`: one floor, entries above it, stamps, age and merge
-    layout       how a document stands in its file, and what can be told of it at a glance
-    strict_json  JSON text to frozen values and back, refusing what the standard parser lets pass
-    frozen       JSON values that cannot be changed
+    layout       a document's format in its file, and what it shows without its entries
+    strict_json  JSON text to frozen values and back; refuses what the standard parser accepts against the RFC
+    frozen       immutable JSON values
 
-A program that only reads the file mostly needs no `value`, so this file imports nothing.
+A program that only reads the file rarely needs `value`, so this file imports nothing.
 """

@@ -1,7 +1,7 @@
-"""JSON values that cannot be changed, so that one parsed document can be handed to everybody..
+"""Immutable JSON values, so that all callers can share one parsed document.
 
 They are subclasses of `dict` and `list`: ``json.dumps``, ``==``, ``isinstance`` and indexing work as
-usual.  ``copy.deepcopy`` gives ordinary, changeable dicts and lists.
+usual.  ``copy.deepcopy`` returns ordinary, mutable dicts and lists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from miros_cache_net import limits
 from miros_cache_net.errors import PayloadError
 
-TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+TYPE_CHECKING = False  # importing typing takes longer than a reader runs
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -25,11 +25,11 @@ else:
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
-    raise TypeError("a document from the cache is shared and cannot be changed; copy.deepcopy() gives you your own")
+    raise TypeError("a document from the cache is shared and immutable; copy.deepcopy() makes a mutable copy")
 
 
 class FrozenDict(_Dict):
-    """A JSON object that cannot be changed."""
+    """An immutable JSON object."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class FrozenDict(_Dict):
 
 
 class FrozenList(_List):
-    """A JSON array that cannot be changed."""
+    """An immutable JSON array."""
 
     __slots__ = ()
 
@@ -74,10 +74,10 @@ def thaw(value: Any) -> Any:
 
 
 def freeze(value: Any, where: str = "the document", depth: int = 0) -> Any:
-    """A deep, frozen copy of what a caller handed over, checked to be JSON.
+    """A deep, frozen copy of a caller's value, checked to be JSON.
 
-    Mappings with text keys, lists and tuples, text, bool, None, whole and finite numbers pass.
-    Raises `PayloadError`, naming the place, for anything else.
+    Accepts mappings with string keys, lists, tuples, strings, bools, None, integers and finite floats.
+    Raises `PayloadError`, which names the place, for anything else.
     """
     if depth >= limits.DOCUMENT_DEPTH and isinstance(value, (Mapping, list, tuple)):
         raise PayloadError(f"{where} is nested deeper than {limits.DOCUMENT_DEPTH} levels")
@@ -92,7 +92,7 @@ def freeze(value: Any, where: str = "the document", depth: int = 0) -> Any:
 
 def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
-        raise PayloadError(f"{where} has the key {key!r}; keys must be text")
+        raise PayloadError(f"{where} has the key {key!r}; keys must be strings")
     return _text(key, where)
 
 
@@ -100,7 +100,7 @@ def _text(value: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise PayloadError(f"{where} holds half a surrogate pair, which is no Unicode text") from None
+        raise PayloadError(f"{where} contains half a surrogate pair, which is not valid Unicode") from None
     return value if type(value) is str else str.__str__(value)
 
 
@@ -111,10 +111,10 @@ def _scalar(value: Any, where: str) -> Any:
         return _text(value, where)
     if isinstance(value, int):
         if value.bit_length() > limits.NUMBER_BITS:
-            raise PayloadError(f"{where} is a number of more than {limits.NUMBER_BITS} bits")
+            raise PayloadError(f"{where} is a number with more than {limits.NUMBER_BITS} bits")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise PayloadError(f"{where} is {value!r}, which JSON cannot hold")
+            raise PayloadError(f"{where} is {value!r}, which JSON cannot represent")
         return float(value)
-    raise PayloadError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
+    raise PayloadError(f"{where} is a {type(value).__name__}, which JSON cannot represent")

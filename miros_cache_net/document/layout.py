@@ -1,54 +1,61 @@
-"""How a document stands in its file, and what can be told of it at a glance, without its entries..
+"""A document's format in its file, and what it shows without its entries.
 
 The text is one JSON object: the contents as canonical JSON, then `META_KEY` with the version and the rest of the
-metadata.  The version is a digest of everything else, so that what some other program wrote or edited is told from
-ours by one pass over the bytes; and what is ours needs no second look at duplicate keys, depth or numbers.
+metadata.  The version is a digest of everything else: one pass over the bytes tells our text from text that another
+program wrote or edited, and our text needs no second check for duplicate keys, depth or numbers.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 from miros_cache_net import limits
 from miros_cache_net.document import strict_json
 from miros_cache_net.document.frozen import FrozenDict
+from miros_cache_net.errors import DocumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from hashlib import blake2b
-    from typing import Any, Final, NamedTuple
+    from typing import Any, Final, NamedTuple, NoReturn
 else:
     from miros_cache_net.named_tuple import NamedTuple
 
-    try:  # hashlib itself loads OpenSSL, which takes longer than all that a reader does
+    try:  # hashlib loads OpenSSL, which takes longer than everything else that a reader does
         from _blake2 import blake2b
     except ImportError:  # pragma: no cover - other Pythons
         from hashlib import blake2b
 
-#: The one reserved top-level key: metadata, never part of what users read or write.
+#: The one reserved top-level key: metadata, never part of the contents that users read or write.
 META_KEY: Final = "_miros_cache_net"
-#: What is written.
+#: The format version that is written.
 FORMAT: Final = 2
-#: What is read.
+#: The format versions that are read.
 FORMATS: Final = (1, 2)
 TIME_OUT_KEY: Final = "time_out_in_minutes"
 
+#: The error for an impossible discovery time.
+NO_TIME: Final = "discovered_at_ms is not a time, or lies past the year 2200"
+
+_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD]")
 _MARK: Final = b'"%s":{"digest":"' % META_KEY.encode()
 _DIGEST_DIGITS: Final = 32
-#: What `text_of` adds to contents and metadata, but for a comma.
+#: Bytes that `text_of` adds to contents and metadata, apart from a comma.
 _FRAME_BYTES: Final = len(_MARK) + _DIGEST_DIGITS + 2
-#: Where the node stands in the text of a stamp.
+#: Offset of the node in the text of a stamp.
 _NODE_AT: Final = 18
 
 
 class Face(NamedTuple):
-    """What readers want to know of a document.
+    """The parts of a document that readers use.
 
     contents          the visible entries
-    discovered_at_ms  since 1970; 0: nothing was
-    origin            the node that wrote it, "" if nobody did
-    version           equal on two hosts exactly if their documents are
+    discovered_at_ms  milliseconds since 1970; 0: never discovered
+    origin            the node that wrote it, "" if none did
+    version           equal on two hosts exactly if their documents are equal
     """
 
     contents: FrozenDict
@@ -58,28 +65,28 @@ class Face(NamedTuple):
 
 
 def text_of(contents: bytes, meta: bytes, version: str) -> bytes:
-    """The file's text, of the canonical JSON of contents and metadata."""
+    """The file's text, made from the canonical JSON of contents and metadata."""
     comma = b"," if len(contents) > 2 else b""
     return b'%s%s%s%s",%s}' % (contents[:-1], comma, _MARK, version.encode(), meta[1:])
 
 
 def unknown_format(number: object) -> str:
-    """What is said of a document of a format that is not read."""
+    """The error for a document in a format that this release does not read."""
     return f"format {number!r}; this release reads {' and '.join(map(str, FORMATS))}"
 
 
 def bytes_of(contents: bytes, meta: bytes) -> int:
-    """How long `text_of` is."""
+    """The length of `text_of` in bytes."""
     return len(contents) + len(meta) + _FRAME_BYTES - (len(contents) == 2)
 
 
 def version_of(contents: bytes, meta: bytes) -> str:
-    """32 hexadecimal digits of BLAKE2b over both."""
+    """BLAKE2b over contents and metadata, as 32 hexadecimal digits."""
     return digest_of(contents, meta)
 
 
 def digest_of(*parts: bytes) -> str:
-    """32 hexadecimal digits of BLAKE2b over all parts."""
+    """BLAKE2b over all parts, as 32 hexadecimal digits."""
     digest = blake2b(digest_size=_DIGEST_DIGITS // 2)
     for part in parts:
         digest.update(part)
@@ -87,24 +94,29 @@ def digest_of(*parts: bytes) -> str:
 
 
 def face_of(text: bytes) -> tuple[Face, dict[str, Any]] | None:
-    """The face and the metadata of a document that stands as `text_of` laid it out; None for any other text."""
+    """The face and the metadata of a document in exactly the form of `text_of`; None for any other text."""
     at = text.rfind(_MARK)
     digest_at = at + len(_MARK)
     version = text[digest_at : digest_at + _DIGEST_DIGITS].decode("latin-1")
     contents = text[:at].removesuffix(b",") + b"}"
     meta_text = b"{" + text[digest_at + _DIGEST_DIGITS + 2 : -1]
-    if at < 1 or version_of(contents, meta_text) != version:
-        return None
+    if at < 1 or version_of(contents, meta_text) != version or _has_surrogates(text):
+        return None  # perhaps half a pair, which a digest does not rule out
     try:
-        value = strict_json.loads_canonical(text)
+        value = strict_json.loads_canonical(text, _scan)
         meta = dict.pop(value, META_KEY)
         return _face(value, meta, version)
     except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         return None
 
 
+def _has_surrogates(text: bytes) -> bool:
+    """Escaped surrogates; a backslash that is itself escaped does not start one."""
+    return (b"\\ud" in text or b"\\uD" in text) and _SURROGATE.search(text) is not None
+
+
 def face_in(value: Mapping[str, Any]) -> tuple[Face, dict[str, Any]] | None:
-    """The same of a parsed text that was laid out anew, by an editor perhaps, and says what it said."""
+    """As `face_of`, for parsed text that an editor, say, has reformatted without changing its meaning."""
     meta = value.get(META_KEY)
     if not isinstance(meta, dict) or "floor" not in meta or "discovered_at_ms" not in meta:
         return None
@@ -118,15 +130,20 @@ def _face(contents: FrozenDict, meta: dict[str, Any], version: str) -> tuple[Fac
     floor, discovered_at_ms = meta["floor"], meta["discovered_at_ms"]
     if meta.get("format") not in FORMATS or type(floor) is not str or type(discovered_at_ms) is not int:
         return None
-    return (Face(contents, discovered_at_ms, floor[_NODE_AT:], version), meta) if discovered_at_ms >= 0 else None
+    if not 0 <= discovered_at_ms <= limits.LATEST_STAMP_MS:
+        raise DocumentError(NO_TIME)
+    origin = floor[_NODE_AT:]
+    if not origin.isprintable():
+        raise DocumentError("the name of the node that wrote it is not printable")
+    return Face(contents, discovered_at_ms, origin, version), meta
 
 
 def young_between_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> tuple[float, float]:
-    """The times, ms since 1970, from and to which a document has not expired.
+    """The first and the last moment, in ms since 1970, at which a document is not expired.
 
-    Without ``time_out_in_minutes`` a written document never expires.  0, negative and non-numeric time-outs count as
-    expired at once: what cannot be understood is not trusted to be young.  Neither is a discovery that lies further in
-    the future than clocks may differ.
+    Without ``time_out_in_minutes`` a written document never expires.  With a time-out that is 0, negative or not a
+    number it expires at once: a document is not trusted to be young if its time-out makes no sense.  The same holds for
+    a discovery further in the future than clocks may differ.
     """
     minutes = contents.get(TIME_OUT_KEY, math.inf)
     if discovered_at_ms == 0 or isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
@@ -138,5 +155,20 @@ def young_between_ms(contents: Mapping[str, Any], discovered_at_ms: int) -> tupl
 
 
 def age_s(discovered_at_ms: int, now_ms: int) -> float:
-    """Seconds since the contents were discovered, never negative; ``inf`` if nothing was."""
+    """Seconds since the contents were discovered, never negative; ``inf`` if they never were."""
     return max(0, now_ms - discovered_at_ms) / 1000 if discovered_at_ms else math.inf
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("the number is too large")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+#: A digest does not prove that we wrote a text: anyone who may write the file can compute one for any text.
+_scan = json.JSONDecoder(object_hook=FrozenDict, parse_float=_finite, parse_constant=_no_constant).scan_once  # type: ignore[attr-defined]

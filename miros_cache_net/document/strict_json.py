@@ -1,7 +1,7 @@
-"""JSON text to frozen values and back, refusing what the standard parser lets pass..
+"""JSON text to frozen values and back, stricter than the standard parser.
 
-RFC 8259 leaves duplicate keys, huge numbers, lone surrogates and depth to the implementation; two
-programs that choose differently would disagree about one document, so all of them are errors here.
+RFC 8259 leaves duplicate keys, huge numbers, lone surrogates and depth to the implementation.  Two programs
+that choose differently would disagree about a document, so all four are errors here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from miros_cache_net import limits
 from miros_cache_net.document.frozen import FrozenDict, FrozenList, freeze
 from miros_cache_net.errors import DocumentError
 
-TYPE_CHECKING = False  # typing takes longer to import than a reader lives
+TYPE_CHECKING = False  # importing typing takes longer than a reader runs
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 def loads(data: bytes | str, *, max_bytes: int = limits.DOCUMENT_BYTES, max_depth: int = limits.DOCUMENT_DEPTH) -> Any:
     """Parse strict JSON into frozen values.
 
-    Raises `DocumentError`, in one line, for text that is too large, not UTF-8, not JSON, nested too deep,
-    or that holds duplicate keys, NaN, infinite or over-long numbers, or half a surrogate pair.
+    Raises `DocumentError`, with a one-line message, for text that is too large, not UTF-8, not JSON or nested too
+    deeply, or that contains duplicate keys, NaN, infinite or over-long numbers, or half a surrogate pair.
     """
     if len(data) > max_bytes:
         raise DocumentError(f"{len(data)} bytes are more than the {max_bytes} allowed")
     text = _decode(data)
     try:
-        value = _DECODER.decode(text)
+        value = _frozen_list((_DECODER if "[" in text else _DECODER_WITHOUT_LISTS).decode(text))
     except RecursionError:
         raise _too_deep(max_depth) from None
     except DocumentError:
         raise
     except ValueError as error:
         raise DocumentError(f"not JSON: {error}") from None
-    if type(value) is list:
-        value = _freeze_list(value)
-    _check_nesting(text, value, max_depth)
-    if "\\ud" in text or "\\uD" in text:
+    _check_nesting(text, max_depth)
+    if _may_be_infinite(text.encode("utf-8", "replace")) and _may_be_infinite(_between_strings(text)):
+        _FINITE_DECODER.decode(text)
+    if "\\" in text and ("\\ud" in text or "\\uD" in text):
         _check_surrogates(value)
     return value
 
 
 def dumps(value: Any) -> bytes:
-    """Canonical compact JSON in UTF-8: sorted keys, no white space.  Equal values give equal bytes.
+    """Canonical compact JSON in UTF-8: sorted keys, no whitespace.  Equal values give equal bytes.
 
-    The value must be JSON already (from `loads` or `freeze`); anything else raises `DocumentError`.
+    The value must come from `loads` or `freeze`; a value that is not JSON raises `DocumentError`.
     """
     try:
         return _ENCODER.encode(value).encode("utf-8")
@@ -55,55 +55,83 @@ def dumps(value: Any) -> bytes:
 
 
 def frozen_copy(value: Any) -> tuple[Any, bytes]:
-    """A deep, frozen copy of the JSON object that a caller handed over, and its canonical text.
+    """A deep, frozen copy of a caller's JSON object, and its canonical text.
 
-    Raises `PayloadError` as `freeze` does.  Through the parser, in C, that is several times faster than `freeze`, but
-    it lets pass what JSON has no words for, such as keys that are numbers or tuples: then the copy is not equal.
+    Raises `PayloadError` as `freeze` does.  The parser, in C, is several times faster than `freeze`, but it converts
+    what JSON cannot represent, such as number keys or tuples; the copy then differs from the original, and `freeze`
+    decides.
     """
     try:
         text = _ENCODER.encode(value)
         data = text.encode("utf-8")
-        copy = loads_canonical(data, _scan if len(text) <= limits.NUMBER_DIGITS_WRITTEN else _scan_numbers)
-        _check_nesting(text, copy, limits.DOCUMENT_DEPTH)
+        copy = loads_canonical(data, None if len(text) <= limits.NUMBER_DIGITS_WRITTEN else _scan_numbers)
+        _check_nesting(text, limits.DOCUMENT_DEPTH)
         if copy == value:
             return copy, data
     except (ValueError, TypeError, RecursionError):
-        pass  # freeze names the place
+        pass  # freeze raises an error that names the place
     copy = freeze(value)
     return copy, dumps(copy)
 
 
 def loads_canonical(data: bytes, scan: Any = None) -> Any:
-    """Parse what `dumps` gave: no second look at duplicate keys, depth, numbers and surrogates."""
+    """Parse the output of `dumps`, without a second check for duplicate keys, depth, numbers and surrogates."""
     value = (scan or _scan)(data.decode(), 0)[0]
     if type(value) is FrozenDict:
         _freeze_lists(value, data.count(b"["))
     return value
 
 
-def _check_nesting(text: str, value: Any, max_depth: int) -> None:
-    if text.count("{") + text.count("[") > max_depth:
-        _check_depth(value, 1, max_depth)
+def _between_strings(text: str) -> bytes:
+    """The parts of a JSON text between its strings: brackets, commas, numbers, whitespace."""
+    without_escapes = text.replace("\\\\", "").replace('\\"', "") if "\\" in text else text
+    return "".join(without_escapes.split('"')[::2]).encode("ascii", "replace")
+
+
+def _check_nesting(text: str, max_depth: int) -> None:
+    if text.count("{") + text.count("[") <= max_depth:
+        return
+    brackets = _between_strings(text).translate(_BRACKETS, _NO_BRACKETS)
+    # Each pass removes the innermost brackets, so the number of passes is the number of levels.
+    for _ in range(max_depth):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
+        raise _too_deep(max_depth)
+
+
+def _may_be_infinite(text: bytes) -> bool:
+    """A number can be infinite only with a three-digit exponent, or with 200 digits before a smaller one."""
+    form = text.translate(_NUMBER_FORM, b"+")
+    return b"0e000" in form or _LONG_NUMBER in form
+
+
+def _frozen_list(value: Any) -> Any:
+    """Freeze the lists of a scanned value; its objects are frozen already."""
+    if type(value) is not list:
+        return value
+    return FrozenList(map(_frozen_list, value) if list in map(type, value) else value)
 
 
 def _freeze_lists(contents: FrozenDict, at_most: int) -> None:
-    """Freeze the lists in what the scanner returned; there are not more than `at_most`, often all at the top."""
+    """Freeze the lists of scanned contents: no more than `at_most`, often all at the top level."""
     if at_most:
         at_top = [key for key, value in contents.items() if type(value) is list]
         for key in at_top:
-            dict.__setitem__(contents, key, _frozen_list(contents[key]))
+            dict.__setitem__(contents, key, _frozen_deep_list(contents[key]))
         if len(at_top) < at_most:
             for value in contents.values():
                 if type(value) is FrozenDict:
                     _freeze_lists(value, at_most)
 
 
-def _frozen_list(items: list[Any]) -> FrozenList:
+def _frozen_deep_list(items: list[Any]) -> FrozenList:
     if _NESTED.isdisjoint(map(type, items)):
         return FrozenList(items)
     for index, item in enumerate(items):
         if type(item) is list:
-            items[index] = _frozen_list(item)
+            items[index] = _frozen_deep_list(item)
         elif type(item) is FrozenDict:
             _freeze_lists(item, limits.DOCUMENT_BYTES)
     return FrozenList(items)
@@ -117,26 +145,31 @@ def _decode(data: bytes | str) -> str:
     if isinstance(data, str):
         return data
     try:
-        # an editor's byte order mark is no reason to throw a person's work away
+        # An editor's byte order mark is no reason to reject a person's work.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError(f"not UTF-8 at byte {error.start}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> FrozenDict:
-    for index, (key, item) in enumerate(pairs):
-        if type(item) is list:
-            pairs[index] = key, _freeze_list(item)
-    result = FrozenDict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise DocumentError(f"the key {twice!r} stands twice in one object")
-    return result
+    contents = FrozenDict(pairs)
+    if len(contents) != len(pairs):
+        raise _twice(pairs)
+    return contents
 
 
-def _freeze_list(items: list[Any]) -> FrozenList:
-    return FrozenList([_freeze_list(item) if type(item) is list else item for item in items])
+def _object_of_pairs_and_lists(pairs: list[tuple[str, Any]]) -> FrozenDict:
+    contents = _object(pairs)
+    for key, value in pairs:
+        if type(value) is list:
+            dict.__setitem__(contents, key, _frozen_list(value))
+    return contents
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> DocumentError:
+    seen: set[str] = set()
+    twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return DocumentError(f"the key {twice!r} appears twice in one object")
 
 
 def _float(text: str) -> float:
@@ -147,9 +180,9 @@ def _float(text: str) -> float:
 
 
 def _written_int(text: str) -> int:
-    # a program may have lifted CPython's own bound, and others could not read what it writes
+    # A program may have raised CPython's own limit; other programs could not read what it writes.
     if len(text) > limits.NUMBER_DIGITS_WRITTEN:
-        raise ValueError("too long a number")
+        raise ValueError("the number is too long")
     return int(text)
 
 
@@ -157,25 +190,22 @@ def _constant(text: str) -> NoReturn:
     raise DocumentError(f"{text} is not JSON")
 
 
-def _check_depth(value: Any, depth: int, max_depth: int) -> None:
-    if depth > max_depth:
-        raise _too_deep(max_depth)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in items:
-        if isinstance(item, (dict, list)):
-            _check_depth(item, depth + 1, max_depth)
-
-
 def _check_surrogates(value: Any) -> None:
     try:
         dumps(value)
     except DocumentError:
-        raise DocumentError("half a surrogate pair, which is no Unicode text") from None
+        raise DocumentError("not valid Unicode: it contains half a surrogate pair") from None
 
 
+_LONG_NUMBER = b"0" * 200
+_NUMBER_FORM = bytes.maketrans(b"123456789E", b"0" * 9 + b"e")
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# Integers need no hook: CPython itself refuses more than limits.NUMBER_DIGITS digits.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of_pairs_and_lists, parse_constant=_constant)
+_DECODER_WITHOUT_LISTS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_FINITE_DECODER = json.JSONDecoder(parse_float=_float, parse_int=len)
 _NESTED = frozenset((list, FrozenDict))
-# whole numbers need no hook: CPython itself refuses more than limits.NUMBER_DIGITS digits
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 _scan = json.JSONDecoder(object_hook=FrozenDict).scan_once  # type: ignore[attr-defined]
 _scan_numbers = json.JSONDecoder(object_hook=FrozenDict, parse_int=_written_int).scan_once  # type: ignore[attr-defined]
 _ENCODER = json.JSONEncoder(

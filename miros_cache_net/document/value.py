@@ -1,19 +1,21 @@
-"""The document as a value: one floor, entries above it, stamps, age and merge..
+"""The document as a value: one floor, entries above it, stamps, age and merge.
 
-A document is a state-based replicated data type (a join semilattice, Shapiro et al., "A comprehensive
+A document is a state-based replicated data type (a join semilattice; Shapiro et al., "A comprehensive
 study of Convergent and Commutative Replicated Data Types", INRIA RR-7506, 2011): a *floor* register and a
 map of last-writer-wins entries.  A whole write raises the floor and writes its entries at the floor's
 stamp; an entry is visible only if its stamp is at or above the floor, and not deleted.  `Document.merged`
-takes the greatest floor and the greatest of each entry, so it is commutative, associative and idempotent.
+takes the maximum floor and the maximum of each entry, so it is commutative, associative and idempotent.
 
 Stamps are hybrid logical clocks (Kulkarni et al., "Logical Physical Clocks", OPODIS 2014) with the node's
-name as tie-break.  Two entries of one stamp (a copied disk image) are ordered by their canonical text.
+name as tie-breaker.  Two entries with the same stamp (a copied disk image) are ordered by their canonical text.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.document import layout, strict_json
@@ -21,15 +23,9 @@ from miros_cache_net.document.frozen import FrozenDict, freeze
 from miros_cache_net.document.layout import FORMAT, FORMATS, META_KEY
 from miros_cache_net.errors import DocumentError, PayloadError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Final, NamedTuple
-else:
-    from miros_cache_net.named_tuple import NamedTuple
-
 
 class Stamp(NamedTuple):
-    """A hybrid logical time: milliseconds since 1970, a counter below 2**16, and the node that gave it."""
+    """A hybrid logical time: milliseconds since 1970, a counter below 2**16, and the node that issued it."""
 
     wall_ms: int
     counter: int
@@ -40,20 +36,20 @@ class Stamp(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Stamp:
-        """The stamp written as `str(stamp)`; `DocumentError` for anything else."""
+        """The stamp whose `str` is `text`; raises `DocumentError` for anything else."""
         if not isinstance(text, str):
-            raise DocumentError(f"a stamp is text, not {type(text).__name__}")
+            raise DocumentError(f"a stamp is a string, not {type(text).__name__}")
         if text == ZERO_TEXT:
             return ZERO
         parts = text.split(".", 2)
         if len(parts) != 3 or len(parts[0]) != 12 or len(parts[1]) != 4 or not is_node_name(parts[2]):
-            raise DocumentError(f"{text[:80]!r} is no stamp")
+            raise DocumentError(f"{text[:80]!r} is not a stamp")
         try:
             stamp = cls(int(parts[0], 16), int(parts[1], 16), parts[2])
         except ValueError:
-            raise DocumentError(f"{text[:80]!r} is no stamp") from None
+            raise DocumentError(f"{text[:80]!r} is not a stamp") from None
         if str(stamp) != text:
-            raise DocumentError(f"{text[:80]!r} is no canonical stamp")
+            raise DocumentError(f"{text[:80]!r} is not a canonical stamp")
         if stamp.wall_ms > limits.LATEST_STAMP_MS:
             raise DocumentError(f"the stamp {text} lies past the year 2200")
         return stamp
@@ -70,31 +66,31 @@ def is_node_name(text: str) -> bool:
 
 
 def own_time_ms(now_ms: int) -> int:
-    """What a host's own clock counts for: from the first millisecond of 1970 to the year 2190."""
+    """A host's own clock reading, limited to the range from the first millisecond of 1970 to the year 2190."""
     return min(max(1, now_ms), limits.OWN_CLOCK_MS)
 
 
 def next_stamp(last: Stamp, now_ms: int, node: str) -> Stamp:
-    """The stamp of an event on `node` now that happens after `last`, all that was seen (the HLC's send rule)."""
+    """The stamp of an event on `node` now; `last` is the latest stamp seen (the send rule of an HLC)."""
     if own_time_ms(now_ms) > last.wall_ms:
         return Stamp(own_time_ms(now_ms), 0, node)
     if last.counter < limits.STAMP_COUNTER:
         return Stamp(last.wall_ms, last.counter + 1, node)
     if last.wall_ms < limits.LATEST_STAMP_MS:
         return Stamp(last.wall_ms + 1, 0, node)
-    # there is none after it: those who write then share it, and no one has to stop
+    # No stamp is later: further writes share this one, so that none has to fail.
     return max(last, Stamp(last.wall_ms, last.counter, node))
 
 
 class Floor(NamedTuple):
-    """When the document as a whole was last written, and when its contents were discovered (ms, 0: never)."""
+    """The stamp of the last whole write, and when the contents were discovered (ms since 1970, 0: never)."""
 
     stamp: Stamp
     discovered_at_ms: int
 
 
 class Entry(NamedTuple):
-    """One top-level key: when it was written, its frozen JSON value, or that it was deleted."""
+    """One top-level key: its stamp, its frozen JSON value, and whether it is a tombstone."""
 
     stamp: Stamp
     value: Any
@@ -110,7 +106,10 @@ class _Parts(NamedTuple):
 
 
 class Document(_Parts):
-    """An immutable document.  Build one with `unwritten`, `parse` or `from_json`, change it with the methods."""
+    """An immutable document.
+
+    Build one with `unwritten`, `from_parts` or `from_json`; the methods that change it return a new one.
+    """
 
     # --- what users see ---------------------------------------------------------------------------
 
@@ -121,27 +120,34 @@ class Document(_Parts):
 
     @property
     def is_written(self) -> bool:
-        """Somebody wrote it; False for one just made from a default."""
+        """True once it was written; False for one just made from a default."""
         return self.floor.stamp != ZERO
 
     @property
     def is_empty(self) -> bool:
-        """Destroyed or never written: there is no discovery in it that could have an age."""
+        """Destroyed or never written: it contains no discovery that could have an age."""
         return self.floor.discovered_at_ms == 0
 
     @property
     def origin(self) -> str:
-        """The node that wrote the whole document last, or updated it first; "" if nobody did."""
+        """The node that made the last whole write, or the first update of an unwritten document; "" if none did."""
         return self.floor.stamp.node
 
     def age_s(self, now_ms: int) -> float:
-        """Seconds since the contents were discovered, never negative; `inf` if nothing was."""
+        """Seconds since the contents were discovered, never negative; `inf` if they never were."""
         return layout.age_s(self.floor.discovered_at_ms, now_ms)
 
     def expired(self, now_ms: int) -> bool:
         """Older than ``time_out_in_minutes``, destroyed, or never written (see `layout.young_between_ms`)."""
         young_from_ms, young_to_ms = layout.young_between_ms(self.contents, self.floor.discovered_at_ms)
         return not young_from_ms <= now_ms <= young_to_ms
+
+    def expires_s(self, now_ms: int) -> float | None:
+        """Seconds until it expires, 0 or less once it has; None if it never does, or nobody has discovered it."""
+        _, young_to_ms = layout.young_between_ms(self.contents, self.floor.discovered_at_ms)
+        if self.is_empty or young_to_ms == math.inf:
+            return None
+        return (young_to_ms - now_ms) / 1000 if math.isfinite(young_to_ms) else 0.0
 
     # --- what replicas compare --------------------------------------------------------------------
 
@@ -157,21 +163,21 @@ class Document(_Parts):
 
     @cached_property
     def version(self) -> str:
-        """Of the whole replicated state: equal on two hosts exactly if they agree."""
+        """A digest of the whole replicated state: equal on two hosts exactly if they agree."""
         return layout.version_of(self.contents_text, self._meta_text)
 
     @property
     def face(self) -> layout.Face:
-        """What readers want to know."""
+        """The parts that readers use."""
         return layout.Face(self.contents, self.floor.discovered_at_ms, self.origin, self.version)
 
     def ahead_ms(self, now_ms: int) -> int:
-        """How far its newest stamp or its discovery lies in the future of `now_ms`."""
+        """How many milliseconds its newest stamp or its discovery, whichever is later, lies after `now_ms`."""
         return max(self.last_stamp.wall_ms, self.floor.discovered_at_ms) - now_ms
 
     @property
     def excess(self) -> str:
-        """Which cap it passes, and how far; "" if none.  A merge can make such a document, a file never holds one."""
+        """Which cap it exceeds, and by how much; "" if none.  Only a merge makes such a document; no file holds one."""
         if len(self.contents) > limits.DOCUMENT_KEYS:
             return f"{len(self.contents)} keys are more than the {limits.DOCUMENT_KEYS} allowed"
         if self._bytes > limits.DOCUMENT_BYTES:
@@ -183,23 +189,23 @@ class Document(_Parts):
     def written(
         self, contents: Mapping[str, Any], stamp: Stamp, discovered_at_ms: int, text: bytes | None = None
     ) -> Document:
-        """The whole document replaced.  `contents` may hold `META_KEY`; it is left out.
+        """The document after a whole write.  If `contents` has `META_KEY`, it is left out.
 
-        text  the canonical JSON of `contents`, where the caller has it
+        text  the canonical JSON of `contents`, if the caller has it
         """
         frozen = _checked(contents)
         entries = {key: Entry(stamp, value) for key, value in frozen.items()}
         document = Document(Floor(stamp, discovered_at_ms), entries)
         if text is not None and frozen is contents:
-            # where cached_property keeps them
+            # cached_property keeps its values there
             document.__dict__.update(contents=frozen, contents_text=text)
         return document
 
     def updated(self, changes: Mapping[str, Any], delete: Iterable[str], stamp: Stamp, now_ms: int) -> Document:
-        """Single keys set and deleted.  Does not make the document younger; one without a discovery has it now.
+        """The document with single keys set and deleted.  It gets no younger; one without a discovery has it now.
 
-        Where that would leave too much beside the contents (deleted keys, stamps), it is made as a whole write of what
-        is visible, as old as before: the new floor needs none of it.
+        If too much metadata would remain (tombstones, stamps), the update becomes a whole write of the visible entries,
+        with the same age: below the new floor none of that metadata is needed.
         """
         gone = frozenset(delete) - {META_KEY}
         frozen = _checked(changes)
@@ -217,10 +223,10 @@ class Document(_Parts):
         return document
 
     def _begun(self, node: str, now_ms: int) -> Document:
-        """Itself where it has a discovery, else with one now, under a floor that no whole write falls below.
+        """The document itself if it has a discovery; else with a discovery now, under a floor below every whole write.
 
-        That is the floor of the destruction, or the weakest that can be told from none: of two hosts that begin apart
-        from each other, or after one destruction, both updates remain.
+        That floor is the destroy's, or the weakest one a written document can have.  So if two hosts begin
+        independently, or after the same destroy, both updates remain.
         """
         if not self.is_empty:
             return self
@@ -232,11 +238,11 @@ class Document(_Parts):
         return Document(Floor(weakest, discovered_at_ms), entries)
 
     def destroyed(self, stamp: Stamp) -> Document:
-        """Emptied for everybody, and expired."""
+        """The document emptied on all hosts, and expired."""
         return Document(Floor(stamp, 0), {})
 
     def merged(self, other: Document) -> Document:
-        """The least document that holds both; `self` itself where `other` adds nothing."""
+        """The least upper bound of both documents; `self` itself if `other` adds nothing."""
         floor = max(self.floor, other.floor)
         entries = {key: entry for key, entry in self.entries.items() if entry.stamp >= floor.stamp}
         changed = floor != self.floor or len(entries) != len(self.entries)
@@ -248,14 +254,14 @@ class Document(_Parts):
         return Document(floor, entries) if changed else self
 
     def capped_merge(self, other: Document) -> tuple[Document, str]:
-        """`merged`, and which cap it passes, so that `self` is kept; "" if it passes none, or adds nothing."""
+        """`merged`, and the cap that it exceeds, for the caller to keep `self`; "" if none, or if it adds nothing."""
         merged = self.merged(other)
         return merged, "" if merged is self else merged.excess
 
     # --- text -------------------------------------------------------------------------------------
 
     def to_text(self) -> bytes:
-        """The file's and the wire's form: the contents at the top level, then `META_KEY`.  Canonical."""
+        """The canonical text for file and wire: the contents at the top level, then `META_KEY`."""
         if self.excess:
             raise PayloadError(self.excess)
         return layout.text_of(self.contents_text, self._meta_text, self.version)
@@ -266,19 +272,19 @@ class Document(_Parts):
 
     @classmethod
     def from_json(cls, value: object) -> Document:
-        """The document that `to_json` gave; `DocumentError` where the metadata is missing or broken."""
+        """The inverse of `to_json`; raises `DocumentError` if the metadata is missing or broken."""
         if not isinstance(value, dict) or not isinstance(value.get(META_KEY), dict):
-            raise DocumentError("no document: its metadata is missing")
+            raise DocumentError("not a document: its metadata is missing")
         return cls.from_parts({key: item for key, item in value.items() if key != META_KEY}, value[META_KEY])
 
     @classmethod
     def from_parts(cls, contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document:
-        """Of frozen contents and of metadata, which is checked: `DocumentError` where it is broken."""
+        """A document from frozen contents and its metadata, which is checked; `DocumentError` if that is broken."""
         return _from_meta(contents, meta)
 
     @classmethod
     def unwritten(cls, default: Mapping[str, Any]) -> Document:
-        """A document that nobody wrote yet: shows `default`, is expired, and loses every merge."""
+        """A document that was never written: it shows `default`, is expired, and loses every merge."""
         return cls(Floor(ZERO, 0), {key: Entry(ZERO, value) for key, value in _checked(default).items()})
 
     @property
@@ -312,7 +318,7 @@ def _beats(entry: Entry, mine: Entry) -> bool:
 
 def _checked(contents: Mapping[str, Any]) -> FrozenDict:
     if not isinstance(contents, Mapping):
-        raise PayloadError(f"a document is a JSON object, not {type(contents).__name__}")
+        raise PayloadError(f"a document must be a JSON object, not {type(contents).__name__}")
     if META_KEY in contents:
         contents = {key: value for key, value in contents.items() if key != META_KEY}
     frozen: FrozenDict = contents if type(contents) is FrozenDict else freeze(contents)
@@ -329,14 +335,14 @@ def _from_meta(contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document
         raise DocumentError(layout.unknown_format(meta.get("format")))
     discovered_at_ms = meta.get("discovered_at_ms")
     if type(discovered_at_ms) is not int or not 0 <= discovered_at_ms <= limits.LATEST_STAMP_MS:
-        raise DocumentError("discovered_at_ms is no time, or past the year 2200")
+        raise DocumentError(layout.NO_TIME)
     floor = Stamp.parse(meta.get("floor"))
     stamps, deleted = _stamps(meta, "stamps"), _stamps(meta, "deleted")
     if len(contents) > limits.DOCUMENT_KEYS:
         raise DocumentError(f"more than {limits.DOCUMENT_KEYS} keys")
     entries = {key: Entry(stamps.get(key, floor), item) for key, item in contents.items()}
     if not entries.keys().isdisjoint(deleted) or not entries.keys() >= stamps.keys():
-        raise DocumentError("stamps and contents do not fit each other")
+        raise DocumentError("stamps and contents do not match")
     entries.update((key, Entry(stamp, None, True)) for key, stamp in deleted.items())
     if any(entry.stamp < floor for entry in entries.values()):
         raise DocumentError("an entry lies below the floor")
@@ -346,5 +352,5 @@ def _from_meta(contents: Mapping[str, Any], meta: Mapping[str, Any]) -> Document
 def _stamps(meta: Mapping[str, Any], field: str) -> dict[str, Stamp]:
     stamps = meta.get(field)
     if not isinstance(stamps, dict):
-        raise DocumentError(f"{field} is no object")
+        raise DocumentError(f"{field} is not an object")
     return {key: Stamp.parse(text) for key, text in stamps.items()}

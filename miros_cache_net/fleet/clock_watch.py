@@ -1,4 +1,4 @@
-"""Clocks that do not agree: whose it is, said to the users.  Nothing is kept out because of it."""
+"""Reports hosts whose clocks are ahead.  Their messages and documents are accepted all the same."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MEND = "set the clock of that host, or of this one (chrony, NTP)"
 
 
 class ClockWatch:
-    """Compares what is heard with this clock.  A message of the past may be a replay, one of the future is not.
+    """Compares incoming times with this host's clock.  A late message may be a replay, an early one cannot be.
 
-    Belongs to one thread.
+    Not thread-safe.
     """
 
     def __init__(self, clock: Clock, complaints: Complaints) -> None:
@@ -32,19 +32,19 @@ class ClockWatch:
         if ahead_s * 1000 <= limits.CLOCK_AHEAD_MS:
             return
         what = f"has a clock that is {ahead_s:.0f} s ahead of this one's: {_MEND}"
-        if not self.trouble:  # it would be another one with each second
+        if not self.trouble:  # the number changes with every message; keep the text stable
             self._text = f"{message.origin.node} {what}"
         self._until_s = self._clock.monotonic_s() + limits.CLOCK_TROUBLE_S
         self._complaints.tell(Reason.CLOCK, message.origin.node, what)
 
     def took(self, document: Document, node: str) -> None:
-        """A document of `node` brings something new."""
+        """A document from `node` brought something new."""
         ahead_ms = document.ahead_ms(self._clock.wall_ms())
         if ahead_ms > limits.CLOCK_AHEAD_MS:
-            what = f"sent stamps {ahead_ms / 1000:.0f} s ahead of this clock; they were taken in, but {_MEND}"
+            what = f"sent stamps {ahead_ms / 1000:.0f} s ahead of this host's clock; they were accepted, but {_MEND}"
             self._complaints.tell(Reason.CLOCK, node, what)
 
     @property
     def trouble(self) -> str:
-        """Whose clock was ahead lately, "" if nobody's."""
+        """Which host's clock was ahead within `limits.CLOCK_TROUBLE_S`; "" if none."""
         return self._text if self._clock.monotonic_s() < self._until_s else ""

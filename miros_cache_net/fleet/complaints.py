@@ -1,4 +1,4 @@
-"""What is wrong with other hosts, told now and then and not with each of their messages."""
+"""Rate-limited reports about other hosts: now and then, not once per message."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from miros_cache_net.errors import Reason
 
 
 class Complaints:
-    """Reports the same about the same host once in `limits.REPORT_AGAIN_S`.
+    """Reports each reason about each host at most once per `limits.REPORT_AGAIN_S`.
 
-    Bounded by `limits.COMPLAINTS`, because the names of hosts come from outside.  Belongs to one thread.
+    Holds at most `limits.COMPLAINTS` entries, because host names come from outside.  Not thread-safe.
     """
 
     def __init__(self, clock: Clock, report: Callable[[Reason, str], None]) -> None:
@@ -21,7 +21,7 @@ class Complaints:
         self._told_s: dict[tuple[Reason, str], float] = {}
 
     def tell(self, reason: Reason, node: str, what: str) -> None:
-        """Report that `node` does `what`, unless that was said a short while ago."""
+        """Report that `node` does `what`, unless that was reported recently."""
         now_s = self._clock.monotonic_s()
         if now_s - self._told_s.get((reason, node), -limits.REPORT_AGAIN_S) < limits.REPORT_AGAIN_S:
             return

@@ -1,4 +1,4 @@
-"""What a digest says: which document a host holds, and whether it wants to hear of another's."""
+"""What a digest says: which document a host holds, and whether it wants digests in return."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from miros_cache_net.document.value import Document
 class Digest(NamedTuple):
     """The body of a message of kind ``digest``.
 
-    version  of the sender's document; "" for one that nobody wrote, which differs from host to host and is nothing to
-             agree on
+    version  version of the sender's document; "" if nobody has written it yet: such documents differ from host to host,
+             and there is nothing to agree on
     newest   the greatest stamp in it, as text
-    joining  the sender is not in step: whoever is says its own digest, with this message's id among `answers`
-    apart    the sender's document passes a cap together with another host's: whoever has not met it should ask for it
-    answers  the ids of the joining digests that this one answers
+    joining  the sender is not in step: hosts that are reply with their own digest and this message's id in `answers`
+    apart    merging the sender's document with another host's exceeds a cap: hosts that lack it should ask for it
+    answers  ids of the joining digests that this one answers
     """
 
     version: str
@@ -33,7 +33,7 @@ class Digest(NamedTuple):
 
     @classmethod
     def from_body(cls, body: object) -> Digest | None:
-        """None where that is no digest."""
+        """The digest in `body`; None if it is not one."""
         if not isinstance(body, dict):
             return None
         version, newest, answers = (body.get(name) for name in ("version", "newest", "answers"))
@@ -43,12 +43,12 @@ class Digest(NamedTuple):
         return cls(version, newest, body.get("joining") is True, body.get("apart") is True, ids)
 
     def to_body(self) -> dict[str, Any]:
-        """Only what is not as usual is named: a fleet in agreement says many of these."""
+        """Defaults are left out: a fleet in agreement sends many digests."""
         body: dict[str, Any] = {"version": self.version, "newest": self.newest}
         flags = {name: True for name in ("joining", "apart") if getattr(self, name)}
         return {**body, **flags, **({"answers": list(self.answers)} if self.answers else {})}
 
 
 def version_of(document: Document) -> str:
-    """What hosts compare."""
+    """The version that hosts compare; "" for a document that nobody has written."""
     return document.version if document.is_written else ""

@@ -1,57 +1,85 @@
-"""The fleet's lease to discover, held by a host's bridge for whichever of its processes has the discovery lock.
+"""The fleet's discovery lease, held by a host's bridge on behalf of whichever process has the discovery lock.
 
-The bridge knows that a discovery is over, or that its process died, from the kernel: it waits for the same lock.
-All methods are called by the bridge's owner's thread.
+The bridge learns from the kernel that a discovery is over, or that its process died: it waits for the same lock.
+Call all methods on the bridge owner's thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from miros_cache_net.errors import StoreError
+from miros_cache_net.fleet.node_events import DISCOVERY_OVER, LEASE_ANSWERED
 from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.limits import RESULT_TAKEN_S
 from miros_cache_net.store.kernel_lock import KernelLock
 
-#: How long the lease is kept after a discovery: its result is still under way to the hosts that wait for it, and one
-#: that got the lease sooner would discover once more.
+#: How long the lease is kept after the broker has taken a discovery's result.  The result is still on its way to the
+#: waiting hosts, and one that got the lease sooner would discover again.
 RESULT_UNDER_WAY_S: Final = 1.0
+#: Retry interval when no thread was available to wait for a discovery's end.
+WATCH_AGAIN_S: Final = 1.0
+#: How long a question waits for the first link: a program often asks just after it has built its node.
+FIRST_LINK_S: Final = 2.0
 LEASE_TIMER: Final = "lease"
+WATCH_TIMER: Final = "discovery watch"
+FIRST_LINK_TIMER: Final = "first link"
 
 
-class LeasePort(Protocol):
-    """What this needs of the bridge."""
+class LeaseKeeper(Protocol):
+    """What the lease needs from the broker; `Link` provides it."""
 
     def acquire_lease(self, done: Callable[[bool], None]) -> None: ...
 
     def release_lease(self) -> None: ...
 
-    def after(self, name: str, delay_s: float) -> None:
-        """Have `FleetLease.timer` called in so many seconds."""
-
-    def lease_event(self, name: str, held: bool) -> None:
-        """Have `FleetLease.answered` or `FleetLease.discovery_over` called soon; from any thread."""
-
 
 class FleetLease:
-    """One host's part in discovering once a fleet.  Who asks holds the host's discovery lock already.
+    """One host's part in having only one discovery per fleet.  The asking process already holds the discovery lock.
 
-    The words (turn, discovery lock, lease) are those of `single_flight`.  Nothing is asked of the broker before this
-    host is in step: the fleet may have what somebody is about to discover.
+    The terms (turn, discovery lock, lease) are those of `single_flight`.  The broker is not asked before this host is
+    in step: the fleet may already have what is about to be discovered.
+
+    after  calls ``timers[name]`` after so many seconds
+    post   posts ``lease_answered`` and ``discovery_over`` (see `node_events`); called from any thread
     """
 
-    def __init__(self, port: LeasePort, lock_path: str) -> None:
-        self._port = port
+    def __init__(
+        self,
+        keeper: LeaseKeeper,
+        lock_path: str,
+        *,
+        after: Callable[[str, float], None],
+        post: Callable[[str, Any], None],
+    ) -> None:
+        self._keeper = keeper
         self._lock = KernelLock(lock_path)
+        self._after, self._post = after, post
         self._linked = self._in_step = False
+        self._is_starting = True
         self._held = False
         self._watching = False
         self._waiting: list[Question] = []
+        self.timers: dict[str, Callable[[], None]] = {
+            LEASE_TIMER: self._release,
+            WATCH_TIMER: self._await_end,
+            FIRST_LINK_TIMER: self._no_first_link,
+        }
+        self.awaits_result = False
+        """A discovery is over: call `result_spread` once the fleet has its result, or will not get it."""
 
     def ask(self, question: Question) -> None:
-        """Answer True (go on), False (another host does), or with an error where there is no fleet to ask."""
-        if not self._linked:
+        """Answer True (go on), False (another host is discovering), or with an error if there is no fleet to ask.
+
+        A question that comes before the first link waits for it, `FIRST_LINK_S` at most.
+        """
+        if self._is_starting:
+            if not self._waiting:
+                self._after(FIRST_LINK_TIMER, FIRST_LINK_S)
+            self._waiting.append(question)
+        elif not self._linked:
             question.done(Answer(None, "this host has no link to the fleet"))
         elif self._held:
             self._watch()
@@ -62,55 +90,74 @@ class FleetLease:
                 self._acquire()
 
     def answered(self, held: bool) -> None:
-        """The broker has said whether the lease is ours."""
+        """The broker has granted or refused the lease."""
         self._held = held and self._linked
         self._tell(Answer(self._held))
         if self._held:
             self._watch()
 
     def discovery_over(self) -> None:
-        """No process of this host has the discovery lock any more."""
+        """No process of this host holds the discovery lock any more."""
         self._watching = False
         with contextlib.suppress(OSError, StoreError):
             self._lock.try_lock()
             self._lock.unlock()
+        self.awaits_result = self._held
         if self._held:
-            self._port.after(LEASE_TIMER, RESULT_UNDER_WAY_S)
+            self._after(LEASE_TIMER, RESULT_TAKEN_S)
 
-    def timer(self) -> None:
-        """What the last discovery has found has had its time to reach the other hosts."""
-        if self._held and not self._watching:
-            self._held = False
-            self._port.release_lease()
+    def result_spread(self) -> None:
+        """The broker has taken or refused the last discovery's result, if there was one."""
+        if self.awaits_result:
+            self.awaits_result = False
+            self._after(LEASE_TIMER, RESULT_UNDER_WAY_S)
 
     def link_up(self) -> None:
-        self._linked = True
+        self._linked, self._is_starting = True, False
 
     def in_step(self) -> None:
-        """This host has what the fleet has, over the link that is up, or just coming up."""
+        """This host is in step with the fleet, over the link that is up or coming up."""
         was_in_step, self._in_step = self._in_step, True
         if self._waiting and not was_in_step:
             self._acquire()
 
     def link_down(self) -> None:
-        """The lease has died with the connection; the discovery goes on, its stamp keeps it from doing harm."""
-        self._linked = self._in_step = self._held = False
-        self._tell(Answer(None, "this host has lost its link to the fleet"))
+        """The lease died with the connection.  The discovery goes on; its stamp keeps a late result from doing harm."""
+        why = "this host has no link to the fleet" if self._is_starting else "this host has lost its link to the fleet"
+        self._linked = self._in_step = self._held = self.awaits_result = self._is_starting = False
+        self._tell(Answer(None, why))
 
     def close(self) -> None:
         self._lock.close()
 
     def _acquire(self) -> None:
-        self._port.acquire_lease(lambda held: self._port.lease_event("answered", held))
+        self._keeper.acquire_lease(lambda held: self._post(LEASE_ANSWERED, held))
 
     def _watch(self) -> None:
-        if self._watching:
-            return
-        self._watching = True
+        self.awaits_result = False
+        if not self._watching:
+            self._watching = True
+            self._await_end()
+
+    def _await_end(self) -> None:
         try:
-            self._lock.await_grant(lambda: self._port.lease_event("discovery_over", False))
+            self._lock.await_grant(lambda: self._post(DISCOVERY_OVER, None))
         except (OSError, StoreError):
-            self.discovery_over()  # nobody could hold a lock that cannot be opened
+            self._post(DISCOVERY_OVER, None)  # no process can hold a lock that cannot be opened
+        except RuntimeError:
+            # no thread to wait with: assume that the discovery still runs, and retry
+            self._after(WATCH_TIMER, WATCH_AGAIN_S)
+
+    def _release(self) -> None:
+        """The last discovery's result has had time to reach the other hosts."""
+        if self._held and not self._watching:
+            self._held = self.awaits_result = False
+            self._keeper.release_lease()
+
+    def _no_first_link(self) -> None:
+        if self._is_starting:
+            self._is_starting = False
+            self._tell(Answer(None, "this host has no link to the fleet yet"))
 
     def _tell(self, answer: Answer) -> None:
         waiting, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""This process's place on its host: the bridge, or a follower of it; and where it hears of changes from."""
+"""This process's role on its host, bridge or follower, and how it learns of changes to the file."""
 
 from __future__ import annotations
 
@@ -9,45 +9,53 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from miros_cache_net import limits
 from miros_cache_net.errors import Reason
+from miros_cache_net.fleet.node_events import BRIDGE_LOCK_TAKEN, FLEET_ASKED, HEALTH_ASKED
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.admission import Admission
 from miros_cache_net.host.bridge_lock import BridgeLock, bridge_lock_path
 from miros_cache_net.host.follower import Follower
-from miros_cache_net.host.messages import State
+from miros_cache_net.host.messages import HEALTH, State
 from miros_cache_net.host.questions import Question
 from miros_cache_net.host.socket import HostServer
+from miros_cache_net.observe.on_the_way import unpacked
+from miros_cache_net.observe.registry import Registry
+from miros_cache_net.observe.steps import Step
+from miros_cache_net.store.lock_file import open_lock_file
 from miros_cache_net.store.os_errors import store_error
-from miros_cache_net.store.regular import open_lock_file
 from miros_cache_net.store.watch import ChangeSource, FileWatch
 
 log = logging.getLogger(__name__)
 
-#: Who may use the socket: owner and group, as the lock file has it.
+#: Socket permissions: owner and group, as far as the lock file grants them.
 _MODE: Final = 0o660
 
 
 class HostOwner(Protocol):
-    """The chart whose place this is; called from several threads."""
+    """The chart that owns this; called from several threads."""
 
     def bridge_event(self, name: str, payload: Any = None) -> None:
-        """Post the private event `name`."""
+        """Post the private event `name`, one of `node_events`."""
 
     def report(self, reason: Reason, message: str) -> None:
         """Publish ``CACHE_ERROR``."""
+
+    def followers_did(self, steps: Iterable[Step]) -> None:
+        """The charts of another process of this host did this."""
 
 
 class HostSide:
     """Bridge lock, host socket and change source of one process, for one document.
 
-    Once this process is to be the bridge (`start` says so, or ``bridge_lock_taken`` is posted) the owner calls `serve`,
-    `lead` and `watch_file`, and `tell` whenever there is something to tell.  Posts ``fleet_asked`` with a follower's
-    `Question`.
-    Raises `StoreError` where the lock file cannot be opened.
+    When this process becomes the bridge (`start` returns True, or ``bridge_lock_taken`` is posted), the owner calls
+    `serve`, `lead` and `watch_file`, then `tell` with each new state.  Posts ``fleet_asked`` with a follower's
+    `Question`, or ``health_asked`` if the question is about this host.
+    Raises `StoreError` if the lock file cannot be opened.
     """
 
-    def __init__(self, owner: HostOwner, document: Path, identity: Iterable[str]) -> None:
-        self._owner = owner
+    def __init__(self, owner: HostOwner, document: Path, identity: Iterable[str], registry: Registry) -> None:
+        self._owner, self._registry = owner, registry
         self._document = document
         path = bridge_lock_path(document, identity)
         try:
@@ -67,36 +75,41 @@ class HostSide:
     # --- for both -----------------------------------------------------------------------------------
 
     def watch(self, path: Path, changed: Callable[[], None]) -> ChangeSource:
-        """The `watch` of the document's `CacheFileChart`; made before `lead` is called."""
+        """The `watch` argument of the document's `CacheFileChart`; called before `lead`."""
         self._changed = changed
         if self._follower is not None:
-            # quicker than the chart, it may have heard of a change already
+            # the follower may have heard of a change before the chart was ready
             changed()
         return self
 
     def close(self) -> None:
-        """Of the change source: nobody wants to hear of changes any more."""
+        """The `close` of `ChangeSource`: stop reporting changes."""
         self._changed = lambda: None
         watch, self._file_watch = self._file_watch, None
         if watch is not None:
             watch.close()
 
     def start(self) -> bool:
-        """Take the lock (True), or follow whoever has it."""
+        """Take the lock (True), or follow the process that has it (False).
+
+        Raises `OSError` or `RuntimeError` if the system has no descriptor or thread to spare; call it again later.
+        """
         if self._lock.start():
             return True
-        self._follower = Follower(
+        follower = Follower(
             self._address,
             self._admission,
             changed=self._call_changed,
             watch_file=self._watch_file,
             report=self._owner.report,
+            registry=self._registry,
         )
-        self._follower.start()
+        follower.start()
+        self._follower = follower
         return False
 
     def stop(self) -> None:
-        """Give the place up; where this was the bridge, another process takes over."""
+        """Give the role up; if this was the bridge, another process takes over."""
         with self._guard:
             self._stopped = True
             server, follower = self._server, self._follower
@@ -117,26 +130,18 @@ class HostSide:
             return self._state.connected
         if (state := self.told) is not None:
             return state.connected
-        # a bridge that could not make a socket
+        # the bridge could not make a socket, so the lock file alone says whether it is linked
         return self._follower is not None and self._follower.no_socket and self._lock.linked
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Of the socket, of whichever end this is."""
-        if self._server is not None:
-            return self._server.counters
-        follower = self._follower
-        return {} if follower is None else {"notices_received": follower.notices, "bridges_met": follower.switches}
 
     # --- for a follower -----------------------------------------------------------------------------
 
     @property
     def told(self) -> State | None:
-        """What the bridge said last; None where this is the bridge, or none answers."""
+        """The bridge's last state; None if this is the bridge, or none answers."""
         return None if self._follower is None else self._follower.state
 
     def saw(self, version: str) -> None:
-        """This process's own chart has found `version` in the file."""
+        """This process's chart has read `version` from the file."""
         if self._follower is not None:
             self._follower.look(version)
 
@@ -148,26 +153,26 @@ class HostSide:
     # --- for the bridge -----------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Make the socket for the other processes of this host; once."""
+        """Open the socket for the other processes of this host; idempotent."""
         with self._guard:
             if self._stopped or self._served:
                 return
             self._served = True
-            server = HostServer(self._address, self._admission, self)
+            server = HostServer(self._address, self._admission, self, self._registry)
             try:
                 status = self._lock.status
-                server.start(status.st_mode & _MODE, status.st_gid)
+                server.start(status.st_mode & _MODE, status.st_gid, status.st_uid)
                 self._server = server
             except OSError as error:
-                # what a killed bridge left there would look like one that is just being replaced
+                # a killed bridge's stale socket would look like a bridge that is just being replaced
                 with contextlib.suppress(OSError):
                     self._address.remove()
-                log.warning("%s: no socket for the other processes of this host, they watch the file: %s",
+                log.warning("%s: the other processes of this host get no socket, so they watch the file: %s",
                             self._address.path, error.strerror or error)  # fmt: skip
 
     def watch_file(self) -> None:
-        """Have the kernel tell of changes, for all processes of this host; once."""
-        # outside the guard, which a fork must find free
+        """Start the kernel watch on the file, on behalf of all processes of this host; idempotent."""
+        # outside the lock: a fork must not inherit it held
         watch = self._watch_file()
         with self._guard:
             wanted = not self._stopped and self._file_watch is None
@@ -179,12 +184,12 @@ class HostSide:
             watch.close()
 
     def lead(self) -> list[Question]:
-        """From now on this process is not told but tells; what it had asked its bridge is handed back."""
+        """Stop following: this process is the bridge now.  Returns the questions its former bridge has not answered."""
         follower, self._follower = self._follower, None
         return [] if follower is None else follower.close()
 
     def tell(self, state: State) -> None:
-        """Have the followers know, and this process's own chart if `connected` is another now."""
+        """Send `state` to the followers, and wake this process's chart if `connected` has changed."""
         before, self._state = self._state, state
         if state == before:
             return
@@ -199,15 +204,18 @@ class HostSide:
     def please_look(self, version: str) -> None:
         self._changed()
 
+    def stepped(self, steps: list[Any]) -> None:
+        self._owner.followers_did(unpacked(steps, limits.TRACE_STEPS))
+
     def asked(self, question: Question) -> None:
-        self._owner.bridge_event("fleet_asked", question)
+        self._owner.bridge_event(HEALTH_ASKED if question.what == HEALTH else FLEET_ASKED, question)
 
     # --- helpers ------------------------------------------------------------------------------------
 
     def _taken(self) -> None:
-        # first of all, since the other followers wait for it
+        # first, because the other followers wait for the socket
         self.serve()
-        self._owner.bridge_event("bridge_lock_taken")
+        self._owner.bridge_event(BRIDGE_LOCK_TAKEN)
 
     def _watch_file(self) -> FileWatch:
         return FileWatch(self._document, self._call_changed)

@@ -1,4 +1,4 @@
-"""Which of this host's requests may still be answered: an answer counts only for a request whose id it carries."""
+"""This host's open requests: an answer counts only if it carries the id of one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 class OpenRequests:
-    """The ids of requests that were sent over the present link, each with what its asker wants to know again.
+    """Ids of the requests sent over the current link, each with a note from its sender.
 
-    Belongs to one thread.  At most `limits.OPEN_REQUESTS`: a further one takes the place of the oldest.
+    Not thread-safe.  Holds at most `limits.OPEN_REQUESTS`; one more evicts the oldest.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, object] = {}
 
     def add(self, message_id: str, about: object) -> None:
-        """`message_id`: of what was sent; "" (it could not be sent) is passed over."""
+        """Note a request; an empty `message_id` (it could not be sent) is ignored."""
         if not message_id:
             return
         if len(self._open) >= limits.OPEN_REQUESTS:
@@ -27,12 +27,12 @@ class OpenRequests:
         self._open[message_id] = about
 
     def about(self, message_id: str, kind: type[T]) -> T | None:
-        """What was noted with this id, if it is open and that is a `kind`; it stays open."""
+        """The note of an open request if it is a `kind`, else None; the request stays open."""
         about = self._open.get(message_id)
         return about if isinstance(about, kind) else None
 
     def close(self, message_id: str) -> None:
-        """It is answered, or nobody wants the answer any more."""
+        """The request is answered, or its answer no longer wanted."""
         self._open.pop(message_id, None)
 
     def clear(self) -> None:

@@ -1,15 +1,15 @@
 """How often a host may send its document: a token bucket whose refill slows down while documents pile up.
 
-A single write goes out at once, and so do a few in a row, and so does each of a writer that waits for its effect.
-Who writes faster than that is slowed down: the next document holds all of the earlier ones, so every receiver is
-spared the writes to its disk that nobody would have read.
+A single write goes out at once, and so do a few in a row, and so does each write of a writer that waits for its effect.
+A faster writer is slowed down: the next document contains all earlier ones, so receivers are spared disk writes that
+nobody would have read.
 """
 
 from __future__ import annotations
 
 
 class Pace:
-    """`at_once` documents without a pause, then one each `least_s`; each `most_s` while several wait for their turn."""
+    """`at_once` documents without a pause, then one per `least_s`, slowing to one per `most_s` while several wait."""
 
     def __init__(self, at_once: int, least_s: float, most_s: float) -> None:
         self._least_s, self._most_s = least_s, most_s
@@ -19,7 +19,7 @@ class Pace:
         self._waiting = 0
 
     def take(self, now_s: float) -> float:
-        """0: one may go now, and is counted; else the seconds until one may, and it waits."""
+        """0 if a document may go now (it is counted); else the seconds until it may, and it is counted as waiting."""
         wait_s = self._due_s - self._ahead_s - now_s
         if wait_s > 0:
             self.more()
@@ -35,5 +35,5 @@ class Pace:
         return 0.0
 
     def more(self) -> None:
-        """One more waits."""
+        """Count one more waiting document."""
         self._waiting += 1

@@ -1,7 +1,7 @@
-"""Documents of other hosts that pass a cap together with this host's: known, so that nobody sends them again and again.
+"""Remembers other hosts' documents that exceed a cap when merged with this host's, so they are not sent repeatedly.
 
-Merging may not leave anything out (it would give another document on each host), so such hosts stay apart until a whole
-write on any of them.  All of them say so.
+A merge may not leave anything out (hosts would end up with different documents), so such hosts stay apart until a whole
+write on any of them.  All of them report it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Refused(NamedTuple):
 
 
 class RefusedDocuments:
-    """The last one of each such host, bounded by `limits.REFUSED_DOCUMENTS`.  Belongs to one thread."""
+    """The latest such document of each host, at most `limits.REFUSED_DOCUMENTS`.  Not thread-safe."""
 
     def __init__(self) -> None:
         self._of: dict[str, _Refused] = {}
@@ -29,7 +29,7 @@ class RefusedDocuments:
         return bool(self._of)
 
     def note(self, node: str, theirs: Document, mine: Document, cap: str) -> bool:
-        """`node` has sent it; False if these two versions have been found not to fit before."""
+        """Note `theirs`, sent by `node`; False if this pair of versions is already known not to fit."""
         is_new = not self.knows(theirs.version, mine)
         self._of.pop(node, None)
         if len(self._of) >= limits.REFUSED_DOCUMENTS:
@@ -39,15 +39,15 @@ class RefusedDocuments:
         return is_new
 
     def knows(self, version: object, mine: Document) -> bool:
-        """Whether the document of this version has been refused, and nothing has changed here since."""
+        """Whether that version has been refused, and this host's document has not changed since."""
         return any(each.version == version and each.held == mine.version for each in self._of.values())
 
     def fits(self, node: str) -> None:
-        """What `node` has now is in step with this host, or can be."""
+        """The document that `node` has now can be merged."""
         self._of.pop(node, None)
 
     def local_changed(self, mine: Document) -> None:
-        """A whole write that is later than all of a refused document takes its place wherever it is."""
+        """Forget refused documents that are entirely older than a whole write: it replaces them everywhere."""
         self._of = {node: each for node, each in self._of.items() if each.newest >= mine.floor.stamp}
 
     def clear(self) -> None:
@@ -55,12 +55,12 @@ class RefusedDocuments:
 
     @property
     def trouble(self) -> str:
-        """What is wrong, and what to do; "" if nothing is."""
+        """What is wrong and how to fix it; "" if nothing is."""
         if not self._of:
             return ""
         node, refused = next(reversed(self._of.items()))
         others = f" (and {len(self._of) - 1} more)" if len(self._of) > 1 else ""
         return (
-            f"the documents of this host and of {node}{others} pass a cap together ({refused.cap}), so each keeps its "
-            "own: a whole write (`miros-cache-net write`) on any host mends it"
+            f"the documents of this host and of {node}{others} exceed a cap together ({refused.cap}), so each keeps "
+            "its own; to fix it, write the whole document (`miros-cache-net write`) on any host"
         )

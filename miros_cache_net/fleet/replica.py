@@ -1,17 +1,17 @@
-"""What a host says to the fleet about its document, and what it makes of what it hears.
+"""What a host tells the fleet about its document, and how it handles what it hears.
 
-State-based replication (see `document`): whatever is lost is mended by the next exchange of whole
-documents, so no message has to arrive.  *Known* is what the fleet is known to have: received from it, or
-sent and confirmed.  A host sends its document only if it holds more than that, so nothing that came from
-the fleet is ever sent on.
+State-based replication (see `document`): the next exchange of whole documents repairs any loss, so no single message
+has to arrive.  *Known* is what the fleet is known to have: received from it, or sent and confirmed.  A host sends its
+document only if it holds more than that, so it never forwards what came from the fleet.
 
-All methods are called by one thread.  Effects go through a `ReplicaPort`, so that the same logic runs in a
-node and in a simulator.
+Call all methods on one thread.  Effects go through a `ReplicaPort`, so that the same logic runs in a node and in a
+simulator.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from miros_cache_net import limits
@@ -28,40 +28,42 @@ from miros_cache_net.fleet.pace import Pace
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.refused_documents import RefusedDocuments
 from miros_cache_net.fleet.trickle import Trickle
+from miros_cache_net.observe.registry import Counter
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message
 
 
 class ReplicaPort(Protocol):
-    """What a replica can do to the world."""
+    """A replica's effects on the outside world."""
 
     def send(self, kind: str, body: Any, to: str, answers: str = "") -> str:
-        """Send to `EVERYBODY`, `ANY_PEER` or the queue `to`; `Replica.sent` follows for kind ``CACHE``.
+        """Send to `EVERYBODY`, `ANY_PEER` or the queue `to`; `Replica.sent` follows for a ``CACHE`` that was sent.
 
         answers  the id of the request that this answers
-        Returns the message's own id, "" where it could not be sent.
+        Returns the message's own id; "" if it could not be sent.
         """
 
     def merge(self, document: Document, node: str) -> None:
         """Have what `node` sent merged into the file.
 
-        `Replica.local_changed` follows if that changed anything, `Replica.merge_refused` if both pass a cap together.
+        `Replica.local_changed` follows if that changed anything, `Replica.merge_refused` if it would exceed a cap.
         """
 
     def serve(self, serving: bool) -> None:
-        """Take part in answering the requests of joining hosts, or not."""
+        """Start or stop answering the requests of joining hosts."""
 
     def after(self, name: str, delay_s: float) -> None:
-        """Call `Replica.timer` with `name` then, instead of what was set under that name before."""
+        """Call ``Replica.timers[name]`` after `delay_s` seconds; replaces a pending timer of that name."""
 
     def report(self, reason: Reason, message: str) -> None:
         """Tell the users."""
 
 
 class Replica:
-    """One host's part in keeping one document.  `document` is the file's present state.
+    """One host's part in keeping one document.  `document` is the file's current state.
 
-    open_requests  of this host's link; with each of its own requests a replica notes the document that it held
+    open_requests    those of this host's link; the replica notes with each request the document that it held then
+    answers_refused  counts requests left unanswered because of the rate limit
     """
 
     ANSWER_TIMER = "answer"
@@ -79,6 +81,7 @@ class Replica:
         answer_timeout_s: float,
         digest_interval_s: float,
         rng: random.Random,
+        answers_refused: Counter,
     ) -> None:
         self._port = port
         self._clock = clock
@@ -87,51 +90,64 @@ class Replica:
         self._pace = Pace(limits.SPREAD_AT_ONCE, limits.SPREAD_LEAST_S, limits.SPREAD_MOST_S)
         self._held_back = False
         self._trickle = Trickle(limits.DIGEST_LEAST_S, digest_interval_s, rng)
-        self._joiners = Joiners(rng)
+        self._joiners = Joiners(clock, rng)
         self.document = document
         self.in_sync = False
-        """It takes part: it sends what it has, and answers."""
+        """Whether this host takes part: it sends its document, and answers."""
         self._linked = False
         self._has_servers = False
         self._asked = 0
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
+        self._unwelcome = Document.unwritten({})  # refused by the broker, or by any peer
         self._to_be_stored: Document | None = None
         self._refused = RefusedDocuments()
         self._complaints = Complaints(clock, port.report)
         self._clock_watch = ClockWatch(clock, self._complaints)
-        self._rate = AnswerRate(clock)
+        self._rate = AnswerRate(clock, answers_refused)
+        self.timers: dict[str, Callable[[], None]] = {
+            self.ANSWER_TIMER: self._no_answer,
+            self.DIGEST_TIMER: self._digest_due,
+            self.JOINER_TIMER: self._answer_joiners,
+            self.SPREAD_TIMER: self._spread_again,
+        }
+        """Functions to call when a timer set with `ReplicaPort.after` is due."""
 
     @property
     def in_step(self) -> bool:
-        """It takes part, and its file holds what it was answered."""
+        """This host takes part, and its file holds what the fleet answered."""
         return self.in_sync and self._to_be_stored is None and not self._refused
+
+    def has_spread(self, result: Document) -> bool:
+        """Whether the fleet has all of `result`, or cannot get it over this link."""
+        return not result.is_written or any(each.merged(result) is each for each in (self._known, self._unwelcome))
+
+    @property
+    def apart(self) -> str:
+        """Which cap keeps this host's document apart from the others'; "" if none does."""
+        return self._refused.trouble
 
     @property
     def trouble(self) -> str:
-        """What keeps this host from being like the others, "" if nothing does."""
-        return self._refused.trouble or self._clock_watch.trouble
-
-    @property
-    def answers_refused(self) -> int:
-        """Requests that were not answered, because there were too many."""
-        return self._rate.refused
+        """What keeps this host from agreeing with the others; "" if nothing does."""
+        return self.apart or self._clock_watch.trouble
 
     # --- the link ---------------------------------------------------------------------------------
 
     def link_up(self, request_servers: int | None) -> None:
-        """The link stands; `request_servers` peers consume the request queue (None: it cannot be had now)."""
+        """The link is up; `request_servers` peers consume the request queue (None: it is unavailable)."""
         self._linked = True
         self._has_servers = bool(request_servers)
         self._asked = 0
         self._ask()
 
     def link_down(self) -> None:
-        """What was on its way may be lost, so nothing is known of the fleet any more."""
+        """Messages in flight may be lost, so what the fleet has is unknown again."""
         self._linked = self.in_sync = False
         self._in_flight = self._to_be_stored = None
-        self._known = Document.unwritten({})
+        self._known = self._unwelcome = Document.unwritten({})
         self._refused.clear()
+        self._joiners.forget()
         self._open.clear()
         self._port.serve(False)
 
@@ -149,42 +165,34 @@ class Replica:
         self._spread()
 
     def request_lost(self) -> None:
-        """The request queue has gone while the link stands: everybody is asked at once."""
+        """The request queue is gone while the link is up: ask everybody at once."""
         if self._linked and not self.in_sync and self._has_servers:
             self._has_servers = False
             self._ask()
 
+    def hold_back(self) -> None:
+        """The broker refuses the very ``CACHE`` in flight: do not send that version again."""
+        if self._in_flight is not None:
+            self._unwelcome = self._in_flight
+
     def sent(self, confirmed: bool) -> None:
-        """The last ``CACHE`` was taken by the broker, or lost."""
+        """The broker has confirmed the last ``CACHE``, or it was lost."""
         sent, self._in_flight = self._in_flight, None
         if sent is None:
             return
         if confirmed:
             self._known = self._known.merged(sent)
             self._spread()
+        elif sent is self._unwelcome:
+            self._spread()  # if it has changed since
         else:
-            # the link comes back or the backlog drains; either way the digest timer tries again
+            # the digest timer retries, by when the link may be back or the backlog drained
             self._port.after(self.DIGEST_TIMER, limits.DIGEST_LEAST_S)
-
-    def timer(self, name: str) -> None:
-        """A moment asked for with `ReplicaPort.after` has come."""
-        if name == self.ANSWER_TIMER:
-            self._no_answer()
-        elif name == self.SPREAD_TIMER:
-            self._held_back = False
-            self._spread()
-        elif name == self.JOINER_TIMER:
-            self._answer_joiners()
-        elif self.in_sync:
-            self._spread()
-            if self._trickle.should_send():
-                self._say(Digest.of(self.document, apart=bool(self._refused)))
-            self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     # --- the fleet --------------------------------------------------------------------------------
 
     def received(self, message: Message, reply_to: str) -> None:
-        """A trusted message from another host, of a kind that is about the document."""
+        """A trusted message about the document from another host."""
         self._clock_watch.heard(message)
         if message.kind == kinds.CACHE_FILE_READ:
             if reply_to:
@@ -199,11 +207,11 @@ class Replica:
             self._take(message)
 
     def _take(self, message: Message) -> None:
-        """Have the file take the document in; whoever asked for it is in step once the file holds it."""
+        """Merge a received document; if this host asked for it, it is in step once the file holds it."""
         try:
             document = Document.from_json(message.body)
         except DocumentError as error:
-            self._complaints.tell(Reason.WIRE, message.origin.node, f"sent no document: {error}")
+            self._complaints.tell(Reason.WIRE, message.origin.node, f"sent an invalid document: {error}")
             return
         waiting = self._merge(document, message.origin.node) if document.is_written else None
         if message.kind == kinds.ANSWER and self._open.about(message.answers, Document) is not None:
@@ -211,10 +219,10 @@ class Replica:
             self._answered(waiting)
 
     def _merge(self, document: Document, node: str) -> Document | None:
-        """`document` if it is on its way into the file."""
+        """Returns `document` if it still has to be written to the file, else None."""
         merged, cap = self.document.capped_merge(document)
         if cap:
-            # the file's keeper refuses it too, and learns of its stamps
+            # the file chart refuses it too, but learns its stamps
             if self._refused.note(node, document, self.document, cap):
                 self._port.merge(document, node)
                 self._say_soon()
@@ -228,12 +236,12 @@ class Replica:
         return document
 
     def merge_refused(self, document: Document, node: str, held: Document) -> None:
-        """The file, which holds `held` by now, has not taken in what `node` sent."""
+        """The file, which now holds `held`, could not merge what `node` sent."""
         if held != self.document:
             self.local_changed(held)
         _, cap = held.capped_merge(document)
         if not cap:
-            return  # it has changed again since, and the next digest tells
+            return  # the file has changed since, and the next digest shows it
         if self._refused.note(node, document, held, cap):
             self._say_soon()
         if self._to_be_stored is document:
@@ -243,11 +251,13 @@ class Replica:
     def _answered(self, waiting: Document | None) -> None:
         if not self._linked or self.in_sync:
             return
-        self._to_be_stored = waiting
         if waiting is None:
+            self._to_be_stored = None
             self._joined()
-        else:
-            # a file that somebody holds must not keep this host out of the fleet for ever
+        elif self._to_be_stored is None:
+            # only the first answer: under constant writes the file always lags behind the newest one
+            self._to_be_stored = waiting
+            # a file locked by another process must not keep this host out of the fleet for ever
             self._asked = limits.JOIN_ATTEMPTS
             self._port.after(self.ANSWER_TIMER, self._answer_timeout_s * limits.JOIN_ATTEMPTS)
 
@@ -263,7 +273,7 @@ class Replica:
             self._port.send(kinds.ANSWER, held.to_json(), reply_to, message.message_id)
 
     def _have_the_same(self, message: Message) -> None:
-        """A peer holds just what this host held when it asked."""
+        """A peer holds exactly what this host held when it asked."""
         asked_with = self._open.about(message.answers, Document)
         version = message.body.get("version") if isinstance(message.body, dict) else None
         if asked_with is not None and asked_with.is_written and version == asked_with.version:
@@ -274,11 +284,11 @@ class Replica:
         self._known = self._known.merged(same)
         waiting = None if self.document.merged(same) is self.document else same
         if waiting is not None:
-            self._port.merge(waiting, node)  # it came before, and the file has failed to take it in
+            self._port.merge(waiting, node)  # it arrived before, but the file failed to take it
         self._answered(waiting)
 
     def _all_known(self) -> Document:
-        """Also what the file is still to take in, unless it can take that in no more."""
+        """This host's document merged with what the file has yet to take in, unless that would exceed a cap."""
         if not self._known.is_written:
             return self.document
         together, cap = self.document.capped_merge(self._known)
@@ -300,16 +310,16 @@ class Replica:
                 self._read(reply_to)
 
     def _wanted(self, digest: Digest, node: str) -> bool:
-        """Whether it answers one of ours with another document; one with the same completes the join."""
+        """Whether the digest answers ours with a different document; one with the same document completes the join."""
         asked = {each: held for each in digest.answers if (held := self._open.about(each, Document)) is not None}
-        # what it has by now, or had when it asked
+        # what this host holds now, or held when it asked
         same = [held for held in (self.document, *asked.values()) if asked and digest.version == version_of(held)]
         for each in asked:
             self._open.close(each)
         if same:
             self._agrees_with(same[0], node)
         elif asked and not self.in_sync:
-            # who holds something else has a while to send it
+            # give the peer, which holds something else, time to send it
             self._asked = limits.JOIN_ATTEMPTS
             self._port.after(self.ANSWER_TIMER, 2 * self._answer_timeout_s)
         return bool(asked) and not same
@@ -327,16 +337,16 @@ class Replica:
     # --- joining and spreading --------------------------------------------------------------------
 
     def _ask(self) -> None:
-        """One peer, by the queue that those who are in step consume; else, or if that was in vain, everybody."""
+        """Ask one peer through the request queue; if nobody serves that, ask everybody, unless a crowd does already."""
         self._asked += 1
         if self._has_servers:
             self._read(ANY_PEER)
-        if not self._has_servers or self._asked > 1:
+        elif not self._joiners.crowd():
             self._open.add(self._say(Digest.of(self.document, joining=True)), self.document)
         self._port.after(self.ANSWER_TIMER, self._answer_timeout_s)
 
     def _read(self, to: str) -> None:
-        """Ask for the document, on condition that it is another than ours (compare If-None-Match, RFC 9110)."""
+        """Ask for the document if it differs from ours (compare If-None-Match, RFC 9110)."""
         held = self._all_known()
         body = {"version": held.version} if held.is_written else None
         self._open.add(self._port.send(kinds.CACHE_FILE_READ, body, to), held)
@@ -355,10 +365,10 @@ class Replica:
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     def _spread(self) -> None:
-        """Send the document if the fleet is not known to have all of it.  One at a time, paced: bursts become few."""
+        """Send the document if the fleet may lack some of it.  One at a time and paced, so bursts coalesce."""
         if not self.in_sync or self._in_flight is not None or not self.document.is_written:
             return
-        if self._known.merged(self.document) is self._known:
+        if self._known.merged(self.document) is self._known or self.document.version == self._unwelcome.version:
             return
         if self._held_back:
             self._pace.more()
@@ -367,11 +377,25 @@ class Replica:
             self._held_back = True
             self._port.after(self.SPREAD_TIMER, wait_s)
             return
-        self._in_flight = self.document
-        self._port.send(kinds.CACHE, self.document.to_json(), EVERYBODY)
+        if self._port.send(kinds.CACHE, self.document.to_json(), EVERYBODY):
+            self._in_flight = self.document
+        else:
+            self._unwelcome = self.document
+
+    def _spread_again(self) -> None:
+        self._held_back = False
+        self._spread()
+
+    def _digest_due(self) -> None:
+        if not self.in_sync:
+            return
+        self._spread()
+        if self._trickle.should_send():
+            self._say(Digest.of(self.document, apart=bool(self._refused)))
+        self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     def _say_soon(self) -> None:
-        """The others shall know that this host has another document."""
+        """Let the others know soon that this host has a different document."""
         self._trickle.heard(False)
         if self.in_sync:
             self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())

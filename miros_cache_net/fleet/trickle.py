@@ -1,8 +1,8 @@
 """When to send the next digest: the Trickle algorithm (RFC 6206).
 
-Hosts that agree keep each other quiet: whoever hears the same digest in this interval does not send its
-own, so the fleet as a whole sends about one digest an interval, however many hosts there are.  Disagreement
-makes the interval short again, so that it is found and mended quickly.
+Hosts that agree keep each other quiet: a host that hears its own digest from another in this interval does not send it,
+so the whole fleet sends about one digest per interval, whatever its size.  Disagreement resets the interval to its
+minimum, so that it is found and repaired quickly.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import random
 class Trickle:
     """One instance of RFC 6206 with redundancy constant k = 1.
 
-    The owner calls `next_delay_s` for when to look again, `should_send` when that time has come, and reports
-    what it hears with `heard`.
+    The owner sets a timer for `next_delay_s`, asks `should_send` when it is due, and reports each digest to `heard`.
     """
 
     def __init__(self, least_s: float, most_s: float, rng: random.Random) -> None:
@@ -26,7 +25,7 @@ class Trickle:
         self._agreeing = 0
 
     def next_delay_s(self) -> float:
-        """Seconds until the moment in the next interval at which `should_send` is to be asked."""
+        """Seconds until the owner should ask `should_send`, in the next interval."""
         at_s = self._rng.uniform(self._interval_s / 2, self._interval_s)
         delay_s = self._rest_s + at_s
         self._rest_s = self._interval_s - at_s
@@ -34,13 +33,13 @@ class Trickle:
         return delay_s
 
     def should_send(self) -> bool:
-        """Nobody has said the same since the last time this was asked."""
+        """Whether no other host has sent the same digest since the last call."""
         quiet = self._agreeing == 0
         self._agreeing = 0
         return quiet
 
     def heard(self, agrees: bool) -> bool:
-        """Another host's digest came in; True: start over with `next_delay_s`, the interval is short again."""
+        """Another host's digest arrived; True if the interval was reset: restart the timer with `next_delay_s`."""
         if agrees:
             self._agreeing += 1
             return False

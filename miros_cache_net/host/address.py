@@ -1,16 +1,18 @@
-"""Where the bridge of a host listens: a Unix socket in the document's directory, under a short name.
+"""The address at which a host's bridge listens: a Unix socket in the document's directory, under a short name.
 
-Whoever can put a socket there can replace the document anyway, and it is found across containers that share
-the directory, as the lock is; an abstract name would be free for any user to take first.  A path too long for
-a socket (108 bytes) is reached through a descriptor of its directory, which needs Linux's ``/proc``.
+A user who can put a socket there can replace the document anyway, and containers that share the directory find it,
+as they find the lock; an abstract name could be taken first by any user.  A path too long for a socket (108 bytes)
+is reached through a descriptor of its directory, which needs Linux's ``/proc``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +30,11 @@ class SocketAddress:
         self._name = f".bridge-{digest}.sock"
         self.path = lock.with_name(self._name)
 
-    def listen(self, mode: int, group: int) -> socket.socket:
-        """For the holder of the lock: listen with these permissions, in the place of whoever did before."""
+    def listen(self, mode: int, group: int, owner: int = -1) -> socket.socket:
+        """For the holder of the lock: listen with these permissions, in place of the previous bridge.
+
+        owner  set only if root listens
+        """
         listener = _unix_socket()
         try:
             with self._reachable_directory() as directory:
@@ -37,11 +42,9 @@ class SocketAddress:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path + _NEW)
                 _bind_closed(listener, path + _NEW)
-                with contextlib.suppress(PermissionError):
-                    os.chown(path + _NEW, -1, group, follow_symlinks=False)
-                os.chmod(path + _NEW, mode)
+                _give(path + _NEW, mode, group, owner)
                 listener.listen(limits.HOST_BACKLOG)
-                # atomic: whoever connects meets the old one or the new, and the new one listens already
+                # Atomic: a client connects to the old socket or to the new one, which listens already.
                 os.replace(path + _NEW, path)
         except BaseException:
             listener.close()
@@ -49,7 +52,7 @@ class SocketAddress:
         return listener
 
     def connect(self) -> socket.socket:
-        """A connection to whoever listens; never waits."""
+        """A connection to the listening bridge; never blocks."""
         connection = _unix_socket()
         try:
             with self._reachable_directory() as directory:
@@ -60,7 +63,7 @@ class SocketAddress:
         return connection
 
     def remove(self) -> None:
-        """For the holder of the lock: nobody listens any more."""
+        """For the holder of the lock: remove the socket."""
         with self._reachable_directory() as directory, contextlib.suppress(FileNotFoundError):
             os.unlink(f"{directory}/{self._name}")
 
@@ -84,7 +87,30 @@ def _unix_socket() -> socket.socket:
 
 
 def _bind_closed(listener: socket.socket, path: str) -> None:
-    # on Linux the socket's file is born with the mode of its descriptor; elsewhere this is refused
+    # On Linux the socket's file gets the mode of its descriptor; other systems refuse this.
     with contextlib.suppress(OSError):
         os.fchmod(listener.fileno(), 0o600)
     listener.bind(path)
+
+
+def _give(path: str, mode: int, group: int, owner: int) -> None:
+    """Set the rights of the new socket, but not of a file that another program has put in its place."""
+    if not hasattr(os, "O_PATH"):  # macOS cannot open a socket's file
+        with contextlib.suppress(OSError):
+            os.chown(path, -1, group, follow_symlinks=False)
+        os.chmod(path, mode)
+        return
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
+            raise FileExistsError(errno.EEXIST, "replaced while it was being made", path)
+        itself = f"/proc/self/fd/{fd}"
+        with contextlib.suppress(OSError):
+            os.chown(itself, -1, group)
+        os.chmod(itself, mode)
+        if status.st_uid == 0 and owner > 0:
+            with contextlib.suppress(OSError):
+                os.chown(itself, owner, -1)
+    finally:
+        os.close(fd)

@@ -1,4 +1,4 @@
-"""Who may talk to whom over the host's socket: those who may hold its bridge lock."""
+"""Which users' processes may talk over the host's socket: those that may hold its bridge lock."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-#: Of Linux; Python has no name for it.  Its answer is cut at what `getsockopt` takes in Python: 256 groups.
+#: A Linux option that Python does not name.  Python's limit for `getsockopt` truncates its result to 256 groups.
 _SO_PEERGROUPS: Final = 59
 _GROUPS_BYTES: Final = 1024
 
 
 class Peer(NamedTuple):
-    """What the kernel says of the process at the other end."""
+    """The kernel's information about the process at the other end."""
 
     uid: int
     groups: frozenset[int]
@@ -24,25 +24,25 @@ class Peer(NamedTuple):
 
 @dataclass(frozen=True)
 class Admission:
-    """One's own user, root, the lock file's owner and, where its mode lets the group in, that group."""
+    """The process's own user, root, the lock file's owner and, if its mode admits the group, that group."""
 
     users: frozenset[int]
     group: int | None
 
     @classmethod
     def as_for(cls, lock: os.stat_result) -> Admission:
-        """The same people as the lock file's mode admits."""
+        """The users whom the lock file's mode admits."""
         shared = lock.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
         return cls(frozenset((0, os.geteuid(), lock.st_uid)), lock.st_gid if shared else None)
 
     def admits(self, connection: socket.socket) -> bool:
-        """Whether the other end may be talked to; where the kernel does not tell (macOS) the socket's mode decides."""
+        """Whether the other end is admitted; if the kernel does not identify it (macOS), the socket's mode decides."""
         peer = peer_of(connection)
         return peer is None or peer.uid in self.users or self.group in peer.groups
 
 
 def peer_of(connection: socket.socket) -> Peer | None:
-    """User and groups of the other end's process; None where the kernel does not tell."""
+    """User and groups of the other end's process; None if the kernel does not identify it."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None

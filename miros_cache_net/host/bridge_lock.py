@@ -1,8 +1,8 @@
-"""One link a host: the process that holds the bridge lock connects to RabbitMQ, the others follow.
+"""One link per host: the process that holds the bridge lock connects to RabbitMQ, the others follow.
 
-A kernel lock on a file beside the cache file.  Its name holds broker, scope and key identity, so that nobody
-follows a bridge into another fleet.  The kernel frees the lock when its holder dies, and one of the waiting
-processes has it at once.  The bridge writes into the file whether its link stands, for where there is no socket.
+It is a kernel lock on a file beside the cache file.  Its name includes broker, scope and key identity, so that no
+process follows a bridge into another fleet.  The kernel releases the lock when its holder dies, and one of the waiting
+processes gets it at once.  The bridge writes to the file whether its link is up, for hosts without a socket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bridge_lock_path(document: Path, identity: Iterable[str]) -> Path:
 class BridgeLock:
     """Takes the bridge lock, or waits for it on a thread of its own and calls `taken` there once this process has it.
 
-    `open_file` opens the lock file at a path, for reading and writing; what it raises passes through.
+    `open_file` opens the lock file at a path, for reading and writing; its exceptions reach the caller.
     """
 
     def __init__(self, path: Path, taken: Callable[[], None], open_file: Callable[[str], int]) -> None:
@@ -40,7 +40,7 @@ class BridgeLock:
             self._fd = open_file(os.fspath(path))
             forks.remember(self)
         self.status = os.fstat(self._fd)
-        """Of the lock file: whom it admits."""
+        """The lock file's status, which says whom it admits."""
         self._guard = threading.Lock()
         self._closed = False
         self._held = False
@@ -53,39 +53,48 @@ class BridgeLock:
 
     @property
     def linked(self) -> bool:
-        """The bridge of this host, whoever it is, has said that its link stands, and has not been replaced."""
+        """The current bridge of this host, whichever process it is, has recorded that its link is up."""
         with self._guard:
             return not self._closed and os.pread(self._fd, len(_LINKED), 0) == _LINKED
 
     def start(self) -> bool:
-        """Take the lock if it is free (True), else begin to wait for it."""
+        """Take the lock if it is free (True), else begin to wait for it; a repeated call changes nothing.
+
+        Raises `RuntimeError` if no thread can be started to wait.
+        """
+        if self._held or self._waiting:
+            return self._held
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._waiting = True
-            threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
+            try:
+                threading.Thread(target=self._wait, name=f"bridge lock {self.path.name}", daemon=True).start()
+            except RuntimeError:
+                self._waiting = False
+                raise
             return False
         return self._has_it()
 
     def set_linked(self, linked: bool) -> None:
-        """The bridge says whether its link stands."""
+        """Record whether the bridge's link is up."""
         with self._guard:
             if self._held and not self._closed:
                 self._write(_LINKED if linked else _UNLINKED)
 
     def close(self) -> None:
-        """Give the lock up, or stop waiting for it; the waiting thread ends as soon as it gets it."""
+        """Release the lock, or stop waiting for it; the waiting thread ends as soon as it gets the lock."""
         self.set_linked(False)
         with self._guard:
             if not self._waiting:
                 self._close_fd()
             self._closed = True
             self._held = False
-            # the waiting thread must not keep alive all that its owner holds
+            # The waiting thread must not keep its owner's objects alive.
             self._taken = _nothing
 
     def close_in_child(self) -> None:
-        # the lock belongs to the open file, which the child shares: it would keep it from the parent's successor
+        # The lock belongs to the open file, which the child shares: an open copy would block the parent's successor.
         self._guard = threading.Lock()
         self._closed = True
         self._held = False
@@ -108,7 +117,7 @@ class BridgeLock:
             return True
 
     def _write(self, text: bytes) -> None:
-        # a full disk is no reason to leave the host without a bridge
+        # A full disk is no reason to leave the host without a bridge.
         with contextlib.suppress(OSError):
             os.pwrite(self._fd, text, 0)
 

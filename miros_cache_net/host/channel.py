@@ -1,4 +1,4 @@
-"""One end of a connection through the host's socket: never waits, keeps what does not go out at once."""
+"""One end of a connection through the host's socket: it never blocks, and buffers unsent bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _CHUNK: Final = 64 * 1024
 class Channel:
     """A connected, non-blocking socket.  Belongs to one thread.
 
-    waiting        bytes that the other end has not taken yet
-    stalled_since  when it last took some while bytes are waiting (monotonic seconds), None if none are
+    waiting        number of bytes that the kernel has not accepted yet
+    stalled_since  the last progress while bytes are waiting (monotonic seconds), None if none are waiting
     """
 
     def __init__(self, connection: socket.socket, most_bytes_in: int) -> None:
@@ -32,7 +32,7 @@ class Channel:
         return self.connection.fileno()
 
     def receive(self) -> list[bytes] | None:
-        """Bodies of the messages that have come; None: the other end has hung up.  Raises `HostProtocolError`."""
+        """Bodies of the messages received; None: the other end closed the connection.  Raises `HostProtocolError`."""
         try:
             data = self.connection.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -42,12 +42,12 @@ class Channel:
         return self._frames.feed(data) if data else None
 
     def send(self, data: bytes) -> None:
-        """Hand over a message; raises `OSError` where the other end is gone."""
+        """Send or buffer a message; raises `OSError` if the other end is gone."""
         self._out += data
         self.flush()
 
     def flush(self) -> None:
-        """Give the kernel what it takes; raises `OSError` where the other end is gone."""
+        """Send as many buffered bytes as the kernel accepts; raises `OSError` if the other end is gone."""
         while self._out:
             try:
                 sent = self.connection.send(memoryview(self._out)[:_CHUNK])

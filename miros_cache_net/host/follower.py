@@ -1,8 +1,8 @@
-"""A follower's end of the host's socket: one thread that hears the bridge, and finds the next one.
+"""A follower's end of the host's socket: one thread that listens to the bridge, and finds the next one.
 
-While the bridge answers, nothing else is watched: no inotify instance, no polling.  When it ends, the next one is
-looked for at once; when there is none for a while, or it does not answer, the file is watched until there is.
-After every switch the file is looked at, so that no change falls in between.
+While the bridge answers, the follower watches nothing else: no inotify instance, no polling.  When the bridge ends, the
+follower searches for the next one at once; while there is none, or it does not answer, the follower watches the file.
+After every switch it reads the file, so that no change is missed.
 """
 
 from __future__ import annotations
@@ -26,28 +26,31 @@ from miros_cache_net.host.admission import Admission
 from miros_cache_net.host.channel import Channel
 from miros_cache_net.host.messages import Ask, Full, Hello, Look, Reply, State, encode, from_bridge
 from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.host.step_report import StepReport
+from miros_cache_net.observe.families import BRIDGES_MET, NOTICES_RECEIVED
+from miros_cache_net.observe.registry import Registry
 
 log = logging.getLogger(__name__)
 
-#: Of the time left for a question: what the bridge may use, so that its last word is here in time.
+#: The fraction of a question's remaining time that the bridge may use, so that its answer arrives in time.
 _SHARE: Final = 0.9
 
 
 class Watch(Protocol):
-    """Something that tells of changes until it is closed."""
+    """Reports changes until it is closed."""
 
     def close(self) -> None:
-        """End it."""
+        """End the watch."""
 
 
 class Follower:
-    """Hears the bridge behind `address` on a thread of its own; the methods may be called from any thread.
+    """Listens to the bridge at `address` on a thread of its own; the methods may be called from any thread.
 
-    changed     called when document or `state` may have changed, maybe more often than needed
-    watch_file  starts to watch the file itself; what it makes calls `changed` too
-    report      tells the users, once, that the bridge does not answer
+    changed     called when document or `state` may have changed, perhaps more often than necessary
+    watch_file  starts to watch the file itself; the watch that it returns calls `changed` too
+    report      tells the users, at most once per `limits.REPORT_AGAIN_S`, that the bridge does not answer
 
-    All three are called on the follower's thread.
+    All three are called on the follower's thread.  `registry` counts the bridges that it has met, and their notices.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Follower:
         changed: Callable[[], None],
         watch_file: Callable[[], Watch],
         report: Callable[[Reason, str], None],
+        registry: Registry,
     ) -> None:
         self._address = address
         self._admission = admission
@@ -74,11 +78,11 @@ class Follower:
         self._numbers = 0
         self._told_s = -limits.REPORT_AGAIN_S
         self._channel: Channel | None = None
+        self._report_of_steps = StepReport()
         self._refused = False
         self.no_socket = False
-        """No bridge of this host has a socket: its lock is all there is to know of it."""
-        self.notices = 0
-        self.switches = 0
+        """No bridge of this host has a socket: its lock is the only information about it."""
+        self._notices, self._bridges = registry.counter(NOTICES_RECEIVED), registry.counter(BRIDGES_MET)
         with forks.opening:
             self._wake_in, self._wake_out = os.pipe()
             forks.remember(self)
@@ -87,22 +91,27 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name=f"follower {address.path.name}", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Start the thread.  Raises `RuntimeError` if no thread can be started; all descriptors are closed then."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.close_in_child()
+            raise
 
     @property
     def state(self) -> State | None:
-        """What the bridge said last; None while there is none that answers."""
+        """The bridge's last state; None while no bridge answers."""
         return self._state
 
     def look(self, version: str) -> None:
-        """The file holds `version` now: the bridge need not wait for the kernel to tell it."""
+        """The file has `version` now: tell the bridge, so that it need not wait for the kernel's notice."""
         state = self._state
         if state is not None and state.version != version:
             self._to_look = version
             self._wake()
 
     def ask(self, question: Question) -> None:
-        """Have the bridge ask the fleet; asked again of the next one, as long as somebody waits for the answer."""
+        """Have the bridge ask the fleet; the next bridge is asked again, as long as the asker waits for the answer."""
         with self._guard:
             self._numbers += 1
             self._questions[self._numbers] = question
@@ -110,7 +119,7 @@ class Follower:
         self._wake()
 
     def close(self) -> list[Question]:
-        """End it; the questions that have no answer yet are handed back."""
+        """End the follower; returns the questions that have no answer yet."""
         with self._guard:
             self._closing = True
             open_questions = list(self._questions.values())
@@ -148,7 +157,7 @@ class Follower:
                 self._drop_old_questions()
                 self._sleep(pause_s)
         except Exception:
-            log.exception("%s: a follower has lost its bridge for good", self._address.path)
+            log.exception("%s: the follower failed and has stopped listening to the bridge", self._address.path)
         finally:
             self._end()
 
@@ -172,25 +181,26 @@ class Follower:
         return channel
 
     def _follow(self, channel: Channel) -> bool:
-        """Hear one bridge to its end; whether it ever said something."""
+        """Listen to one bridge until it ends; returns whether it ever sent a message."""
         heard = False
         try:
             if not self._admission.admits(channel.connection):
                 raise HostProtocolError("a process of another user has put its socket in the place of our bridge")
             heard = self._hear(channel)
         except HostProtocolError as error:
-            self._say(f"{self._address.path}: {error}; going on with the file")
+            self._say(f"{self._address.path}: {error}; falling back to the file")
             self._go_on_with_file()
             self._refused = True
         except OSError as error:
-            log.debug("the bridge has gone: %s", error)
+            log.debug("the bridge is gone: %s", error)
         except Exception:
-            log.exception("%s: what the bridge said could not be handled; going on with the file", self._address.path)
+            log.exception("%s: the bridge's message could not be handled; falling back to the file", self._address.path)
             self._go_on_with_file()
             self._refused = True
         finally:
             heard = heard or self._state is not None
             self._state = self._channel = None
+            self._report_of_steps.told("")
             channel.close()
         return heard
 
@@ -203,7 +213,8 @@ class Follower:
         while not self._closing:
             channel.flush()
             self._send_wishes(channel)
-            ready = self._wait(channel, None if silent else deadline_s - time.monotonic())
+            self._report_of_steps.send(channel)
+            ready = self._wait(channel, self._longest_wait_s(None if silent else deadline_s - time.monotonic()))
             bodies = channel.receive() if ready else []
             if bodies is None:
                 break
@@ -216,8 +227,13 @@ class Follower:
                 self._fall_silent()
         return heard
 
+    def _longest_wait_s(self, until_deadline_s: float | None) -> float | None:
+        if not self._report_of_steps.is_wanted:
+            return until_deadline_s
+        return limits.TRACE_EVERY_S if until_deadline_s is None else min(until_deadline_s, limits.TRACE_EVERY_S)
+
     def _wait(self, channel: Channel, timeout_s: float | None) -> bool:
-        """Until there is something to do; whether there is something to read."""
+        """Wait until there is something to do; returns whether there is something to read."""
         poll = select.poll()
         poll.register(self._wake_in, select.POLLIN)
         poll.register(channel, select.POLLIN | (select.POLLOUT if channel.waiting else 0))
@@ -240,7 +256,7 @@ class Follower:
 
     def _wake(self) -> None:
         with self._guard, contextlib.suppress(OSError):
-            # a full pipe wakes as well
+            # A full pipe wakes the thread as well.
             os.write(self._wake_out, b"\0")
 
     # --- what the bridge says -----------------------------------------------------------------------
@@ -259,16 +275,17 @@ class Follower:
 
     def _is_told(self, state: State) -> None:
         before, self._state = self._state, state
+        self._report_of_steps.told(state.watched)
         if before is None:
-            self.switches += 1
+            self._bridges.add()
             self._stop_watching_file()
         if before is None or (state.version, state.connected) != (before.version, before.connected):
-            self.notices += 1
+            self._notices.add()
             self._changed()
 
     def _fall_silent(self) -> None:
         self._say(
-            f"{self._address.path}: the bridge of this host does not answer; going on with the file. "
+            f"{self._address.path}: the bridge of this host does not answer; falling back to the file. "
             "Is its process stopped, or the machine overloaded?"
         )
         self._state = None
@@ -285,7 +302,7 @@ class Follower:
         if self._watch is None and not self._closing:
             try:
                 self._watch = self._watch_file()
-            except Exception as error:  # out of descriptors, for one; tried again with the next look for a bridge
+            except Exception as error:  # out of descriptors, for example; retried at the next search for a bridge
                 log.warning("%s: the file cannot be watched for now: %s", self._address.path, error)
             self._changed()
 

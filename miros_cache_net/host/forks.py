@@ -1,4 +1,4 @@
-"""Descriptors that a forked child must not keep: it would hold the host's lock and connections beyond their owner."""
+"""Descriptors that a forked child must not keep: the host's lock and connections would outlive their owner."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import threading
 import weakref
 from typing import Final, Protocol
 
-#: Held while a descriptor is opened and made known here, so that no fork comes in between.
+#: Held while a descriptor is opened and registered here, so that no fork happens in between.
 opening: Final = threading.RLock()
 
 
 class Forkable(Protocol):
-    """Something with descriptors of its own."""
+    """An object with descriptors of its own."""
 
     def close_in_child(self) -> None:
-        """In a forked child: close them, and do nothing that the parent would notice."""
+        """In a forked child: close them, without any effect on the parent."""
 
 
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
 def remember(owner: Forkable) -> None:
-    """Have `owner` asked in every forked child, for as long as it exists."""
+    """Have `owner.close_in_child` called in every forked child, as long as `owner` exists."""
     _alive.add(owner)
 
 

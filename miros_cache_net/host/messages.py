@@ -1,7 +1,7 @@
-"""What bridge and followers tell each other, as values and as bytes.  Nothing secret is among it.
+"""The messages between bridge and followers, as values and as bytes.  They contain no secret.
 
 On the wire: four bytes of length, big-endian, then a JSON object with the protocol's version ``v``, a ``kind``
-and its fields.  Within a version, fields may be added that older releases pass over.
+and its fields.  Within a version, fields may be added; older releases ignore them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from miros_cache_net.errors import DocumentError, HostProtocolError
 VERSION: Final = 1
 _LENGTH: Final = struct.Struct(">I")
 
-#: What may be asked of the fleet.
+#: The possible questions to the fleet.
 READ: Final = "read"
 STATUSES: Final = "statuses"
 #: May this host discover now?  True, or False while another host does.
 LEASE: Final = "lease"
-QUESTIONS: Final = (READ, STATUSES, LEASE)
+#: This host's health; its bridge answers by itself.
+HEALTH: Final = "health"
+QUESTIONS: Final = (READ, STATUSES, LEASE, HEALTH)
+
+#: The words of `State.watched`: steps, and what they contain beside the usual.
+STEPS: Final = "steps"
+SPY: Final = "spy"
+PAYLOADS: Final = "payloads"
 
 
 class Hello(NamedTuple):
@@ -29,36 +36,44 @@ class Hello(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A follower to its bridge: please look at the file, it holds `version` now."""
+    """A follower to its bridge: read the file, which has `version` now."""
 
     version: str
 
 
 class Ask(NamedTuple):
-    """A follower to its bridge: a question to the fleet (one of `QUESTIONS`), worth an answer for `timeout_s`."""
+    """A follower to its bridge: a question to the fleet (one of `QUESTIONS`); the follower waits for `timeout_s`."""
 
     number: int
     what: str
     timeout_s: float
 
 
+class Steps(NamedTuple):
+    """A follower to a bridge that is watched: what its charts did, each a list as `observe.on_the_way` makes it."""
+
+    steps: list[Any]
+
+
 class State(NamedTuple):
-    """A bridge to its followers: after `Hello`, whenever any of it has changed, and as a sign of life.
+    """A bridge to its followers: after `Hello`, after every change of a field, and as a heartbeat.
 
     version    of the document, `CacheReadPayload.version`
     connected  this host is in step with the fleet
     broker     product, version and address of the broker, "" without a link
     trouble    why there is no link, "" if there is one
+    watched    what somebody watches of this host's steps: words of `WATCHED`; "" if nobody does
     """
 
     version: str
     connected: bool
     broker: str = ""
     trouble: str = ""
+    watched: str = ""
 
 
 class Reply(NamedTuple):
-    """A bridge's answer to `Ask`: a JSON value, or what stood in the way."""
+    """A bridge's answer to `Ask`: a JSON value, or the reason why there is none."""
 
     number: int
     value: Any
@@ -66,15 +81,15 @@ class Reply(NamedTuple):
 
 
 class Full(NamedTuple):
-    """A bridge to somebody it cannot take as a follower; it hangs up then."""
+    """A bridge to a process that it cannot accept as a follower; it then closes the connection."""
 
 
-FromFollower = Hello | Look | Ask
+FromFollower = Hello | Look | Ask | Steps
 FromBridge = State | Reply | Full
 
 
 def encode(message: FromFollower | FromBridge) -> bytes:
-    """The message's bytes.  Raises `HostProtocolError` for what the other end would not take."""
+    """The message's bytes.  Raises `HostProtocolError` if the other end would not accept them."""
     fields = {key: _cut(value) if key in ("trouble", "broker") else value for key, value in message._asdict().items()}
     most = limits.HOST_ANSWER_BYTES if isinstance(message, FromBridge) else limits.HOST_REQUEST_BYTES
     try:
@@ -87,7 +102,7 @@ def encode(message: FromFollower | FromBridge) -> bytes:
 
 
 def from_follower(body: bytes) -> FromFollower:
-    """What a follower has sent.  Raises `HostProtocolError`."""
+    """The message in a body from a follower.  Raises `HostProtocolError`."""
     kind, fields = _parsed(body, limits.HOST_REQUEST_BYTES)
     if kind == "hello":
         return Hello()
@@ -95,38 +110,41 @@ def from_follower(body: bytes) -> FromFollower:
         return Look(_text(fields, "version"))
     if kind == "ask" and fields.get("what") in QUESTIONS:
         return Ask(_number(fields), fields["what"], _seconds(fields))
-    raise HostProtocolError("a follower sent a message of no known kind")
+    if kind == "steps" and isinstance(fields.get("steps"), list):
+        return Steps(fields["steps"])
+    raise HostProtocolError("a follower sent a message of an unknown kind")
 
 
 def from_bridge(body: bytes) -> FromBridge:
-    """What a bridge has sent.  Raises `HostProtocolError`."""
+    """The message in a body from a bridge.  Raises `HostProtocolError`."""
     kind, fields = _parsed(body, limits.HOST_ANSWER_BYTES)
     if kind == "state" and type(fields.get("connected")) is bool:
-        return State(
-            _text(fields, "version"), fields["connected"], _text(fields, "broker"), _text(fields, "trouble")
-        )  # fmt: skip
+        texts = (_text(fields, name) for name in ("version", "broker", "trouble"))
+        version, broker, trouble = texts
+        watched = _text(fields, "watched") if "watched" in fields else ""
+        return State(version, fields["connected"], broker, trouble, watched)
     if kind == "reply" and "value" in fields:
         return Reply(_number(fields), fields["value"], _text(fields, "error"))
     if kind == "full":
         return Full()
-    raise HostProtocolError("the bridge sent a message of no known kind")
+    raise HostProtocolError("the bridge sent a message of an unknown kind")
 
 
 class Frames:
-    """Takes a stream of bytes apart into message bodies of 1 to `most_bytes` bytes."""
+    """Splits a stream of bytes into message bodies of 1 to `most_bytes` bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The bodies that are whole now.  `HostProtocolError` for a length out of bounds, before its body comes."""
+        """The bodies that are complete.  Raises `HostProtocolError` for a bad length, before its body arrives."""
         self._rest += data
         bodies = []
         while len(self._rest) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._rest)
             if not 0 < length <= self._most_bytes:
-                raise HostProtocolError(f"a message of {length} bytes announced, 1 to {self._most_bytes} are taken")
+                raise HostProtocolError(f"a message of {length} bytes announced, 1 to {self._most_bytes} are accepted")
             if len(self._rest) < _LENGTH.size + length:
                 break
             bodies.append(bytes(self._rest[_LENGTH.size : _LENGTH.size + length]))
@@ -138,10 +156,10 @@ def _parsed(body: bytes, most_bytes: int) -> tuple[str, dict[str, Any]]:
     try:
         fields = strict_json.loads(body, max_bytes=most_bytes, max_depth=limits.MESSAGE_DEPTH)
     except DocumentError:
-        # its own words may quote the text
-        raise HostProtocolError("what came through the host's socket is no strict JSON") from None
+        # The original error may quote the text.
+        raise HostProtocolError("the data from the host's socket is not strict JSON") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
-        raise HostProtocolError("what came through the host's socket is no message")
+        raise HostProtocolError("the data from the host's socket is not a message")
     if type(fields.get("v")) is not int or fields["v"] != VERSION:
         raise HostProtocolError(
             f"a process of this host speaks another version than {VERSION}: run one release of miros-cache-net on it"
@@ -153,7 +171,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value.isprintable() or len(value) > limits.HOST_TEXT_BYTES:
         raise HostProtocolError(
-            f"the message's {name} is no printable text of at most {limits.HOST_TEXT_BYTES} characters"
+            f"the message's {name} is not a printable text of at most {limits.HOST_TEXT_BYTES} characters"
         )
     return value
 
@@ -161,14 +179,14 @@ def _text(fields: dict[str, Any], name: str) -> str:
 def _number(fields: dict[str, Any]) -> int:
     value = fields.get("number")
     if type(value) is not int or not 0 <= value < 2**53:
-        raise HostProtocolError("the message's number is none")
+        raise HostProtocolError("the message's number is not a valid number")
     return value
 
 
 def _seconds(fields: dict[str, Any]) -> float:
     value = fields.get("timeout_s")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limits.HOST_QUESTION_S:
-        raise HostProtocolError("the message's timeout_s is no number of seconds")
+        raise HostProtocolError("the message's timeout_s is not a valid number of seconds")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""What a process of this host wants to know of the fleet, on its way to whoever can ask."""
+"""The question of a process of this host to the fleet, on its way to an object that can ask it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """A JSON value, or in one line what stood in the way."""
+    """A JSON value, or in one line the reason why there is none."""
 
     value: Any
     error: str = ""
@@ -19,8 +19,8 @@ class Question:
     """One question.
 
     what        one of `host.messages.QUESTIONS`
-    deadline_s  when nobody waits for the answer any more (monotonic seconds)
-    done        takes the answer, once, on any thread and maybe late; must not block or raise
+    deadline_s  when the asker stops waiting for the answer (monotonic seconds)
+    done        called with the answer, once, on any thread and perhaps late; must not block or raise
     """
 
     what: str

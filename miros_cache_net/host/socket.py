@@ -1,7 +1,7 @@
-"""The bridge's end of the host's socket: one thread tells thousands of followers what the file cannot.
+"""The bridge's end of the host's socket: one thread sends thousands of followers what the file cannot carry.
 
 Each follower costs a descriptor, a few small objects and a bounded kernel buffer.  Notices are states, not
-events: a follower that is behind gets the newest one once it reads again.  Nobody is waited for.
+events: a slow follower gets the newest one once it reads again.  The thread waits for no follower.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import selectors
 import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from miros_cache_net import limits
 from miros_cache_net.errors import HostProtocolError
@@ -23,8 +23,20 @@ from miros_cache_net.host import forks
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.admission import Admission
 from miros_cache_net.host.channel import Channel
-from miros_cache_net.host.messages import Ask, Full, Hello, Look, Reply, State, encode, from_follower
+from miros_cache_net.host.messages import (
+    Ask,
+    FromFollower,
+    Full,
+    Hello,
+    Reply,
+    State,
+    Steps,
+    encode,
+    from_follower,
+)
 from miros_cache_net.host.questions import Answer, Question
+from miros_cache_net.observe.families import FOLLOWERS, FOLLOWERS_DROPPED, FOLLOWERS_REFUSED, NOTICES_SENT
+from miros_cache_net.observe.registry import Counter, Registry
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +48,17 @@ class HostListener(Protocol):
     """Called on the server's thread; must return at once and not raise."""
 
     def please_look(self, version: str) -> None:
-        """A follower has seen `version` in the file, which is not what we told last."""
+        """A follower has seen `version` in the file, which differs from our last notice."""
 
     def asked(self, question: Question) -> None:
-        """A follower's question to the fleet."""
+        """A follower asks the fleet a question."""
+
+    def stepped(self, steps: list[Any]) -> None:
+        """A follower's charts did this: what it sent as `messages.Steps`."""
 
 
 class _Follower:
-    """A connection, and what is owed to it."""
+    """A connection, and its pending notices and answers."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -56,18 +71,22 @@ class _Follower:
 class HostServer:
     """Serves the followers of one bridge on a thread of its own; `start`, `tell` and `close` from any thread.
 
-    counters: ``followers`` now, ``followers_dropped`` for not reading or for not keeping to the protocol,
-    ``followers_refused`` for who they are or for want of room, ``notices_sent``.
+    `registry` counts the followers, those that were dropped or refused, and the notices.
     """
 
-    def __init__(self, address: SocketAddress, admission: Admission, listener: HostListener) -> None:
+    def __init__(
+        self, address: SocketAddress, admission: Admission, listener: HostListener, registry: Registry
+    ) -> None:  # fmt: skip
+        self._registry = registry
+        self._dropped, self._refused, self._notices = map(
+            registry.counter, (FOLLOWERS_DROPPED, FOLLOWERS_REFUSED, NOTICES_SENT)
+        )
         self._address = address
         self._admission = admission
         self._listener = listener
         self._room = limits.HOST_FOLLOWERS
         self._followers: dict[int, _Follower] = {}
         self._questions = 0
-        self._counts: Counter[str] = Counter()
         self._state: State | None = None
         self._told: State | None = None
         self._looked_for = ""
@@ -78,11 +97,11 @@ class HostServer:
         self._accept_again_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"host socket {address.path.name}", daemon=True)
 
-    def start(self, mode: int, group: int) -> None:
-        """Listen, with these permissions.  Raises `OSError` where that is impossible."""
+    def start(self, mode: int, group: int, owner: int = -1) -> None:
+        """Listen, with these permissions (see `SocketAddress.listen`).  Raises `OSError` if that is impossible."""
         self._room = min(limits.HOST_FOLLOWERS, _descriptors() - limits.HOST_SPARE_DESCRIPTORS)
         with forks.opening:
-            self._socket = self._address.listen(mode, group)
+            self._socket = self._address.listen(mode, group, owner)
             self._wake_in, self._wake_out = socket.socketpair()
             self._selector = selectors.DefaultSelector()
             forks.remember(self)
@@ -90,22 +109,18 @@ class HostServer:
             end.setblocking(False)
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake_in, selectors.EVENT_READ, self._drain)
+        self._registry.gauge(FOLLOWERS, lambda: len(self._followers))
         self._thread.start()
 
     def tell(self, state: State) -> None:
-        """Have all followers know; only the newest state is sent."""
+        """Send the state to all followers; only the newest one is sent."""
         self._state = state
-        # whoever comes after this is told the newest anyway: no need to wake the thread for nobody
+        # A later follower gets the newest state anyway: without followers there is no need to wake the thread.
         if self._followers:
             self._post(self._tell)
 
-    @property
-    def counters(self) -> dict[str, int]:
-        names = ("followers_dropped", "followers_refused", "notices_sent")
-        return {"followers": len(self._followers), **{name: self._counts[name] for name in names}}
-
     def close(self) -> None:
-        """Hang up on all and end the thread; for the holder of the lock."""
+        """Close all connections and end the thread; only for the holder of the lock."""
         with self._guard:
             closed, self._closing = self._closing, True
         if closed or not self._thread.is_alive():
@@ -115,7 +130,7 @@ class HostServer:
             self._thread.join()
 
     def close_in_child(self) -> None:
-        # shared with the parent's: closed, but neither shut down nor taken out of its poll set
+        # The parent shares these: close them, but neither shut them down nor remove them from the poll set.
         self._closing = True
         for follower in list(self._followers.values()):
             follower.channel.close()
@@ -134,7 +149,7 @@ class HostServer:
                 if time.monotonic() >= self._next_beat_s:
                     self._beat()
         except Exception:
-            log.exception("the host's socket ends; the other processes of this host go on with the file")
+            log.exception("the host's socket failed; the other processes of this host fall back to the file")
         finally:
             self._close_all()
 
@@ -154,7 +169,7 @@ class HostServer:
         self._wake()
 
     def _wake(self) -> None:
-        # a full pipe wakes as well, a closed one has nobody to wake
+        # A full pipe wakes the thread as well; a closed one has no thread to wake.
         with contextlib.suppress(OSError):
             self._wake_out.send(b"\0")
 
@@ -183,28 +198,28 @@ class HostServer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.HOST_SEND_BYTES)
         self._selector.register(connection, selectors.EVENT_READ, lambda events: self._serve(follower, events))
         if not self._admission.admits(connection):
-            self._drop(follower, "followers_refused", "a process of another user")
+            self._drop(follower, self._refused, "a process of another user")
         elif len(self._followers) > self._room:
             with contextlib.suppress(OSError):
                 follower.channel.send(encode(Full()))
-            self._drop(follower, "followers_refused", "no room for more followers: raise `ulimit -n`")
+            self._drop(follower, self._refused, "no room for more followers: raise `ulimit -n`")
 
     def _pause_accepting(self, error: OSError) -> None:
-        # out of descriptors: what waits stays readable, and asking again at once would only heat the room
-        log.warning("the host's socket takes no more followers for now: %s", error.strerror or error)
+        # Out of descriptors: the listening socket stays readable, so an immediate retry would be a busy loop.
+        log.warning("the host's socket accepts no more followers for now: %s", error.strerror or error)
         self._selector.unregister(self._socket)
         self._accept_again_s = time.monotonic() + limits.HOST_BEAT_S
 
-    def _drop(self, follower: _Follower, count: str = "", why: str = "") -> None:
+    def _drop(self, follower: _Follower, count: Counter | None = None, why: str = "") -> None:
         number = follower.channel.fileno()
         if self._followers.get(number) is not follower:
             return
         del self._followers[number]
         self._questions -= follower.open_questions
-        if count:
-            # first: the other end may look as soon as it is hung up on
-            self._counts[count] += 1
-            log.log(logging.WARNING if self._counts[count] == 1 else logging.DEBUG, "hung up on a follower: %s", why)
+        if count is not None:
+            # Count first: the other end may read the counter as soon as its connection closes.
+            count.add()
+            log.log(logging.WARNING if count.value == 1 else logging.DEBUG, "dropped a follower: %s", why)
         self._selector.unregister(follower.channel.connection)
         follower.channel.close()
 
@@ -220,24 +235,26 @@ class HostServer:
             for body in bodies or ():
                 self._take(follower, from_follower(body))
         except HostProtocolError as error:
-            self._drop(follower, "followers_dropped", str(error))
+            self._drop(follower, self._dropped, str(error))
         except OSError:
             self._drop(follower)
         except Exception:
-            log.exception("what a follower said could not be handled")
-            self._drop(follower, "followers_dropped", "a mistake of ours")
+            log.exception("a follower's message could not be handled")
+            self._drop(follower, self._dropped, "a bug in the bridge")
         else:
             if bodies is None:
                 self._drop(follower)
 
-    def _take(self, follower: _Follower, message: Hello | Look | Ask) -> None:
+    def _take(self, follower: _Follower, message: FromFollower) -> None:
         if isinstance(message, Hello):
             follower.greeted = True
             self._notify(follower)
         elif not follower.greeted:
-            raise HostProtocolError("a follower that does not begin with hello")
+            raise HostProtocolError("a follower did not begin with hello")
         elif isinstance(message, Ask):
             self._ask(follower, message)
+        elif isinstance(message, Steps):
+            self._listener.stepped(message.steps)
         elif message.version != self._looked_for and self._state and message.version != self._state.version:
             self._looked_for = message.version
             self._listener.please_look(message.version)
@@ -274,10 +291,10 @@ class HostServer:
 
     def _tell(self) -> None:
         if self._state != self._told:
-            self._counts["notices_sent"] += self._tell_all()
+            self._notices.add(self._tell_all())
 
     def _tell_all(self) -> int:
-        """Send the state to whoever reads; how many they were."""
+        """Send the state to the followers that read; returns their number."""
         told, self._told = 0, self._state
         if self._told is not None and self._followers:
             data = encode(self._told)
@@ -291,7 +308,7 @@ class HostServer:
         return told
 
     def _beat(self) -> None:
-        """A sign of life, and a look at who does not read or never says hello."""
+        """Send a heartbeat, and drop followers that do not read or never say hello."""
         now_s = time.monotonic()
         if self._accept_again_s and now_s >= self._accept_again_s:
             self._accept_again_s = 0.0
@@ -299,14 +316,14 @@ class HostServer:
         for follower in list(self._followers.values()):
             stalled_since = follower.channel.stalled_since
             if stalled_since is not None and now_s - stalled_since >= limits.HOST_STALLED_S:
-                self._drop(follower, "followers_dropped", "it does not read")
+                self._drop(follower, self._dropped, "it does not read")
             elif not follower.greeted and now_s - follower.since_s >= limits.HOST_ANSWER_S:
-                self._drop(follower, "followers_dropped", "it does not say hello")
+                self._drop(follower, self._dropped, "it does not say hello")
         self._tell_all()
 
     def _notify(self, follower: _Follower) -> None:
         if self._state is not None:
-            self._counts["notices_sent"] += 1
+            self._notices.add()
             self._send(follower, encode(self._state))
 
     def _try(self, follower: _Follower, data: bytes) -> None:
@@ -336,6 +353,6 @@ class HostServer:
 
 
 def _descriptors() -> int:
-    """How many this process may have open at once."""
+    """How many descriptors this process may have open at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limits.HOST_FOLLOWERS * 2 if soft == resource.RLIM_INFINITY else soft

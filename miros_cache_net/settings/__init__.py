@@ -1,20 +1,22 @@
-"""What has this user set, and what does this machine say where nothing is set?
+"""What has this user set, and what are this machine's values for the rest?
 
 In come arguments, the environment, `.env`, a TOML file, key files, and the system's network interfaces.  Out come one
-frozen `Settings`, and for whoever needs no more the single answers: which cache file, which keys, which broker, which
-networks.  What the answers are used for is not known here: no document, no link, no chart, no command.
+frozen `Settings`, and single answers for programs that need no more: which cache file, which keys, which broker, which
+networks.  This room does not know how the answers are used: no document, no link, no chart, no command.
 
     model           `Settings`: every setting with its type, default and bounds
-    sources         which source gives which setting, and what is said of a wrong one
-    environment     the one way to the environment, `.env` and the TOML file; loads nothing where there is no file
+    sources         which source gives which setting, and the message for a wrong one
+    environment     the one way to the environment, `.env` and the TOML file; loads no parser if there is no file
+    settings_file   whether a settings file is trusted, and its text
     parsing         how the text of a setting becomes its value
     which_file      where the cache file is
-    key_file        keys as text, and the file they stand in
+    login           settings with another user, password and key
+    key_file        keys as text, and the key file
     broker_address  one AMQP URL as a value
     networks        the addresses and networks of this machine
 
-`which_file` and `environment` are on the way of a program that only reads the file, so neither they nor this file
-load pydantic; `Settings` is loaded by whoever names it.
+A program that only reads the file needs `which_file` and `environment`, so neither they nor this file import pydantic;
+`Settings` is imported on first use.
 """
 
 from __future__ import annotations
@@ -33,5 +35,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from miros_cache_net.settings import model
 
-    globals()[name] = model.Settings  # found without this function from now on
+    globals()[name] = model.Settings  # later lookups bypass this function
     return model.Settings

@@ -1,22 +1,25 @@
-"""Where a RabbitMQ broker is and who logs in there: one AMQP URL as a value.
+"""A RabbitMQ broker's address and login: one AMQP URL as a value.
 
-A password given in a URL stays inside a `Secret`: no text form of an address shows it.
+A password from a URL stays inside a `Secret`: no text form of an address shows it.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings.networks import Network
 
 _SHAPE: Final = "expected amqp://user:password@host:port/vhost or amqps://..."
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
 
 class Secret:
-    """A text that shows as ``***`` wherever it is printed; `reveal` gives it to whom it is meant for."""
+    """A text that prints as ``***``; `reveal` returns it for the code that needs it."""
 
     __slots__ = ("_text",)
 
@@ -48,7 +51,7 @@ class BrokerAddress:
     host      a name or an IP address (IPv6 without brackets)
     port      1 to 65535
     vhost     virtual host, "/" by default
-    user      "" where none is named
+    user      "" if none is named
     tls       amqps: encrypted, the certificate verified
     """
 
@@ -63,7 +66,7 @@ class BrokerAddress:
     def parse(cls, text: str) -> BrokerAddress:
         """The address that an AMQP URL names.
 
-        Options after ``?`` (which `pika` and the older library knew) are accepted and have no effect.
+        Options after ``?`` (known to `pika` and the older library) are accepted and have no effect.
         A missing port is 5672, with TLS 5671; an empty path is the virtual host "/".
         Raises `SettingsError`: one line, without any part of `text`, since a password may be anywhere in it.
         """
@@ -78,9 +81,19 @@ class BrokerAddress:
         )
 
     def with_credentials(self, user: str, password: str | Secret) -> BrokerAddress:
-        """This address with `user` and `password` where it names none of its own (each for itself)."""
+        """This address with `user` and `password`, each only if the address names none of its own."""
         given = password if isinstance(password, Secret) else Secret(password)
         return replace(self, user=self.user or user, password=self.password or given)
+
+    def is_within(self, networks: Iterable[Network]) -> bool:
+        """Whether its host is `localhost` or an address in one of `networks`; no name is resolved."""
+        if self.host == "localhost":
+            return True
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
 
     @property
     def redacted(self) -> str:
@@ -98,14 +111,15 @@ class BrokerAddress:
 
 
 def _refused(what: str) -> SettingsError:
-    return SettingsError(f"malformed broker URL: {what}; {_SHAPE}, with @ : / ? # in names percent-encoded")
+    encoded = "with @ : / ? # in names and passwords percent-encoded, and a comma as %2C"
+    return SettingsError(f"malformed broker URL: {what}; {_SHAPE}, {encoded}")
 
 
 def _split(text: str) -> SplitResult:
     if not text:
         raise _refused("it is empty")
     if any(c.isspace() or not c.isprintable() for c in text):
-        raise _refused("white space or an unprintable character in it")
+        raise _refused("it contains whitespace or an unprintable character")
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -113,7 +127,7 @@ def _split(text: str) -> SplitResult:
     if parts.scheme not in _PORTS:
         raise _refused("it does not begin with amqp:// or amqps://")
     if parts.fragment or "#" in text or "@" in parts.path or "@" in parts.query:
-        raise _refused("a part of it stands after the host where only a virtual host belongs")
+        raise _refused("only a virtual host may follow the host")
     return parts
 
 
@@ -122,7 +136,7 @@ def _host(parts: SplitResult) -> str:
     if not host:
         raise _refused("no host")
     if len(host) > 255 or any(c in host for c in "/@?#\\"):
-        raise _refused("the host is no name and no IP address")
+        raise _refused("the host is neither a name nor an IP address")
     return host
 
 
@@ -134,7 +148,7 @@ def _port(parts: SplitResult) -> int:
     if port is None:
         return _PORTS[parts.scheme]
     if not 1 <= port <= 65535:
-        raise _refused("the port is no number from 1 to 65535")
+        raise _refused("the port is not a number from 1 to 65535")
     return port
 
 
@@ -144,7 +158,7 @@ def _vhost(parts: SplitResult) -> str:
         raise _refused("more than one / in the virtual host")
     vhost = _decoded(path, "virtual host") or "/"
     if len(vhost.encode()) > 255:
-        raise _refused("a virtual host of more than 255 bytes")
+        raise _refused("the virtual host is longer than 255 bytes")
     return vhost
 
 

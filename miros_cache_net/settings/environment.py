@@ -1,14 +1,16 @@
 """The one way to the environment, to `.env` and to the TOML file, all as plain text.
 
-Whoever only wants to know where the cache file is pays for no more than this: what reads a file is loaded where
-there is one.
+A program that only needs the path of the cache file pays for nothing else: a parser is imported only if its file
+exists.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings.settings_file import read_found, read_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,15 +19,17 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "MIROS_CACHE_"
 CONFIG_NAME: Final = "MIROS_CACHE_CONFIG"
+ENV_FILE_NAME: Final = "MIROS_CACHE_ENV_FILE"
 LOCAL_CONFIG: Final = "miros-cache-net.toml"
-_DOTENV: Final = ".env"
+DOTENV: Final = ".env"
+_OUR_NAMES: Final = (PREFIX, "RABBIT_", "CONNECTION_ATTEMPTS", "MESH_ENCRYPTION_KEY", "SNOOP_")
 
 
 def text_of(setting: str) -> str | None:
-    """A setting whose value is text, from the strongest source that has it; None where none has.
+    """A setting whose value is text, from the strongest source that has it; None if none has.
 
-    The same sources in the same order as for `Settings`, beside its arguments.  Raises `SettingsError` where one of
-    them cannot be read.
+    The sources and their order are those of `Settings`, without its arguments.  Raises `SettingsError` if a source
+    cannot be read.
     """
     name = PREFIX + setting.upper()
     if here := variable(name):
@@ -40,7 +44,7 @@ def text_of(setting: str) -> str | None:
 
 
 def variable(name: str) -> str:
-    """What the process's own environment holds under `name`, "" if nothing; it costs nothing and cannot fail."""
+    """The variable `name` of the process's own environment, "" if it is not set; cheap, and cannot fail."""
     return os.environ.get(name, "")
 
 
@@ -51,59 +55,98 @@ def environment() -> dict[str, str]:
     return merged
 
 
-def config_directory() -> str:
-    """The user's directory of settings and keys."""
+def only_found(name: str) -> bool:
+    """Whether the variable `name` can come only from a `.env` that the user has not named."""
+    return not variable(name) and not variable(ENV_FILE_NAME)
+
+
+def config_directory() -> str | None:
+    """The user's directory of settings and keys; None if there is no home directory."""
     base = variable("XDG_CONFIG_HOME")
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.config"), "miros-cache-net")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.config")
+    return os.path.join(base, "miros-cache-net") if os.path.isabs(base) else None
 
 
 def config_path(variables: Mapping[str, str]) -> str | None:
-    """The TOML file: the one that MIROS_CACHE_CONFIG names, else ./miros-cache-net.toml, else the user's."""
+    """The TOML file: the one that MIROS_CACHE_CONFIG names, else ./miros-cache-net.toml, else the user's.
+
+    Raises `SettingsError` for a local one that neither the user nor root owns.
+    """
     if named := variables.get(CONFIG_NAME):
         return os.path.expanduser(named)
-    found = (LOCAL_CONFIG, os.path.join(config_directory(), "config.toml"))
-    return next((path for path in found if os.path.exists(path)), None)
+    if _found_toml() is not None:
+        return LOCAL_CONFIG
+    directory = config_directory()
+    users = directory and os.path.join(directory, "config.toml")
+    return users if users and os.path.exists(users) else None
+
+
+def config_is_found(path: str, variables: Mapping[str, str]) -> bool:
+    """Whether the TOML file at `path` was found, or is named only by a found file."""
+    return only_found(CONFIG_NAME) if variables.get(CONFIG_NAME) else path == LOCAL_CONFIG
 
 
 def read_toml(path: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    """What the TOML file at `path` holds.  Raises `SettingsError`."""
-    import sys
-
+    """The values in the TOML file at `path`.  Raises `SettingsError`."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
 
     hint = f"; {CONFIG_NAME} names it" if CONFIG_NAME in variables else ""
+    text = read_named(path, hint) if variables.get(CONFIG_NAME) or path != LOCAL_CONFIG else _found_toml() or ""
     try:
-        with open(path, "rb") as file:
-            values: dict[str, Any] = tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {why_unread(error)}{hint}") from None
-    except ValueError as error:  # not UTF-8 or no TOML
-        raise SettingsError(f"{path} is no TOML: {' '.join(str(error).split())}{hint}") from None
+        values: dict[str, Any] = tomllib.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{path} is not TOML: {' '.join(str(error).split())}{hint}") from None
     return values
 
 
-def why_unread(error: Exception) -> str:
-    """The reason in a few words."""
-    return (isinstance(error, OSError) and error.strerror) or "it is not UTF-8"
+def _found_toml() -> str | None:
+    found = read_found(LOCAL_CONFIG)
+    if found is None:
+        return None
+    text, distrust = found
+    if distrust and text.strip():
+        raise SettingsError(_untrusted(LOCAL_CONFIG, distrust, CONFIG_NAME))
+    return None if distrust else text
 
 
 def _dotenv() -> dict[str, str]:
-    if not os.path.exists(_DOTENV):
+    if named := variable(ENV_FILE_NAME):
+        return _parsed(read_named(os.path.expanduser(named), f"; {ENV_FILE_NAME} names it"))
+    found = read_found(DOTENV)
+    if found is None:
         return {}
+    text, distrust = found
+    variables = _parsed(text)
+    if not distrust:
+        return variables
+    if any(name.startswith(_OUR_NAMES) for name in variables):
+        raise SettingsError(_untrusted(DOTENV, distrust, ENV_FILE_NAME))
+    return {}
+
+
+def _parsed(text: str) -> dict[str, str]:
+    import io
+
     from dotenv import dotenv_values
 
-    try:
-        variables = dotenv_values(_DOTENV)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f".env in the working directory cannot be read: {why_unread(error)}") from None
+    # No interpolation: a password may contain ${...}, and a found file must not read other variables.
+    variables = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name: value for name, value in variables.items() if value}
 
 
+def _untrusted(path: str, distrust: str, naming: str) -> str:
+    return (
+        f"{path} in the working directory {distrust}, so its settings may be somebody else's; `chown` it to yourself "
+        f"and `chmod go-w` it, or, if you trust it, name it: {naming}={path}"
+    )
+
+
 def _checked(text: str, where: str) -> str:
-    """Files, unlike the environment, can hold what no path and no name may."""
+    """Files, unlike the environment, can contain text that no path or name may have."""
     if not text or "\0" in text:
-        raise SettingsError(f"{where}: must not be empty or hold a zero byte")
+        raise SettingsError(f"{where}: must not be empty or contain a zero byte")
     return text

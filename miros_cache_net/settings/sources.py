@@ -1,9 +1,9 @@
-"""Which source gives which setting, and what is said of one: its row in the docs, its line when it is wrong."""
+"""Which source gives which setting, and the texts about a setting: its row in the docs, its error message."""
 
 from __future__ import annotations
 
 import difflib
-import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,23 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.settings.environment import CONFIG_NAME, PREFIX, config_path, environment, read_toml, why_unread
+from miros_cache_net.logs import module_log
+from miros_cache_net.settings.environment import (
+    CONFIG_NAME,
+    ENV_FILE_NAME,
+    PREFIX,
+    config_path,
+    environment,
+    read_toml,
+)
+from miros_cache_net.settings.settings_file import why_unread
 
-#: Read elsewhere.
-_OTHER_NAMES: Final = frozenset({CONFIG_NAME, "MIROS_CACHE_DEBUG"})
+#: Variables that are read elsewhere.
+_OTHER_NAMES: Final = frozenset({CONFIG_NAME, ENV_FILE_NAME, "MIROS_CACHE_DEBUG"})
+#: The form that Kubernetes and Docker links use for a service called `rabbit`: RABBIT_PORT=tcp://10.96.3.4:5672
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
-log = logging.getLogger(__name__)
+log = module_log(__name__)
 _said: Final = set[str]()
 
 
@@ -27,8 +38,8 @@ _said: Final = set[str]()
 class Env:
     """A field's names in the environment, the strongest first; () if it has none.
 
-    from_file     each name + ``_FILE`` names a file to read the value from
-    default_text  the default for documentation, where it differs from machine to machine
+    from_file     each name + ``_FILE`` names a file that contains the value
+    default_text  the default for the documentation, if it differs between machines
     """
 
     names: tuple[str, ...] | None = None
@@ -37,19 +48,19 @@ class Env:
 
 
 def env_of(name: str, field: FieldInfo) -> Env:
-    """The field's `Env`, completed with its name by rule."""
+    """The field's `Env`, completed with the name that the naming rule gives."""
     env = next((item for item in field.metadata if isinstance(item, Env)), Env())
     names = (PREFIX + name.upper(),) if env.names is None else env.names
     return Env(names, env.from_file, env.default_text)
 
 
 def one_key_source(values: dict[str, Any]) -> dict[str, Any]:
-    """A source that names a key file and no keys overrules the keys of weaker sources."""
+    """`values` of one source; if it names a key file and no keys, it overrides the keys of weaker sources."""
     return {"keys": (), **values} if "keys_file" in values and "keys" not in values else values
 
 
 class Source(PydanticBaseSettingsSource):
-    """One tier of settings; `origins` tells where each field's value was found, for error messages."""
+    """One tier of settings; `origins` says where each field's value was found, for error messages."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
@@ -62,7 +73,7 @@ class Source(PydanticBaseSettingsSource):
 class EnvironmentSource(Source):
     """The environment, and below it the file `.env` of the working directory.  Empty variables count as not set.
 
-    One that is named like ours and is none is said in the log, once: it may be of another release, or misspelt.
+    An unknown variable with our prefix is logged once: it may belong to another release, or be misspelt.
     """
 
     def __call__(self) -> dict[str, Any]:
@@ -72,29 +83,36 @@ class EnvironmentSource(Source):
         for field_name, field in self.settings_cls.model_fields.items():
             self._find(field_name, env_of(field_name, field), variables, values)
         if "MIROS_CACHE_KEYS_FILE" in variables and self.origins.get("keys") == "MESH_ENCRYPTION_KEY":
-            del values["keys"]  # a new name is stronger than any old one
+            del values["keys"]  # a new name takes precedence over any old one
         return one_key_source(values)
 
     def _say_unknown(self, variables: Mapping[str, str]) -> None:
-        ours = [name for name in variables if name.startswith(PREFIX) and name not in _OTHER_NAMES | _said]
-        if not ours:
-            return
-        envs = [env_of(name, field) for name, field in self.settings_cls.model_fields.items()]
-        known = {name + end for env in envs for name in env.names or () for end in ("", "_FILE" * env.from_file)}
-        for name in sorted(set(ours) - known):
-            _said.add(name)
-            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
-            log.warning("%s is no setting and is passed over; did you mean %s?", name[:60], close)
+        for name, close in unknown_variables(self.settings_cls, variables).items():
+            if name not in _said:
+                _said.add(name)
+                log.warning("%s is not a setting and is ignored; did you mean %s?", name[:60], close)
 
     def _find(self, field_name: str, env: Env, variables: Mapping[str, str], values: dict[str, Any]) -> None:
         for name in env.names or ():
-            if name in variables:
+            if name in variables and not _is_service_link(name, variables[name]):
                 values[field_name], self.origins[field_name] = variables[name], name
                 return
             if env.from_file and f"{name}_FILE" in variables:
                 self.origins[field_name] = f"{name}_FILE"
                 values[field_name] = _read_value(f"{name}_FILE", variables[f"{name}_FILE"])
                 return
+
+
+def unknown_variables(settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables with our prefix that are no settings, and the setting that each is most similar to."""
+    ours = [name for name in variables if name.startswith(PREFIX) and name not in _OTHER_NAMES]
+    if not ours:
+        return {}
+    envs = [env_of(name, field) for name, field in settings_cls.model_fields.items()]
+    known = {name + end for env in envs for name in env.names or () for end in ("", "_FILE" * env.from_file)}
+    return {
+        name: difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0] for name in sorted(set(ours) - known)
+    }
 
 
 class TomlSource(Source):
@@ -115,19 +133,28 @@ class TomlSource(Source):
 
 
 def nearest(word: str, known: Mapping[str, Any]) -> str:
-    """The name in `known` that looks most like `word`, be it in the environment's spelling."""
+    """The name in `known` that is most similar to `word`, which may have the environment's spelling."""
     plain = word.lower().removeprefix(PREFIX.lower())
     return difflib.get_close_matches(plain, list(known), n=1, cutoff=0.0)[0]
 
 
+def _is_service_link(name: str, text: str) -> bool:
+    if not (name.endswith("_PORT") and _SERVICE_LINK.fullmatch(text)):
+        return False
+    if name not in _said:
+        _said.add(name)
+        log.warning("%s=%s comes from a container's service link, is not a port, and is ignored", name, text[:80])
+    return True
+
+
 def _read_value(name: str, path: str) -> str:
     try:
-        return Path(path).expanduser().read_text("utf-8").strip()
+        return Path(path).expanduser().read_text("utf-8-sig").strip()  # editors of Windows write byte order marks
     except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as error:
         raise SettingsError(f"{name}: the file {path!r} that it names cannot be read: {why_unread(error)}") from None
 
 
-# --- what is said of a setting ---------------------------------------------------------------------------
+# --- the texts about a setting ---------------------------------------------------------------------------
 
 
 class SettingDescription(NamedTuple):
@@ -150,14 +177,14 @@ def describe_field(name: str, field: FieldInfo) -> SettingDescription:
 
 def _as_text(default: Any) -> str:
     if isinstance(default, SecretStr):
-        return "**********"
+        return "**********" if default.get_secret_value() else ""
     if isinstance(default, bool):
         return str(default).lower()
     return "" if default is None or default == () else str(default)
 
 
 def one_line(settings_cls: type[BaseSettings], details: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """The message for the first of pydantic's `details`: the setting's name, what is wrong, what helps."""
+    """The message for pydantic's `details` of one error: the setting's name, the problem, the remedy."""
     name = str(details["loc"][0]) if details["loc"] else ""
     field = settings_cls.model_fields.get(name)
     if field is None:

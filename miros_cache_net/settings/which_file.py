@@ -1,4 +1,4 @@
-"""Where the cache file is: asked by everything that opens one."""
+"""The path of the cache file, for everything that opens one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Final
 
-#: What the older library names it, in the working directory.
+#: The older library's name for it, in the working directory.
 DEFAULT_FILE: Final = ".miros_rabbitmq_cache.json"
 
 
 def cache_file(file_path: str | os.PathLike[str] | None) -> str:
     """The absolute path of a cache file; None: the setting `file`, else the older library's default name.
 
-    Raises `SettingsError` where none is named and the settings cannot be read.
+    Raises `SettingsError` if no file is named and the settings cannot be read.
     """
     path = os.path.expanduser(file_path or text_of("file") or DEFAULT_FILE)
-    # the file itself may be a link, which is refused later; its directory may be reached through one
+    # Resolve links in the directory only: a link at the file itself is refused later.
     directory, name = os.path.split(path.rstrip("/"))
     return os.path.join(os.path.realpath(directory or "."), name)
 
 
 def cache_path(file_path: str | os.PathLike[str] | None) -> Path:
     """As `cache_file`."""
-    from pathlib import Path  # a chart does without, and starts sooner
+    from pathlib import Path  # a chart starts faster without it
 
     return Path(cache_file(file_path))

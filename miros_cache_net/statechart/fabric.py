@@ -1,15 +1,18 @@
-"""Publish and subscribe over the fabric of `miros`, made safe for many threads, churn, dead threads and forks.
+"""The parts of `miros` that all charts of a process share: the fabric for publishing, and the writer of live traces.
 
-The fabric, its writer of live traces and their run flag are singletons of the process that plain `miros`
-charts share, so nothing of them is replaced: this module only uses their own interface and their subscription lists
-in ways that cannot break them.
+This module makes both safe for many threads, churn, dead threads, forks and failing callbacks.
 
-What cannot be helped from here: miros ignores a plain chart that subscribes while it runs to a signal that anybody has
-ever subscribed to.  A plain chart subscribes before it starts, or in its first state's entry handler.
+The fabric, the writer and their run flag are singletons of the process, which plain `miros` charts use too.  So this
+module replaces none of them: it uses only their own interface, and their subscription lists in ways that cannot break
+them.
+
+One limit remains: miros ignores a plain chart that subscribes while it runs, if any chart has ever subscribed to that
+signal.  A plain chart must subscribe before it starts, or in its first state's entry handler.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
@@ -21,7 +24,9 @@ from miros.event import Event, signals
 
 from miros_cache_net.statechart.forks import PROCESS, in_child
 
-#: What `miros` publishes at when no priority is given; 1 is the most urgent.
+LiveCallback = Callable[[str], Any]
+
+#: The priority at which `miros` publishes by default; 1 is the most urgent.
 DEFAULT_PRIORITY: Final = 1000
 #: The fabric's heaps do not keep the order of equal priorities, so each publication adds a rising fraction:
 #: below 4096 a double resolves 2**-41, and 2**40 publications (3 years at 10,000 a second) stay below 1.
@@ -32,7 +37,7 @@ _turns = itertools.count()
 
 
 class _Vacant:
-    """Stands in a subscription list where a queue was: the fabric may be walking the list at this moment."""
+    """Takes the place of a removed queue in a subscription list, which the fabric may be iterating at this moment."""
 
     def append(self, event: Event) -> None:
         pass
@@ -48,7 +53,7 @@ def _fresh_after_fork() -> None:
 
 
 def _make_singletons() -> None:
-    # Their decorator tests and sets without a lock: threads that build first charts together would each get one.
+    # Their decorator tests and sets without a lock: threads that build the first charts together would get one each.
     FiberThreadEvent()
     ActiveFabric()
     InstrumentionWriter()
@@ -59,7 +64,7 @@ in_child(_fresh_after_fork)
 
 
 def ensure_fabric() -> Any:
-    """The running fabric; (re)started if one of its threads has died or it was stopped."""
+    """The running fabric; it is restarted if it was stopped or one of its threads has died."""
     fabric = ActiveFabric()
     if not fabric.is_alive():
         with PROCESS.lock:
@@ -69,8 +74,8 @@ def ensure_fabric() -> Any:
 
 
 def _restart(fabric: Any) -> None:
-    # start() makes only the dead thread anew and loses sight of the living one: a later start() would add a second
-    # thread to its queue, and events would overtake each other.
+    # start() makes a new thread only for the dead one and loses its reference to the living one: a later start() would
+    # add a second thread to that queue, and events would overtake each other.
     living = {}
     for kind in _KINDS:
         thread = getattr(fabric, f"{kind}_thread")
@@ -101,15 +106,42 @@ def ensure_writer() -> Any:
     return writer
 
 
-def write_live(function: Callable[[str], None], line: str) -> None:
-    """Have the writer's thread call `function(line)`; `function` must not raise."""
+def on_writer(callback: LiveCallback, failed: Callable[[BaseException], None]) -> Callable[[str], None]:
+    """`callback`, called on the writer's thread; its first error is passed to `failed`, later ones are ignored."""
+    silent = False
+
+    def guarded(line: str) -> None:
+        nonlocal silent
+        try:
+            callback(line)
+        except BaseException as exc:
+            # Only once: a callback that fails usually fails for each of a thousand lines.
+            if not silent:
+                silent = True
+                failed(exc)
+
+    return lambda line: _write_live(guarded, line)
+
+
+def print_line(content: object) -> None:
+    """Print on the writer's thread, in order with the live lines."""
+    _write_live(_print, str(content))
+
+
+def _print(content: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # standard output is closed, or its reader is gone
+        print(content, flush=True)
+
+
+def _write_live(function: Callable[[str], None], line: str) -> None:
+    """Have the writer's thread call `function(line)`, which must not raise."""
     ensure_writer()._print(fn=function, content=line)
 
 
 def publish(event: Event, priority: float | None = None) -> None:
-    """Hand `event` to every subscriber, in the order of publication at equal priority (below 4096).
+    """Pass `event` to every subscriber; events of equal priority (below 4096) keep the order of publication.
 
-    From any thread.  Raises TypeError for what is no event and ValueError for a priority that is no finite
+    From any thread.  Raises TypeError if `event` is not an Event and ValueError if the priority is not a finite
     number: in the fabric's thread either would end publishing for the whole process.
     """
     if not isinstance(event, Event):
@@ -118,7 +150,7 @@ def publish(event: Event, priority: float | None = None) -> None:
     if not math.isfinite(base):
         raise ValueError(f"a priority must be a finite number, not {priority!r}")
     fabric, moment = ensure_fabric(), base + next(_turns) * _TURN
-    # As its own publish() does, but it wakes both threads each time: the other one would only be in the way.
+    # As the fabric's publish(), which wakes both threads each time; one that is not needed would only compete.
     if fabric.lifo_subscriptions.get(event.signal_name):
         fabric.lifo_fabric_queue.put(FabricEvent(event, moment))
     if fabric.fifo_subscriptions.get(event.signal_name):
@@ -126,13 +158,13 @@ def publish(event: Event, priority: float | None = None) -> None:
 
 
 def subscribe(queue: Any, signal_name: str, queue_type: str) -> None:
-    """From now on `queue` gets the events of that signal; a second time changes nothing."""
+    """From now on `queue` gets the events of that signal; a repeated call changes nothing."""
     fabric = ensure_fabric()
     with PROCESS.lock:
         queues = _subscriptions(fabric, queue_type).setdefault(signal_name, [])
         if any(each is queue for each in queues):
             return
-        # In place, one atomic step: plain charts append to this very list without any lock.
+        # In place, in one atomic step: plain charts append to the same list without any lock.
         for index, each in enumerate(queues):
             if each is _VACANT:
                 queues[index] = queue
@@ -141,9 +173,9 @@ def subscribe(queue: Any, signal_name: str, queue_type: str) -> None:
 
 
 def unsubscribe(queue: Any, signal_name: str, queue_type: str) -> None:
-    """`queue` gets no more events of that signal; nothing happens if it got none."""
+    """`queue` gets no more events of that signal; without a subscription nothing happens."""
     with PROCESS.lock:
-        # The name stays: the fabric looks for it and then takes its list, and would die if it went in between.
+        # The name stays: the fabric checks for it and then takes its list; a removal in between would kill its thread.
         queues = _subscriptions(ActiveFabric(), queue_type).get(signal_name, [])
         for index, each in enumerate(queues):
             if each is queue:
@@ -151,7 +183,7 @@ def unsubscribe(queue: Any, signal_name: str, queue_type: str) -> None:
 
 
 def subscribers(signal_name: str) -> frozenset[int]:
-    """Who gets the events of that signal at this moment, as numbers to compare."""
+    """The current subscribers of that signal, as ids to compare."""
     fabric = ActiveFabric()
     queues = [each for kind in _KINDS for each in _subscriptions(fabric, kind).get(signal_name, ())]
     return frozenset(id(each) for each in queues if each is not _VACANT)
@@ -163,9 +195,9 @@ def _subscriptions(fabric: Any, queue_type: str) -> dict[str, list[Any]]:
 
 
 def signal_name_of(event_or_signal: Event | int | str) -> str:
-    """The name of an event, a signal's number or a signal's name (made known to `miros` if it is new).
+    """The signal name of an event, a signal number or a signal name (registered with `miros` if it is new).
 
-    Raises ValueError for a number that is no signal, TypeError for anything else.
+    Raises ValueError for a number that is not a signal, TypeError for anything else.
     """
     if isinstance(event_or_signal, Event):
         return str(event_or_signal.signal_name)
@@ -176,16 +208,16 @@ def signal_name_of(event_or_signal: Event | int | str) -> str:
         for name, number in list(signals.items()):
             if number == event_or_signal:
                 return str(name)
-        raise ValueError(f"{event_or_signal} is no signal that miros knows; name it, or take signals.<NAME>")
-    raise TypeError(f"an event, a signal or its name is wanted, not {type(event_or_signal).__name__}")
+        raise ValueError(f"{event_or_signal} is not a signal that miros knows; give its name, or use signals.<NAME>")
+    raise TypeError(f"expected an event, a signal or its name, not {type(event_or_signal).__name__}")
 
 
 def signal_number_of(signal_name: str) -> int:
-    """The number of a signal, made known to `miros` if it is new."""
+    """The number of a signal, which is registered with `miros` if it is new."""
     known = signals.get(signal_name)
     if known is not None:
         return int(known)
-    # append() reads the length and then writes: two new names at once would get one number.
+    # append() reads the length and then writes: two new names at once would get the same number.
     with PROCESS.lock:
         signals.append(signal_name)
     return int(signals[signal_name])

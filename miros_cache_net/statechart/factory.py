@@ -1,4 +1,7 @@
-"""A chart's states, built from the data of its class; or declared one by one, as with `miros.Factory`."""
+"""A chart's states, built from the data of its class or declared one by one as with `miros.Factory`.
+
+It has no thread and no queue: `life` adds both.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import Any, ClassVar
 
 from miros.activeobject import Factory
 from miros.event import Event
-from miros.hsm import Attribute
 
 from miros_cache_net.errors import ChartError
 from miros_cache_net.statechart import fabric
@@ -18,29 +20,15 @@ from miros_cache_net.statechart.state_method import StateMethod, state_method
 _Handlers = dict[str, dict[int, Handler]]
 
 
-class _Declaration(Attribute):  # type: ignore[misc]
-    """`miros` keeps the current state in `chart.state.fun`; called, the same object declares a state."""
-
-    def __init__(self, factory: StatesFactory) -> None:
-        self._factory = factory
-
-    def __call__(self, name: str, parent: Any = None, **handlers: Handler) -> Any:
-        blueprint = self._factory.create(state=name)
-        for signal_name, handler in handlers.items():
-            blueprint.catch(signal=signal_name, handler=handler)
-        self._factory.nest(name, parent=parent)
-        return blueprint.to_method()
-
-
 class StatesFactory(Factory):  # type: ignore[misc]
-    """A `Factory` that is built from the `STATES` of its class and contains what their handlers do wrong.
+    """A `Factory` that is built from the `STATES` of its class and contains the errors of their handlers.
 
-    signal_names  what signals of `STATES` are called in this very chart, where that is known only when it is built
+    signal_names  this chart's names for signals of `STATES` that are known only when it is built
     """
 
-    #: The states, each after the one around it; the chart starts in the first.
+    #: The states, each after its parent; the chart starts in the first.
     STATES: ClassVar[tuple[State, ...]] = ()
-    #: What the charts of a class share: the functions of its states; their handlers, for each choice of names.
+    #: Shared by all charts of a class: its state functions, and their handlers for each choice of names.
     _methods: ClassVar[dict[str, StateMethod]] = {}
     _handlers: ClassVar[dict[tuple[tuple[str, str], ...], _Handlers]] = {}
 
@@ -51,8 +39,6 @@ class StatesFactory(Factory):  # type: ignore[misc]
 
     def __init__(self, name: str, signal_names: Mapping[str, str]) -> None:
         super().__init__(name)
-        #: `self.state(name, parent=None, SIGNAL=handler, ...)` declares a state and returns its method.
-        self.state = _Declaration(self)
         self._lookup = self._shared_handlers(signal_names)
         self._parents: dict[str, StateMethod] = {}
         for state in self.STATES:
@@ -88,19 +74,19 @@ class StatesFactory(Factory):  # type: ignore[misc]
         return self
 
     def trans(self, fn: Any) -> int:
-        """For handlers: `return self.trans(state)`, a state method or a name."""
+        """For handlers: `return self.trans(state)`; `state` is a state method or a name."""
         status: int = super().trans(self.state_method(fn))
         return status
 
     def register_signal_callback(self, state_method: Any, signal: int | str, fn: Handler) -> None:
-        """What `catch` calls: in that state, `fn` handles the signal (or the signal of that name)."""
+        """Have `fn` handle a signal, given by number or name, in a state; `catch` calls this."""
         number = fabric.signal_number_of(signal) if isinstance(signal, str) else signal
         name = state_method.__name__
-        # a copy: the other charts of the class go on with theirs
+        # A copy: the other charts of the class keep theirs.
         self._lookup = {**self._lookup, name: {**self._lookup.get(name, {}), number: contained(fn, name)}}
 
     def state_method(self, state: Any) -> Any:
-        """The method of a state, or of a state's name.  Raises ChartError if there is none."""
+        """The state method for a state or its name.  Raises ChartError if there is none."""
         if isinstance(state, str) and state in self.states:
             return self.states[state].state_method
         if not callable(state):

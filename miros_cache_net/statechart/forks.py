@@ -1,8 +1,8 @@
-"""How a statechart forks: said here once, for all that charts are made of.
+"""What a fork does to statecharts, in one place for all their parts.
 
-A forked child has none of its parent's threads, and any lock may have been held at the fork.  So in the child the
-fabric, the timers and whatever else is asked for with `in_child` are made anew before anything else runs.  The parent's
-charts stay behind: the child can stop them, to no effect, and all else raises `ChartForked`.
+A forked child has none of its parent's threads, and any lock may have been held at the fork.  So the child rebuilds the
+fabric, the timers and everything else registered with `in_child` before any other code runs.  The parent's charts do
+not work in the child: `stop` has no effect there, and everything else raises `ChartForked`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 
 
 class _Process:
-    """What a process has one of.
+    """State that a process has once.
 
-    generation  how many forks lie between it and the one that imported the module
-    lock        guards what all charts of the process share; a with block keeps the one that it began with
+    generation  the number of forks since the process that imported the module
+    lock        guards the state that all charts of the process share; a with block keeps the lock that it began with
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ _made_anew: Final[list[Callable[[], None]]] = []
 
 
 def in_child(make_anew: Callable[[], None]) -> None:
-    """Have it called in every forked child; it must take no lock that the parent could have held."""
+    """Have `make_anew` called in every forked child; it must not take a lock that the parent could have held."""
     _made_anew.append(make_anew)
 
 

@@ -1,4 +1,4 @@
-"""A chart that hands events to functions: for programs that are no statechart themselves."""
+"""A chart that passes events to functions, for programs without statecharts of their own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from miros_cache_net.statechart.state import HANDLED, State
 
 
 class Listener(Chart):
-    """Calls a function with the payload of each event published under its signal's name; starts itself.
+    """Calls a signal's function with the payload of each event published for it; starts itself.
 
     functions  by signal name; called on this chart's thread, one after the other
+    start      False: events wait until `start_at`
     """
 
     STATES = (State("listening"),)
 
-    def __init__(self, functions: Mapping[str, Callable[[Any], object]], name: str = "listener") -> None:
+    def __init__(
+        self, functions: Mapping[str, Callable[[Any], object]], name: str = "listener", *, start: bool = True
+    ) -> None:  # fmt: skip
         super().__init__(name)
         for signal, function in functions.items():
             self.states["listening"].catch(signal=signal, handler=self._handler(function))
             self.subscribe(signal)
-        self.start_at()
+        if start:
+            self.start_at()
 
     @staticmethod
     def _handler(function: Callable[[Any], object]) -> Callable[[Any, Event], int]:

@@ -1,4 +1,4 @@
-"""The queue of one chart: takes events from any thread, never blocks a poster, never drops silently."""
+"""A chart's queue: accepts events from any thread, never blocks a poster, and never drops an event silently."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
+
+from miros_cache_net.observe.families import CHART_EVENTS_LATE, CHART_EVENTS_REFUSED
+from miros_cache_net.observe.registry import PROCESS, Counter
+
+_ALL_REFUSED: Final = PROCESS.counter(CHART_EVENTS_REFUSED)
+_ALL_LATE: Final = PROCESS.counter(CHART_EVENTS_LATE)
 
 
 class ChartQueue:
-    """What `miros` expects of a chart's queue, with a bound that is counted and told.
+    """The queue that `miros` expects of a chart, with a bound; refusals are counted and reported.
 
-    `append` (from posters and from the fabric's thread) refuses events beyond `bound`: each is counted in
-    `refused`, and `on_flood` is called once, at the first one; again only after the queue has been half
-    empty in between.  `appendleft` and `append_always` (what the chart itself completes) are never refused.
-    After `close` everything is dropped, counted in `late` and handed to `on_late`, until `reopen`.
+    `append` (called by posters and by the fabric's thread) refuses events beyond `bound`: each is counted in
+    `refused`, and `on_flood` is called at the first one, and again only after the queue has been half empty in
+    between.  `appendleft` and `append_always` (for the chart's own events) never refuse.  After `close` every event is
+    dropped, counted in `late` and passed to `on_late`, until `reopen`.
 
-    One place more is kept for what `replaces_all` says of that nothing of earlier ones like it will remain: only the
-    newest has to come through, so it takes the place, and the older one that had it is what is refused.
+    One extra slot is reserved for the newest event that makes earlier ones of its kind moot (`replaces_all`).  The
+    newest takes the slot, and the older event that had it is refused.
 
     All methods may be called from any thread; only `wait` blocks.
     """
@@ -32,22 +38,21 @@ class ChartQueue:
     ) -> None:
         self.deque: deque[Any] = deque()
         self.bound = bound
-        self.refused = 0
-        self.late = 0
+        self._refused, self._late = Counter(), Counter()
         self._on_flood = on_flood
         self._on_late = on_late
         self._replaces_all = replaces_all
-        #: In the last place, behind the others; only while they are as many as may be.
+        #: The event in the extra slot, behind the others; only while the queue is full.
         self._newest: Any = None
         self._closed = False
         self._flooded = False
-        # One token for each event, and one for each wake(): a token too many costs a look, one too few an event.
+        # One token per event and per wake(): a surplus token costs a needless wake-up, a missing one an event.
         self._tokens: SimpleQueue[None] = SimpleQueue()
         # Re-entrant: a signal handler may post while its own thread is in here.
         self._full = threading.RLock()
 
     def offer(self, item: Any) -> bool:
-        """`append` without the call of `on_flood`; True if the caller has to make it."""
+        """As `append`, but returns True if the caller has to call `on_flood`."""
         if self._closed:
             return self._drop(item)
         if self._newest is None and len(self.deque) < self.bound:
@@ -90,8 +95,18 @@ class ChartQueue:
         """Take the last event; IndexError if there is none."""
         return self.deque.pop()
 
+    @property
+    def refused(self) -> int:
+        """How many events found no place."""
+        return self._refused.value
+
+    @property
+    def late(self) -> int:
+        """How many events came after `close`."""
+        return self._late.value
+
     def wait(self, block: bool = True, timeout: float | None = None) -> None:
-        """Sleep until something was added since the last `wait`; may wake for nothing.
+        """Sleep until an event has been added since the last `wait`; may wake for nothing.
 
         Raises `queue.Empty` if `block` is false or `timeout` (seconds) passes.
         """
@@ -104,26 +119,26 @@ class ChartQueue:
         self._tokens.put(None)
 
     def task_done(self) -> None:
-        """Part of the interface; nobody joins this queue."""
+        """Part of the interface; nothing joins this queue."""
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Discard the waiting events."""
         self.deque.clear()
         self._newest = None
         self._flooded = False
 
     def close(self) -> None:
-        """From here on drop what comes."""
+        """Drop all events from now on."""
         self._closed = True
 
     def reopen(self) -> None:
-        """Take events again, beginning with none, if it was closed; else keep what waits."""
+        """Accept events again, starting empty, if the queue was closed; otherwise keep the waiting events."""
         if self._closed:
             self.clear()
             self._closed = False
 
     def waiting(self) -> list[Any]:
-        """What waits, in its order."""
+        """The waiting events, in order."""
         with self._full:
             return [*self.deque] if self._newest is None else [*self.deque, self._newest]
 
@@ -137,9 +152,9 @@ class ChartQueue:
         return True
 
     def count_refused(self) -> None:
-        """One more event was refused elsewhere on its way to this chart."""
-        with self._full:
-            self.refused += 1
+        """Count an event that was refused elsewhere on its way to this chart."""
+        self._refused.add()
+        _ALL_REFUSED.add()
 
     def _offer_full(self, item: Any) -> bool:
         replaces_all = self._replaces_all(item)
@@ -151,7 +166,7 @@ class ChartQueue:
             first = self._newest is None
             if replaces_all:
                 self._newest = item
-                # a place may have become free since it was looked for
+                # A slot may have become free since the check.
                 self._move_up()
             return False if replaces_all and first else self._refuse()
 
@@ -161,13 +176,13 @@ class ChartQueue:
             self.append_always(item)
 
     def _refuse(self) -> bool:
-        self.refused += 1
+        self.count_refused()
         first = not self._flooded
         self._flooded = True
         return first
 
     def _drop(self, item: Any) -> bool:
-        with self._full:
-            self.late += 1
+        self._late.add()
+        _ALL_LATE.add()
         self._on_late(item)
         return False

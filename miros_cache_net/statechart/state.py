@@ -1,4 +1,4 @@
-"""A chart's states and transitions as data, which its class is built from and which diagrams and documentation read."""
+"""A chart's states and transitions as data: its class is built from them, and diagrams and documentation read them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from miros.event import return_status
 
 from miros_cache_net.errors import ChartError
 
-#: What a handler returns that has dealt with its event and leaves the chart in its state.
+#: A handler returns this if it has handled its event and the chart stays in its state.
 HANDLED: Final = int(return_status.HANDLED)
-#: Where an event leads that is handled inside the state.
+#: The targets of an event that is handled without a transition.
 STAYS: Final[tuple[str, ...]] = ()
-#: What `miros` calls a state's own events.
+#: The names that `miros` uses for a state's own events.
 OWN_EVENTS: Final = {"ENTRY": "ENTRY_SIGNAL", "INIT": "INIT_SIGNAL", "EXIT": "EXIT_SIGNAL"}
 
 
 class State:
-    """One state: its name, the name of the state around it, and what it handles.
+    """One state: its name, its parent's name, and the signals that it handles.
 
     ``State("found", "search", ENTRY=STAYS, REFACTOR_SEARCH="search", retry=("search", "lost"))``: each signal with the
-    states that its handler may go to.  The handler is the chart's method ``<state>_<SIGNAL>``.  ``ENTRY``, ``INIT`` and
-    ``EXIT`` are the state's own events.
+    states that its handler may go to.  The handler is the chart's method ``_<state>_<SIGNAL>``.  ``ENTRY``, ``INIT``
+    and ``EXIT`` are the state's own events.
 
     name    unique in its chart
-    parent  None: the state lies in no other
-    on      by signal: the states that the handler may go to, the most usual first; none where it always stays
+    parent  None: the state has no parent
+    on      by signal: the states that the handler may go to, the most usual first; none if it always stays
     """
 
     __slots__ = ("name", "on", "parent")
@@ -38,11 +38,11 @@ class State:
 
     def handler_of(self, signal: str) -> str:
         """The name of the chart's method that handles `signal` in this state."""
-        return f"{self.name}_{signal}"
+        return f"_{self.name}_{signal}"
 
 
 def check(chart: type, states: Sequence[State]) -> None:
-    """Raise ChartError where `chart` cannot be built from `states`: a name is missing or stands for two things."""
+    """Raise ChartError if `chart` cannot be built from `states`: a name is missing or ambiguous."""
     for complaint in _complaints(chart, states):
         raise ChartError(f"{chart.__name__}: {complaint}")
 
@@ -68,4 +68,4 @@ def _complaints(chart: type, states: Sequence[State]) -> Iterator[str]:
                 yield f"state {state.name}: {signal} cannot make a transition"
             for target in targets:
                 if target not in names:
-                    yield f"state {state.name}: {signal} leads to {target}, which is no state"
+                    yield f"state {state.name}: {signal} leads to {target}, which is not a state"

@@ -1,7 +1,7 @@
-"""What Linux tells of one document: a thread that sleeps in the kernel, and one wake-up for each change.
+"""File change notices on Linux: a thread that sleeps in the kernel and wakes once per change.
 
-Through `inotify_simple` and not through `watchdog`, whose three threads take turns at each event: beside a write that
-is on its way to the fleet that costs a sixth of the way.
+It uses `inotify_simple`, not `watchdog`, whose three threads pass each event on: during a write to the fleet that costs
+a sixth of the latency.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 _DOCUMENT_GONE: Final = flags.DELETE | flags.MOVED_FROM
 _DIRECTORY_GONE: Final = flags.DELETE_SELF | flags.MOVE_SELF
 _WANTED: Final = _DOCUMENT_GONE | flags.MOVED_TO | flags.CLOSE_WRITE | _DIRECTORY_GONE | flags.ONLYDIR
-#: Comes unasked: the kernel watches no longer, because the directory was removed or unmounted.
+#: Sent without a request: the kernel ended the watch because the directory was removed or unmounted.
 _UNWATCHED: Final = flags.IGNORED
-#: Room for a dozen events of the longest names; what does not fit is read with the next ones.
+#: Room for a dozen events with names of the maximum length; the next read gets the rest.
 _READ_BYTES: Final = 4096
 
 
 class InotifyWatch:
-    """Calls `changed` when `path` may have other contents, `directory_lost` at most once, as the last thing it does.
+    """Calls `changed` when the contents of `path` may have changed, and `directory_lost` at most once, as its last act.
 
-    Both on its own thread.  Raises `OSError` where the kernel gives no watch, or there is no directory.  In a forked
-    child it is dead, and `close` does nothing: the kernel's side of it belongs to the parent.
+    Both are called on its own thread.  Raises `OSError` if the kernel grants no watch or there is no directory.  In a
+    forked child it is dead, and `close` does nothing, because the kernel's watch belongs to the parent.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None], directory_lost: Callable[[], None]) -> None:
@@ -41,8 +41,8 @@ class InotifyWatch:
         self._changed, self._directory_lost = changed, directory_lost
         self._guard = threading.Lock()
         self._closed = False
-        #: It was removed or moved away, or events were dropped: its directory may be next, or gone, which the kernel
-        #: does not tell while anybody has a file of it open.
+        #: The document was removed or moved, or events were dropped: the directory may be gone too, and the kernel does
+        #: not report that while any process has one of its files open.
         self._document_gone = False
         self._kernel, self._wake = INotify(), -1
         try:
@@ -56,7 +56,7 @@ class InotifyWatch:
             raise
 
     def close(self) -> None:
-        """End it; returns when its thread is gone, unless called by it."""
+        """End the watch; returns once its thread has ended, unless that thread is the caller."""
         if self._process != os.getpid():
             return
         with self._guard:
@@ -76,7 +76,7 @@ class InotifyWatch:
                 self._close_descriptors()
 
     def _hear(self) -> bool:
-        """Sleep until something happens, and pass it on; False at the end."""
+        """Sleep until something happens, then call back; False once the watch has ended."""
         events = self._events()
         if self._closed:
             return False
@@ -89,7 +89,7 @@ class InotifyWatch:
             try:
                 self._changed()
             except Exception:
-                log.exception("%s: a change could not be passed on", self._path)
+                log.exception("%s: the callback for a change failed", self._path)
         return True
 
     def _events(self) -> list[Any]:

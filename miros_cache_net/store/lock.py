@@ -1,7 +1,7 @@
 """Exclusive access to a cache file: the kernel's lock excludes, the mode bit makes it visible.
 
-The lock is that of the lock file beside the document (`store.kernel_lock`); while it is held the document is
-un-writable, so that programs that know only the mode bit keep away.  See DESIGN 2, "What really excludes".
+The lock belongs to the lock file beside the document (`store.kernel_lock`).  While it is held the document is
+un-writable, so that programs that know only the mode bit keep away.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from miros_cache_net.errors import Reason
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.store.os_errors import store_error
 from miros_cache_net.store.regular import close_quietly, open_document
+from miros_cache_net.store.rights import Rights, attempted, rights_of
 from miros_cache_net.store.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 WRITE_BITS = 0o222
@@ -26,23 +27,23 @@ Notice = Callable[[Reason, str], None]
 
 
 class Outcome(Enum):
-    """What came of an attempt to enter."""
+    """The result of an attempt to enter."""
 
     ENTERED = "entered"
-    LOCKED = "locked"  # another of our processes or charts is inside
-    HELD = "held"  # a program that knows only the mode bit (or a person) holds the file
+    LOCKED = "locked"  # another process or chart of ours is inside
+    HELD = "held"  # a program that knows only the mode bit, or a person, holds the file
 
 
 class ExclusiveAccess:
     """The right to change one document, entered and left; not shared between threads.
 
     `try_enter` never blocks; `await_grant` waits in the kernel on a helper thread; `enter` blocks the caller.
-    Once inside, `mark` makes it visible; `leave` undoes both.  All but `leave` and `close` raise `StoreError`.
+    Once inside, `mark` makes the access visible; `leave` undoes both.  All but `leave` and `close` raise `StoreError`.
 
-    record       what the lock file says; our own once inside
-    document_fd  the document, open for reading; -1 where there is none
-    recovered    the one before us died or failed inside
-    stranded     the document was left un-writable and is not ours to change: it has to be replaced
+    record       the lock file's record; our own once inside
+    document_fd  the document, open for reading; -1 if there is none
+    recovered    the record may be older than the document: the last holder died or failed, or the machine crashed
+    stranded     the document was left un-writable and another user owns it: it has to be replaced
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ExclusiveAccess:
         self.path = os.fspath(path)
         self.record = Sidecar("none", "")
         self.document_fd = -1
-        # who closes the last descriptor waits until the inode is freed (0.15 ms): not while others wait for the lock
+        # Closing the last descriptor waits until the inode is freed (0.15 ms), so do that after the lock is released.
         self._replaced_fd = -1
         self.recovered = False
         self.stranded = False
@@ -70,12 +71,12 @@ class ExclusiveAccess:
         self._held_first = self._held_last = -1.0
 
     def try_enter(self) -> Outcome:
-        """Enter if that is possible at once."""
+        """Enter if possible without waiting."""
         with self._undone_on_error():
             return self._enter_locked() if self._lock.try_lock() else Outcome.LOCKED
 
     def enter(self) -> Outcome:
-        """Wait in the kernel for the lock, then enter; `Outcome.HELD` if a stranger holds the file."""
+        """Wait in the kernel for the lock, then enter; `Outcome.HELD` if a foreign program holds the file."""
         with self._undone_on_error():
             self._lock.lock()
             return self._enter_locked()
@@ -86,31 +87,29 @@ class ExclusiveAccess:
             self._lock.await_grant(granted)
 
     def give_back(self) -> None:
-        """Decline a grant that nothing waits for any more."""
+        """Release a granted lock that no request needs any more."""
         with self._undone_on_error():
             if self._lock.granted and self._lock.try_lock():
                 self._lock.unlock()
 
     def mark(self) -> None:
-        """Inside: make the document un-writable, after the lock file says who did so."""
+        """Inside: record the holder in the lock file, then make the document un-writable."""
         try:
             write_sidecar(self._lock.fd, self.record)
-            if self.document_fd >= 0:
-                os.fchmod(self.document_fd, self.record.mode & ~WRITE_BITS)
-        except PermissionError:
-            # only the owner may; among several users the kernel's lock excludes and the bit is best effort
-            self.stranded = not self._was_writable
+            if self.document_fd >= 0 and not attempted(os.fchmod, self.document_fd, self.record.mode & ~WRITE_BITS):
+                # Only the owner may; between several users the kernel's lock excludes and the mode bit is best effort.
+                self.stranded = not self._was_writable
         except OSError as error:
             raise store_error(error, self.path) from error
 
     def saw(self, stamp: Stamp) -> None:
-        """Inside: the stamps given from now on, by any process of this host, are later than this one."""
+        """Inside: every stamp that any process of this host issues from now on is later than this one."""
         self.record = self.record.saw(stamp)
 
     def leave(self, *, failed: bool = False) -> None:
         """Make the document writable again, clear the mark and unlock.  Never raises.
 
-        failed  keep the mark: whoever enters next looks after what may be left over
+        failed  keep the mark, so that the next process inside cleans up
         """
         if not self._lock.held:
             return
@@ -121,12 +120,17 @@ class ExclusiveAccess:
         finally:
             self._unlock()
 
+    def document_rights(self, directory: int) -> Rights | None:
+        """Inside: the access rights of the document, or of the file set aside; None if there was none."""
+        fd = self.document_fd if self.document_fd >= 0 else self._replaced_fd
+        return rights_of(fd, self.record.mode, directory) if fd >= 0 else None
+
     def stored(self, digest: str, newest: Stamp) -> None:
-        """Inside: the version of the document that is in place now, and its greatest stamp."""
+        """Inside: record the version of the document that is in place now, and its greatest stamp."""
         self.record = self.record.stored(digest, newest)
 
     def replaced_by(self, fd: int, mode: int | None = None) -> None:
-        """The document has a new inode, open as `fd` (-1: it has gone), to be left with `mode` (None: as before)."""
+        """The document has a new inode, open as `fd` (-1: it is gone); `leave` gives it `mode` (None: as before)."""
         close_quietly(self._replaced_fd)
         self._replaced_fd, self.document_fd = self.document_fd, fd
         if mode is not None:
@@ -134,24 +138,27 @@ class ExclusiveAccess:
         self.stranded = False
 
     def let_go(self) -> None:
-        """The document was moved aside: there is none any more."""
+        """The document was set aside: there is none any more."""
         self._make_writable()
         self.replaced_by(-1)
 
     def close(self) -> None:
-        """Leave, and give up the descriptors.  Never raises."""
+        """Leave, and close the descriptors.  Never raises."""
         self.leave()
         self._close_document()
         self._lock.close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_lock", None) is not None:
+            self.close()
+
     def _make_writable(self) -> None:
         if self.document_fd >= 0:
-            with contextlib.suppress(PermissionError):
-                os.fchmod(self.document_fd, self.record.mode)
+            attempted(os.fchmod, self.document_fd, self.record.mode)
 
     def _enter_locked(self) -> Outcome:
         self.record = read_sidecar(self._lock.fd, self._node_name)
-        self.recovered = bool(self.record.holder)
+        self.recovered = not self.record.is_certain
         self._close_document()
         mode = 0
         with contextlib.suppress(FileNotFoundError):
@@ -159,7 +166,7 @@ class ExclusiveAccess:
             mode = stat.S_IMODE(status.st_mode)
         self._was_writable = self.document_fd < 0 or mode & WRITE_BITS != 0
         if not self._was_writable:
-            if not self.recovered and not self._take_over_due():
+            if not self.record.holder and not self._take_over_due():
                 self._unlock()
                 return Outcome.HELD
             mode = self.record.mode or mode | stat.S_IWUSR
@@ -170,13 +177,13 @@ class ExclusiveAccess:
     def _take_over_due(self) -> bool:
         now = self._clock.monotonic_s()
         if self._held_first < 0 or now - self._held_last > 2 * limits.BACKOFF_BOUNDS_S[-1]:
-            self._held_first = now  # a look long ago was at another holder
+            self._held_first = now  # an attempt that long ago met another holder
         self._held_last = now
         if now - self._held_first < self._take_over_after_s:
             return False
         self._notice(
             Reason.TAKEN_OVER,
-            f"{self.path}: un-writable for {self._take_over_after_s:g} s and nobody came back to it; taken over",
+            f"{self.path}: un-writable for {self._take_over_after_s:g} s and its holder did not come back; taken over",
         )
         return True
 

@@ -1,16 +1,13 @@
-"""Network file systems: locks and renames of other machines may not be seen, so they are warned about, once.
+"""A warning, once, about network file systems: locks and renames of other machines may not be visible there.
 
-Only where the kernel lists its mounts (Linux, WSL); elsewhere nothing is said.
+Only where the kernel lists its mounts (Linux, WSL); elsewhere there is no warning.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
+from typing import Final
 
 MOUNTS = "/proc/self/mountinfo"
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -23,7 +20,7 @@ _warned: set[str] = set()
 
 
 def warn_if_network(path: str) -> None:
-    """Log one warning in this process for each directory that lies on a network file system.  Never raises."""
+    """Log one warning per process for each directory on a network file system.  Never raises."""
     directory = os.path.dirname(path)
     if directory in _warned:
         return
@@ -32,18 +29,18 @@ def warn_if_network(path: str) -> None:
     with contextlib.suppress(OSError, ValueError), open(MOUNTS, errors="replace") as mounts:
         kind = file_system_of(os.stat(directory).st_dev, mounts.read())
     if kind in NETWORK_FILE_SYSTEMS:
-        import logging  # a program without trouble pays nothing for it
+        from miros_cache_net.logs import module_log  # a program that logs nothing does not pay for it
 
-        logging.getLogger(__name__).warning(
-            "%s lies on a network file system (%s): programs on other machines may not be excluded; "
-            "put the cache on a local disk, a CacheNode brings it to the other hosts",
+        module_log(__name__).warning(
+            "%s is on a network file system (%s): its locks may not exclude programs on other machines; "
+            "put the cache on a local disk and let a CacheNode bring it to the other hosts",
             directory,
             kind,
         )
 
 
 def file_system_of(device: int, mounts: str) -> str:
-    """The type of the file system with that device number, as ``/proc/self/mountinfo`` has it; "" if unknown."""
+    """The type of the file system with that device number, from the text of ``/proc/self/mountinfo``; "" if unknown."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in mounts.splitlines():
         fields, _, kind = line.partition(" - ")

@@ -1,4 +1,4 @@
-"""What other systems than Linux tell of one document, through `watchdog` (FSEvents on macOS, kqueue on BSD)."""
+"""File change notices on systems other than Linux, through `watchdog` (FSEvents on macOS, kqueue on BSD)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ObserverWatch:
             raise
 
     def close(self) -> None:
-        """End it; returns when its threads are gone, unless called by one of them."""
+        """End the watch; returns once its threads have ended, unless one of them is the caller."""
         self._observer.stop()
         if self._observer.is_alive() and threading.current_thread() is not self._observer:
             self._observer.join()

@@ -1,4 +1,4 @@
-"""Reading the file once, for programs that live no longer than that.  Imports next to nothing."""
+"""A single read of the file, for programs that do nothing else.  Imports next to nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayload:
     """The document at `file_path` (None: the setting `file`, else the default name), read once, without a lock.
 
-    A missing file reads as an empty, expired document.  Raises `StoreError` where the file cannot be read,
-    `DocumentError` where it holds no document, and `SettingsError` where none is named and the settings cannot be
-    read; nothing is changed on the disk.
+    A missing file reads as an empty, expired document.  Raises `StoreError` if the file cannot be read,
+    `DocumentError` if it contains no document, and `SettingsError` if no file is named and the settings cannot be
+    read; nothing changes on the disk.
     """
     path = cache_file(file_path)
     try:
@@ -38,7 +38,7 @@ def read_cache(file_path: str | os.PathLike[str] | None = None) -> CacheReadPayl
 
 
 def no_document(error: DocumentError, path: str | os.PathLike[str]) -> DocumentError:
-    """The same error, with the file's name and how it is mended."""
+    """The same error, with the file's name and the remedy."""
     mend = "the next write sets it aside under a new name"
     return DocumentError(f"{os.fspath(path)}: no document in it: {error}; {mend}")
 

@@ -1,7 +1,7 @@
-"""Reading the document again and again without a lock, and parsing it only when it has changed.
+"""Repeated reads of the document without a lock; it is parsed only after a change.
 
-A parsed document is kept and handed out again while `stat` shows the very inode whose descriptor is still
-open here.  The descriptor matters: inode numbers, times and sizes alone repeat, an open inode's cannot.
+A parsed document is kept and returned again while `stat` shows the inode whose descriptor is still open
+here.  The descriptor matters: inode numbers, times and sizes repeat, but not while the inode is open.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from miros_cache_net import limits
 from miros_cache_net.document.value import Document
 from miros_cache_net.store.regular import close_quietly
 from miros_cache_net.store.snapshot import Snapshot, identity_of, read_file
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 
 class SnapshotReader:
-    """Reads one file; thread-safe.  `default` is what a missing file shows."""
+    """Reads one file; thread-safe.  A missing file reads as `default`."""
 
     def __init__(self, path: str | os.PathLike[str], default: Mapping[str, Any] | None = None) -> None:
         self.default = Document.unwritten(default or {})
@@ -33,7 +30,7 @@ class SnapshotReader:
         self._last: Snapshot | None = None
 
     def read(self) -> Snapshot:
-        """The present state; raises as `read_file` does, but for a missing file."""
+        """The current state; raises as `read_file` does, but not for a missing file."""
         with self._guard:
             try:
                 if self._last is not None and identity_of(os.lstat(self._name)) == self._identity:
@@ -43,12 +40,12 @@ class SnapshotReader:
                 return Snapshot(self.default, False, None)
 
     def adopt(self, snapshot: Snapshot, fd: int) -> None:
-        """Keep what was just stored instead of parsing it again; `fd` is an open descriptor of its inode."""
+        """Keep a snapshot that was just stored, to avoid parsing it; `fd` is an open descriptor of its inode."""
         with self._guard:
             self._keep(snapshot, os.dup(fd))
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Forget the last snapshot."""
         with self._guard:
             self._forget()
 
@@ -56,7 +53,7 @@ class SnapshotReader:
         snapshot, fd = read_file(self._name)
         status = snapshot.status
         if snapshot.foreign and status is not None and time.time() - status.st_ctime < limits.SETTLE_S:
-            # written in place perhaps, and again before the file system's clock ticks: not to be kept
+            # Do not keep it: a program that writes in place may write again before the file system's clock ticks.
             os.close(fd)
         else:
             self._keep(snapshot, fd)

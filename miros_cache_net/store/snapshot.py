@@ -1,4 +1,4 @@
-"""One state of the file, as it was read without a lock: atomic replacement makes every read whole."""
+"""One state of the file, read without a lock: atomic replacement makes every read consistent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from miros_cache_net.document.value import Document
 
-#: Who is named as the origin of what a program that knows nothing of us wrote, until it is stamped.
+#: The origin shown for contents that a foreign program wrote, until they are stamped.
 UNSTAMPED_NODE = "unstamped"
 
 
 class Snapshot:
     """One state of the file; immutable.
 
-    face      what readers want to know
-    document  the whole document, with `foreign` contents taken for a write at the file's mtime; made when asked for
-    foreign   a program that knows nothing of us wrote it: it wants to be stamped and stored
-    status    the file's `stat`, None where there is no file
+    face      the parts of the document that readers use
+    document  the whole document, parsed on demand; `foreign` contents count as a write at the file's mtime
+    foreign   a foreign program wrote the file: it still has to be stamped and stored
+    status    the file's `stat`, None if there is no file
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Snapshot:
         *,
         known: tuple[layout.Face, dict[str, object]] | None = None,
     ) -> None:
-        """Of a document, or of what `layout.face_of` told of a file."""
+        """Made from a document, or from the result of `layout.face_of` (`known`)."""
         self.foreign = foreign
         self.status = status
         self._document = document
@@ -47,11 +47,11 @@ class Snapshot:
         face = self.face
         self._young_from_ms, self._young_to_ms = layout.young_between_ms(face.contents, face.discovered_at_ms)
         self._path: str | os.PathLike[str] = ""
-        self._place = ("", "", "")
+        self._place = ("", "", "", "", "")
 
     @property
     def document(self) -> Document:
-        """Raises `DocumentError` for a file whose metadata somebody forged."""
+        """Raises `DocumentError` for a file with forged metadata."""
         if self._document is None:
             from miros_cache_net.document.value import Document
 
@@ -59,12 +59,13 @@ class Snapshot:
         return self._document
 
     def payload(self, path: str | os.PathLike[str], now_ms: int, *, connected: bool = False) -> CacheReadPayload:
-        """What is published and returned to users."""
+        """The payload that is published and returned to users."""
         if path is not self._path:
             text = os.fspath(path)
-            created_at = time.ctime(self.status.st_ctime if self.status else 0)
-            self._path, self._place = path, (created_at, os.path.basename(text), text)
-        created_at, file_name, file_path = self._place
+            changed_s = self.status.st_ctime if self.status else 0
+            times = time.ctime(changed_s), iso_text(self.face.discovered_at_ms), iso_text(int(changed_s * 1000))
+            self._path, self._place = path, (*times, os.path.basename(text), text)
+        created_at, discovered_at, stored_at, file_name, file_path = self._place
         contents, discovered_at_ms, origin, version = self.face
         expired = not self._young_from_ms <= now_ms <= self._young_to_ms
         return CacheReadPayload(
@@ -79,15 +80,23 @@ class Snapshot:
             connected,
             file_path,
             version,
+            discovered_at,
+            stored_at,
         )
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[Snapshot, int]:
-    """The snapshot of the file at `path`, and a descriptor of it (the caller closes it).
+def iso_text(since_1970_ms: int) -> str:
+    """ISO 8601 in UTC; "" for 0, which is no moment."""
+    seconds, ms = divmod(since_1970_ms, 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{ms:03d}Z", time.gmtime(seconds)) if since_1970_ms else ""
 
-    A file that was changed a moment ago and holds no document may still be being written: it is waited for.
-    Raises `OSError`, `DocumentError` where the file holds no document, and `FileRefused` for links, what is no
-    regular file, and a newer format.
+
+def read_file(path: str | os.PathLike[str]) -> tuple[Snapshot, int]:
+    """The snapshot of the file at `path`, and a descriptor of it, which the caller closes.
+
+    Waits if the file changed a moment ago and contains no document, because a program may still be writing it.
+    Raises `OSError`, `DocumentError` if the file contains no document, and `FileRefused` for a link, a file that is
+    not regular, or a newer format.
     """
     settling: _Settling | None = None
     while True:
@@ -106,42 +115,44 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Snapshot, int]:
 
 
 def parse_file(text: bytes, status: os.stat_result) -> Snapshot:
-    """The document in a file's text; `DocumentError` where there is none."""
+    """The document in a file's text; raises `DocumentError` if there is none."""
     known = layout.face_of(text)
     if known is not None:
         return Snapshot(None, False, status, known=known)
     value = strict_json.loads(text)
     if not isinstance(value, dict):
-        raise DocumentError("a document is a JSON object")
+        raise DocumentError("a document must be a JSON object")
     return _laid_out_by_others(value, status)
 
 
 def identity_of(status: os.stat_result) -> tuple[int, ...]:
-    """What tells one state of a file from another while a descriptor of its inode is open."""
+    """Distinguishes two states of a file, while a descriptor of its inode is open."""
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _laid_out_by_others(value: dict[str, object], status: os.stat_result) -> Snapshot:
-    """Written by a stranger, or ours and saved again by an editor."""
+    """The snapshot of text that a foreign program wrote, or of ours after an editor has saved it."""
+    from miros_cache_net.document.passwords import without_passwords
     from miros_cache_net.document.value import Document, Stamp, own_time_ms
 
     meta = value.get(layout.META_KEY)
     number = meta.get("format") if isinstance(meta, dict) else None
     if type(number) is int and number not in layout.FORMATS:
-        raise FileRefused(f"the file has {layout.unknown_format(number)}; a newer one wrote it, update this one")
+        raise FileRefused(f"the file has {layout.unknown_format(number)}; a newer release wrote it, upgrade this one")
     known = layout.face_in(value)
     if known is not None:
         return Snapshot(None, False, status, known=known)
     mtime_ms = own_time_ms(int(status.st_mtime * 1000))
     try:
-        document = Document.unwritten({}).written(value, Stamp(mtime_ms, 0, UNSTAMPED_NODE), mtime_ms)
+        stamp = Stamp(mtime_ms, 0, UNSTAMPED_NODE)
+        document = Document.unwritten({}).written(without_passwords(value), stamp, mtime_ms)
     except ValueError as error:
         raise DocumentError(str(error)) from None
     return Snapshot(document, True, status)
 
 
 class _Settling:
-    """Whether a file that holds no document may still be being written: it changed a moment ago."""
+    """Decides how long a file without a document, changed a moment ago, may still be under a writer."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
@@ -163,7 +174,7 @@ class _Settling:
 
 
 def _read_all(fd: int, size: int) -> bytes:
-    too_large = f"more than the {limits.DOCUMENT_BYTES} bytes allowed"
+    too_large = f"it has more than the {limits.DOCUMENT_BYTES} bytes allowed"
     if size > limits.DOCUMENT_BYTES:
         raise DocumentError(too_large)
     text = os.read(fd, size + 1)

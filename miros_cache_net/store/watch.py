@@ -1,48 +1,43 @@
-"""Being told by the kernel that the document may have changed.
+"""Notices from the kernel that the document may have changed.
 
-The directory is watched, because every write puts a new inode in the document's place.  Attribute changes (the mode
-bit) are no contents and wake nobody.
-Where the kernel gives no more watches (128 inotify instances a user) the document's identity is looked at
-slowly instead, which is said once in the log; so it is while the directory is missing.
+The watch is on the directory, because every write replaces the document's inode.  Attribute changes (the mode
+bit) do not change the contents and wake no thread.
+If the kernel grants no more watches (128 inotify instances per user), the document's identity is polled slowly
+instead, with one line in the log; it is polled too while the directory is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from miros_cache_net import limits
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
+from miros_cache_net.logs import module_log
 
 
 class ChangeSource(Protocol):
-    """Tells that the document may have changed, until it is closed."""
+    """Reports that the document may have changed, until it is closed."""
 
     def close(self) -> None:
-        """End it; from any thread."""
+        """End the notices; from any thread."""
 
 
-#: Makes one for a document: `changed` is called, soon after a change and maybe more often than needed.
+#: Makes a source for a document; it calls `changed` soon after a change, perhaps more often than necessary.
 ChangeSourceFactory = Callable[[Path, Callable[[], None]], ChangeSource]
 
-log = logging.getLogger(__name__)
+log = module_log(__name__)
 _said = threading.Event()
 
 
 class FileWatch:
-    """Calls `changed` (on a thread of its own, soon, maybe more often than needed) after `path` changed.
+    """Calls `changed` on a thread of its own soon after `path` changed, perhaps more often than necessary.
 
-    Never raises for what the kernel or the file system refuses.
+    Does not raise if the kernel or the file system refuses a watch.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
@@ -54,7 +49,7 @@ class FileWatch:
         self._start()
 
     def close(self) -> None:
-        """End it; returns when its threads are gone, unless called by one of them."""
+        """End the watch; returns once its threads have ended, unless one of them is the caller."""
         with self._guard:
             self._closed = True
             watch = self._watch
@@ -80,7 +75,7 @@ class FileWatch:
 
 
 def _kernel_watch() -> Callable[[Path, Callable[[], None], Callable[[], None]], ChangeSource]:
-    # imported here: a program that never watches pays nothing for it
+    # Imported here: a program that never watches does not pay for it.
     if sys.platform == "linux":
         from miros_cache_net.store.inotify_watch import InotifyWatch
 
@@ -94,8 +89,8 @@ def _say_once(path: Path, error: OSError) -> None:
     if not _said.is_set():
         _said.set()
         log.warning(
-            "%s: the kernel gives no more file watches (%s); looking every %g s instead. "
-            "Raise fs.inotify.max_user_instances to be told at once",
+            "%s: the kernel grants no more file watches (%s); polling every %g s instead. "
+            "Raise fs.inotify.max_user_instances to get changes at once",
             path,
             error.strerror or error,
             limits.SLOW_STAT_S,
@@ -103,7 +98,7 @@ def _say_once(path: Path, error: OSError) -> None:
 
 
 class _SlowLook:
-    """Looks at the document's identity now and then; `directory_back` is called instead once there is one again."""
+    """Polls the document's identity; once a missing directory is back, calls `directory_back` and ends."""
 
     def __init__(self, path: Path, changed: Callable[[], None], directory_back: Callable[[], None] | None) -> None:
         self._path = path

@@ -1,7 +1,7 @@
-"""What tests of programs with a cache need: a fleet to run them in, brokers, hosts on a network, a clock to move.
+"""What do tests of a user's own program need?  A fleet to run in, brokers, hosts on a network, a clock to move.
 
-Where the package is installed, pytest knows the fixtures `fleet`, `rabbit_server`, `rabbit_url`, `manual_clock` and
-`network_namespaces`.  Without pytest the classes work alone.  All of them load when they are first used.
+With the package installed, pytest has the fixtures `fleet`, `compose_fleet`, `rabbit_server`, `rabbit_url`,
+`manual_clock` and `network_namespaces`.  The classes also work without pytest.  Each is imported on first use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from miros_cache_net.amqp.memory import MemoryBroker
     from miros_cache_net.amqp.memory_link import MemoryLink
     from miros_cache_net.testing.cable import CannotCut
+    from miros_cache_net.testing.compose_fleet import ComposeFailed, ComposeFleet
     from miros_cache_net.testing.fleet import Fleet
     from miros_cache_net.testing.host import Host, NotRunning, NotThisKind
     from miros_cache_net.testing.manual_clock import ManualClock
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _HOMES: Final = {
     "CannotCut": "testing.cable",
+    "ComposeFailed": "testing.compose_fleet",
+    "ComposeFleet": "testing.compose_fleet",
     "DiskUnavailable": "testing.small_disk",
     "Fleet": "testing.fleet",
     "Host": "testing.host",
@@ -52,6 +55,8 @@ _HOMES: Final = {
 
 __all__ = [
     "CannotCut",
+    "ComposeFailed",
+    "ComposeFleet",
     "DiskUnavailable",
     "Fleet",
     "Host",

@@ -1,4 +1,4 @@
-"""How a host of a test reaches its broker, and how that way is cut."""
+"""The connection of a test's host to its broker, and how a test cuts it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.link import Link
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.errors import CacheNetError
+from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing.network import NetworkHost
 from miros_cache_net.testing.tcp_forwarder import TcpForwarder
 
-#: Where nothing answers: a host whose broker is in memory must not meet a RabbitMQ of this machine.
+#: Nothing answers there: a host whose broker is in memory must not connect to a RabbitMQ on this machine.
 _NOWHERE = "amqp://127.0.0.1:1"
 
 
 class CannotCut(CacheNetError):
-    """A host was given its broker's address as it is, and nothing of the test's stands in between."""
+    """A host connects to its broker's own address, with nothing of the test in between."""
 
 
 class Cable(Protocol):
-    """`settings`: what a host has to use to go this way."""
+    """`settings`: the settings with which a host uses this connection."""
 
     settings: dict[str, Any]
 
@@ -36,7 +37,7 @@ class Cable(Protocol):
 
 
 class MemoryCable:
-    """To the broker in this process; `link` is what nodes there take as their `link_factory`."""
+    """To the broker in this process; `link` is the `link_factory` for its nodes."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.settings: dict[str, Any] = {"amqp_urls": _NOWHERE}
@@ -47,7 +48,7 @@ class MemoryCable:
 
     def link(self, settings: Settings, place: Place) -> Link:
         with self._lock:
-            link = MemoryLink(self._broker, place, connection_name=settings.node_name)
+            link = MemoryLink(self._broker, document_topology(place), connection_name=settings.node_name)
             self._links.append(link)
             if self._is_cut:
                 self._broker.cut(link)
@@ -69,7 +70,7 @@ class MemoryCable:
 
 
 class ForwardedCable:
-    """To RabbitMQ on this machine through a forwarder for each of the URLs, which are divided by commas."""
+    """To RabbitMQ on this machine, through one forwarder per URL; the URLs are separated by commas."""
 
     def __init__(self, urls: str) -> None:
         self._stack = ExitStack()
@@ -96,7 +97,7 @@ class ForwardedCable:
 
 
 class NetworkCable:
-    """The one of a host on a network of its own: pulled out, nothing is refused, and nothing comes through."""
+    """The cable of a host on a network of its own: while it is cut, packets vanish without a refusal."""
 
     def __init__(self, host: NetworkHost, urls: str) -> None:
         self.settings: dict[str, Any] = {"amqp_urls": urls}
@@ -118,7 +119,7 @@ class FixedCable:
         self.settings: dict[str, Any] = {"amqp_urls": urls}
 
     def cut(self) -> None:
-        raise CannotCut("a host that was given the URLs of its broker cannot be cut off: give its fleet a RabbitServer")
+        raise CannotCut("a host with the URLs of its broker cannot be cut off: give its fleet a RabbitServer")
 
     def heal(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: its fixtures are there wherever the package is installed, and load when a test uses them."""
+"""The pytest plugin: its fixtures exist wherever the package is installed, and load when a test uses them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from typing import Literal
 
+    from miros_cache_net.testing.compose_fleet import ComposeFleet
     from miros_cache_net.testing.fleet import Fleet
     from miros_cache_net.testing.manual_clock import ManualClock
     from miros_cache_net.testing.network import NetworkHost
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """Call it with a number: a fleet of that many hosts, all in step, ended with the test.
+    """A function that makes a fleet of the given number of hosts, all in step; it ends with the test.
 
-    ``fleet(3)`` has them as threads of this process, in memory; ``real=True`` on the session's private RabbitMQ.
-    ``kind="process"`` makes processes of them and ``kind="namespace"`` processes with a network each, both real.
-    What else is given is a setting of every host.
+    ``fleet(3)`` runs them as threads of this process, in memory; ``real=True`` uses the session's private RabbitMQ.
+    ``kind="process"`` makes them processes and ``kind="namespace"`` processes with a network each, both on RabbitMQ.
+    Other keywords are settings of every host.
     """
     from miros_cache_net.testing.fleet import Fleet
 
@@ -48,6 +49,27 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
         yield make
 
 
+@pytest.fixture
+def compose_fleet(tmp_path: Path) -> Iterator[Callable[..., ComposeFleet]]:
+    """A function that makes a fleet of the given number of hosts in containers, all in step; it ends with the test.
+
+    ``compose_fleet(3)`` runs nodes, ``compose_fleet(3, program=Path("my.py"))`` a program of yours.  Other keywords are
+    settings of every host.
+    """
+    from miros_cache_net.testing.compose_fleet import ComposeFleet
+
+    with ExitStack() as made:
+
+        def make(count: int, program: Path | None = None, **settings: Any) -> ComposeFleet:
+            directory = tmp_path / f"compose-{len(list(tmp_path.glob('compose-*')))}"
+            directory.mkdir()
+            hosts = ComposeFleet([f"host-{n}" for n in range(count)], directory, program, **settings)
+            made.callback(hosts.close)
+            return hosts
+
+        yield make
+
+
 @pytest.fixture(scope="session")
 def rabbit_server() -> Iterator[RabbitServer]:
     """One private RabbitMQ for the whole session; a test that stops or pauses it must start it again."""
@@ -59,7 +81,7 @@ def rabbit_server() -> Iterator[RabbitServer]:
 
 @pytest.fixture
 def rabbit_url(rabbit_server: RabbitServer) -> str:
-    """URL of the session's private RabbitMQ, started again should an earlier test have ended it."""
+    """URL of the session's private RabbitMQ, which is started again if an earlier test ended it."""
     return rabbit_server.start().url
 
 
@@ -73,7 +95,7 @@ def manual_clock() -> ManualClock:
 
 @pytest.fixture
 def network_namespaces() -> Iterator[Callable[[int], tuple[NetworkHost, ...]]]:
-    """Call it with a number: that many hosts on a network of their own, taken down after the test.
+    """A function that makes the given number of hosts on a network of their own, which is removed after the test.
 
     Without root or the program `ip` the test fails; it is never skipped.
     """

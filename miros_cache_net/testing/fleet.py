@@ -15,14 +15,13 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing.cable import Cable, FixedCable, ForwardedCable, MemoryCable, NetworkCable
 from miros_cache_net.testing.host import Host
+from miros_cache_net.testing.host_kinds import NamespaceHost, ProcessHost, ThreadHost
 from miros_cache_net.testing.network import Network, NetworkHost
-from miros_cache_net.testing.process_host import NamespaceHost, ProcessHost
 from miros_cache_net.testing.rabbit import RabbitServer
-from miros_cache_net.testing.thread_host import ThreadHost
 from miros_cache_net.testing.waiting import wait_until
 
 Kind = Literal["thread", "process"]
-#: What each host has unless a test says otherwise: a lost link is noticed, and made up for, in seconds.
+#: Each host's settings unless a test gives others: a lost link is noticed and repaired within seconds.
 _SETTINGS: Mapping[str, Any] = {"heartbeat_s": 2, "digest_interval_s": 2.0, "answer_timeout_s": 0.5}
 
 
@@ -33,7 +32,7 @@ class Fleet(Sequence[Host]):
             hosts.add("alpha")
             hosts[0].write({"a": 1})
 
-    directory  where each host gets a directory of its own
+    directory  contains a directory for each host
     broker     a `MemoryBroker` (None: a new one), a `RabbitServer`, or the URLs of one that cannot be cut off
     kind       of its hosts, unless `add` says otherwise: "thread" of this process, or "process"
     settings   of every host, by the names of `Settings`
@@ -67,7 +66,7 @@ class Fleet(Sequence[Host]):
         fleet = cls(directory, **settings)
         try:
             network = fleet._stack.enter_context(Network(count))
-            # `guest` may come from anywhere: nobody else is on that network
+            # `guest` may connect from anywhere: only the test's hosts are on that network.
             server = RabbitServer(config="loopback_users = none", address=network[0].tester_address)
             fleet.broker = fleet._stack.enter_context(server)
             for host in network:
@@ -91,11 +90,11 @@ class Fleet(Sequence[Host]):
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> Host:
-        """One more host, started unless `start` is False, then in step with the others unless `wait` is False.
+        """Add a host; starts it unless `start` is False, and waits until it is in step unless `wait` is False.
 
-        name      of the host; "": its number in the fleet; one that is there already: one more node on that host
+        name      of the host; "": from its number in the fleet; an existing name: one more node on that host
         on        the namespace for its processes
-        default   contents of its file until something else is known
+        default   contents of its file until it is written or merged
         clock     the true time there, for a thread
         settings  of this host alone
         """
@@ -118,7 +117,7 @@ class Fleet(Sequence[Host]):
         return host
 
     def settings(self, name: str, **settings: Any) -> Settings:
-        """Those of a host of that name, which need not be there."""
+        """The settings of a host of that name, which need not exist."""
         return Settings(**{**self._cable(name).settings, **self._values(name, settings)})
 
     def _values(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +126,7 @@ class Fleet(Sequence[Host]):
         return {**self._settings, "file": str(directory / "cache.json"), "node_name": name, **settings}
 
     def _cable(self, name: str, on: NetworkHost | None = None) -> Cable:
-        """The one of that host: all its nodes share it."""
+        """The cable of that host, which all its nodes share."""
         if name not in self._cables:
             self._cables[name] = cable = self._new_cable(on)
             self._stack.callback(cable.close)
@@ -156,15 +155,15 @@ class Fleet(Sequence[Host]):
     # --- what they hold ---------------------------------------------------------------------------------
 
     def agree(
-        self, *hosts: Host, on: Callable[[dict[str, Any]], object] = lambda _: True, timeout_s: float = 30.0
+        self, *hosts: Host, on: Callable[[dict[str, Any]], object] = lambda _: True, timeout_s: float = 60.0
     ) -> None:
-        """Wait until `hosts` (none given: all whose node runs) hold the same document, for which `on` holds.
+        """Wait until `hosts` (none given: all with a running node) have the same document, for which `on` is true.
 
-        AssertionError after `timeout_s`; it tells what each of them holds.
+        Raises AssertionError after `timeout_s`, which shows each host's document.
         """
         asked = hosts or [host for host in self if host.running]
         if not asked:
-            raise AssertionError("no host of the fleet runs, so none can agree: start() them")
+            raise AssertionError("no host of the fleet runs, so none can agree: call start() on them")
 
         def agreed() -> bool:
             return len({host.cache.read().version for host in asked}) == 1 and bool(on(asked[0].read()))

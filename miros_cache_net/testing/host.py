@@ -1,4 +1,4 @@
-"""What every host of a test's fleet can do, whatever it is made of."""
+"""The interface of every host in a test's fleet, whatever its kind."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class NotThisKind(CacheNetError):
-    """A kind of host cannot do what it was asked; the message names one that can."""
+    """This kind of host cannot do what the test asks; the message names a kind that can."""
 
 
 class NotRunning(CacheNetError):
-    """Something was asked of a host's node that does not run."""
+    """The host's node does not run, so it cannot do what the test asks."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the node of {name} does not run: start() it first")
@@ -39,12 +39,12 @@ class NotRunning(CacheNetError):
 class Host(ABC):
     """A directory with a cache file, a `CacheNode` that keeps it in step with the fleet, and a clock of its own.
 
-    What is read and written goes through the file, as any program of that host would do it.
+    Reads and writes go through the file, like those of any program on that host.
 
     name      of the host, as `status` shows it
     kind      "thread", "process" or "namespace"
-    settings  what a program on this host has to use; ``CacheNode(settings=host.settings)`` follows the host's node
-    cache     the host's file, for what `read`, `write`, `update` and `delete` leave open
+    settings  the settings for programs on this host; ``CacheNode(settings=host.settings)`` follows the host's node
+    cache     the host's file, for operations beyond `read`, `write`, `update` and `delete`
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class Host(ABC):
     # --- its document -----------------------------------------------------------------------------------
 
     def read(self) -> dict[str, Any]:
-        """What the document holds on this host now."""
+        """The document's current contents on this host."""
         return dict(self.cache.read().dict)
 
     def write(self, contents: Mapping[str, Any]) -> CacheReadPayload:
@@ -81,12 +81,12 @@ class Host(ABC):
 
     @property
     def node(self) -> CacheNode:
-        """Its node; what that publishes reaches every chart of this process.  `NotThisKind` outside of it."""
+        """Its node, whose events reach every chart of this process.  `NotThisKind` if it runs in another process."""
         raise NotThisKind(f"the node of {self.name} is in a process of its own: ask status(), or make it kind='thread'")
 
     @property
     def processes(self) -> list[NodeProcess]:
-        """Those of its own that run, with a node each; a thread has none."""
+        """Its running processes, with one node each; a thread has none."""
         return []
 
     def spawn(self) -> NodeProcess:
@@ -100,11 +100,11 @@ class Host(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start its node; nothing happens where it runs.  It is in step some time later: `wait_joined`."""
+        """Start its node if it does not run.  It is in step some time later: `wait_joined`."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End its node in good order; the file stays.  Idempotent."""
+        """Stop its node in an orderly way; the file stays.  Idempotent."""
 
     def kill(self) -> None:
         """End its node as ``kill -9`` does.  `NotThisKind` for a thread."""
@@ -127,27 +127,27 @@ class Host(ABC):
             stands = f"; it says of itself: {self.status()}" if self.running else ""
             raise AssertionError(f"{error}{stands}") from None
 
-    # --- what befalls it --------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Take the way to the broker from it, until `heal`."""
+        """Cut its connection to the broker, until `heal`."""
         self._cable.cut()
         self._is_cut = True
 
     def heal(self) -> None:
-        """Give the way to the broker back; it joins the fleet again some time later."""
+        """Restore the connection to the broker; the host joins the fleet again some time later."""
         self._cable.heal()
         self._is_cut = False
 
     def skew(self, seconds: float) -> None:
-        """Have its wall clock be wrong: `seconds` ahead, negative behind, 0 right again."""
+        """Set its wall clock wrong: `seconds` ahead, negative behind, 0 right again."""
         self.clock.skew_s = seconds
 
     def fill_disk(self) -> None:
-        """Have no byte left on the disk that its file is on, until `free_disk`.
+        """Leave no free byte on its file's disk, until `free_disk`.
 
         The first time, the host moves to a small disk of its own, for which its node is stopped and started again.
-        `DiskUnavailable` where this process may not mount one.
+        `DiskUnavailable` if this process is not allowed to mount one.
         """
         if self._disk is None:
             was_running = self.running
@@ -159,7 +159,7 @@ class Host(ABC):
         self._disk.fill()
 
     def free_disk(self) -> None:
-        """Have space on its disk again."""
+        """Make space on its disk again."""
         if self._disk is not None:
             self._disk.free()
 
@@ -167,7 +167,7 @@ class Host(ABC):
 
     @property
     def directory(self) -> Path:
-        """The directory that its file is in."""
+        """The directory of its file."""
         return self.settings.file.parent
 
     def environment(self) -> dict[str, str]:
@@ -179,7 +179,7 @@ class Host(ABC):
         return {**kept, **own, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program on this host, in its directory and with its `environment`; end it yourself.
+        """Start a program on this host, in its directory and with its `environment`; the caller has to end it.
 
         `options` go to `subprocess.Popen`.
         """
@@ -187,13 +187,13 @@ class Host(ABC):
         return subprocess.Popen(self.command(command), **given)
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """What to execute in this process for `command` to run on this host."""
+        """The command that this process has to execute so that `command` runs on this host."""
         return [*command]
 
     # --- its end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop its node and give everything up but the file.  Idempotent."""
+        """Stop its node and release everything but the file.  Idempotent."""
         try:
             self.stop()
         finally:
@@ -203,7 +203,7 @@ class Host(ABC):
                 self._disk = None
 
     def described(self) -> str:
-        """One line: what it holds and how it stands."""
+        """One line about its contents and its state."""
         stands = "stopped" if not self.running else "cut off" if self._is_cut else "running"
         try:
             payload = self.cache.read()

@@ -1,7 +1,7 @@
-"""A process with a `CacheNode`, which does what it is told on standard input and says what happens, as JSON lines.
+"""A process with a `CacheNode` that takes commands on standard input and reports events, both as JSON lines.
 
 Run as ``python -m miros_cache_net.testing.host_program``; the other side is `NodeProcess`.  The first line of its input
-holds how it begins, each further one a command, until the input ends.
+has the initial settings, each further one a command, until the input ends.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from miros.activeobject import Factory
-from miros.event import Event, return_status, signals
+from miros.event import Event
 
+from miros_cache_net.events import CACHE, CACHE_ERROR
 from miros_cache_net.node import CacheNode
+from miros_cache_net.payloads import CacheErrorPayload, CacheReadPayload
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.listener import Listener
 from miros_cache_net.testing.skewed_clock import SkewedClock
 
 Command = Callable[..., Any]
 
 
 class Voice:
-    """Says lines on what was standard output; what is printed from now on goes to standard error.  Thread-safe."""
+    """Writes lines to the original standard output, and redirects later prints to standard error.  Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +42,7 @@ class Voice:
 
 
 def run(*, more: Mapping[str, Command] | None = None, **node_arguments: Any) -> None:
-    """Be a host until standard input ends.  `more` commands, by name; `node_arguments` go to `CacheNode`."""
+    """Run a host until standard input ends.  `more`: further commands by name; `node_arguments` go to `CacheNode`."""
     say = Voice()
     begin = json.loads(sys.stdin.readline())
     clock = SkewedClock()
@@ -86,35 +88,21 @@ def _obey(say: Voice, commands: Mapping[str, Command], line: dict[str, Any]) -> 
     say(number=line["number"], **answer)
 
 
-def _listener(say: Voice) -> Any:
-    """A chart that says what is published."""
+def _listener(say: Voice) -> Listener:
+    """A listener that reports each published event."""
 
-    def entry(chart: Any, e: Any) -> Any:
-        for name in ("CACHE", "CACHE_ERROR"):
-            chart.subscribe(Event(signal=name))
-        return return_status.HANDLED
-
-    def cache(chart: Any, e: Any) -> Any:
-        payload = e.payload
+    def cache(payload: CacheReadPayload) -> None:
         facts = {"contents": dict(payload.dict), "connected": payload.connected, "version": payload.version}
-        say(signal="CACHE", at_s=time.monotonic(), **facts)
-        return return_status.HANDLED
+        say(signal=CACHE, at_s=time.monotonic(), **facts)
 
-    def failed(chart: Any, e: Any) -> Any:
-        say(signal="CACHE_ERROR", at_s=time.monotonic(), reason=e.payload.reason.value, message=e.payload.message)
-        return return_status.HANDLED
+    def failed(payload: CacheErrorPayload) -> None:
+        say(signal=CACHE_ERROR, at_s=time.monotonic(), reason=payload.reason.value, message=payload.message)
 
-    listener = Factory("listener")
-    state = listener.create(state="listening").catch(signal=signals.ENTRY_SIGNAL, handler=entry)
-    state.catch(signal=signals.CACHE, handler=cache).catch(signal=signals.CACHE_ERROR, handler=failed)
-    listening = state.to_method()
-    listener.nest(listening, parent=None)
-    listener.start_at(listening)
-    return listener
+    return Listener({CACHE: cache, CACHE_ERROR: failed})
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know of an immutable document."""
+    """A plain dict or list for a type that JSON cannot encode."""
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 

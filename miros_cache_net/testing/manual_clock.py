@@ -6,10 +6,10 @@ import threading
 
 
 class ManualClock:
-    """A `miros_cache_net.clock.Clock` that stands still until it is moved.  Thread-safe.
+    """A `miros_cache_net.clock.Clock` that stands still until the test moves it.  Thread-safe.
 
-    wall_ms      where the wall clock begins, milliseconds since 1970
-    monotonic_s  where the monotonic clock begins, seconds
+    wall_ms      initial wall clock, milliseconds since 1970
+    monotonic_s  initial monotonic clock, seconds
     """
 
     def __init__(self, wall_ms: int = 1_700_000_000_000, monotonic_s: float = 1_000.0) -> None:
@@ -26,15 +26,15 @@ class ManualClock:
             return self._monotonic_s
 
     def advance(self, seconds: float) -> None:
-        """Time passes: both clocks move on by `seconds`, which must not be negative (ValueError)."""
+        """Advance both clocks by `seconds`, which must not be negative (ValueError)."""
         if seconds < 0:
-            raise ValueError("time does not run back; use jump_wall() for a wall clock that was set")
+            raise ValueError("time does not run backwards; use jump_wall() to set the wall clock")
         with self._lock:
             self._wall_ms += round(seconds * 1000)
             self._monotonic_s += seconds
 
     def jump_wall(self, ms: int) -> None:
-        """Somebody sets the wall clock: it moves by `ms` milliseconds, either way; the monotonic one does not."""
+        """Move the wall clock by `ms` milliseconds, either way, as if somebody set it; the monotonic clock stays."""
         with self._lock:
             self._wall_ms += ms
 

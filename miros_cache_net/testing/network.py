@@ -15,8 +15,8 @@ from typing import Any
 
 from miros_cache_net.errors import CacheNetError
 
-#: Names are the prefix, the process that made them, "x", a running number and one of the letters; an
-#: interface may have 15 letters.
+#: Names consist of the prefix, the id of the process that made them, "x", a running number and one of the letters;
+#: an interface's name has at most 15 characters.
 _PREFIX = "mcn"
 _SWITCH = "s"
 _TESTER = "t"
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 class NetworkUnavailable(CacheNetError):
-    """This process may not make network namespaces."""
+    """This process is not allowed to make network namespaces."""
 
 
 class NetworkHost:
@@ -45,7 +45,7 @@ class NetworkHost:
     def run(
         self, command: Sequence[str], *, timeout_s: float = 30.0, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run `command` on this host to its end, its output captured as text; CalledProcessError unless it gives 0.
+        """Run `command` on this host to its end, with its output captured as text; CalledProcessError if it fails.
 
         `options` go to `subprocess.run` (``check=False``, ``input=...``, ``env=...``).
         """
@@ -56,19 +56,19 @@ class NetworkHost:
         return finished
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start `command` on this host; it is killed with the network, should it still run then."""
+        """Start `command` on this host; if it still runs when the network ends, it is killed."""
         return subprocess.Popen(self.command(command), **options)
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """What to execute for `command` to run on this host; it becomes the command itself, same process id."""
+        """The command that runs `command` on this host, by exec, so with the same process id."""
         return ["ip", "netns", "exec", self.name, *command]
 
     def unplug(self) -> None:
-        """Take its cable out: nothing arrives and nothing leaves; sockets stay open and hear nothing."""
+        """Unplug its cable: nothing arrives and nothing leaves; sockets stay open without traffic."""
         _ip("-n", self._switch, "link", "set", self._port, "down")
 
     def plug_in(self) -> None:
-        """Put its cable back."""
+        """Plug its cable in again."""
         _ip("-n", self._switch, "link", "set", self._port, "up")
 
     def __repr__(self) -> str:
@@ -78,17 +78,20 @@ class NetworkHost:
 class Network:
     """`count` hosts on one bridge, for as long as the ``with`` lasts.  NetworkUnavailable without root or `ip`.
 
-    The bridge lives in a namespace of its own, so that no firewall and no bridge of this machine has a say.
-    Nothing of this machine's network changes but for one more interface, gone afterwards.
+    The bridge is in a namespace of its own, so that no firewall or bridge of this machine interferes.  The machine's
+    own network gets only one more interface, which is removed afterwards.
+
+    home  True: addresses 192.168.x.y, as in a home, for programs that accept no others; else 10.x.y.z
 
         with Network(2) as (alpha, beta):
             alpha.run(["ping", "-c", "1", beta.address])
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, home: bool = False) -> None:
         if not 1 <= count <= 200:
-            raise ValueError(f"a network takes 1 to 200 hosts, not {count}")
+            raise ValueError(f"a network has 1 to 200 hosts, not {count}")
         self._count = count
+        self._home = home
         self._id = f"{_PREFIX}{os.getpid()}x{next(_numbers)}"
         self._switch = f"{self._id}{_SWITCH}"
         self._made: list[str] = []
@@ -114,7 +117,7 @@ class Network:
         self.close()
 
     def _make(self) -> None:
-        self._subnet = _free_subnet()
+        self._subnet = _free_subnet(home=self._home)
         self._add_namespace(self._switch)
         _ip("-n", self._switch, "link", "add", "name", "bridge0", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "bridge0", "up")
@@ -135,7 +138,7 @@ class Network:
         _ip("-n", name, "link", "set", "lo", "up")
 
     def _connect(self, namespace: str | None, interface: str, port: str, address: str) -> None:
-        """A cable: one end, `interface`, with `address`; the other, `port`, in the bridge."""
+        """Add a cable: one end, `interface`, has `address`; the other, `port`, is in the bridge."""
         place = ["-n", namespace] if namespace else []
         _ip(*place, "link", "add", "name", interface, "type", "veth", "peer", "name", port, "netns", self._switch)
         _ip("-n", self._switch, "link", "set", port, "master", "bridge0", "up")
@@ -143,13 +146,13 @@ class Network:
         _ip(*place, "link", "set", interface, "up")
 
     def close(self) -> None:
-        """Kill what still runs on the hosts and take the network down.  Idempotent."""
+        """Kill the processes that still run on the hosts, and remove the network.  Idempotent."""
         while self._made:
             _remove(self._made.pop())
 
 
 def remove_leftovers() -> None:
-    """Take down networks whose test process was killed before it could."""
+    """Remove networks of test processes that were killed."""
     for name in _namespaces():
         owner = name.removeprefix(_PREFIX).partition("x")[0]
         if name.startswith(_PREFIX) and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
@@ -165,18 +168,19 @@ def _remove(name: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
     if name.endswith(_SWITCH):
-        # It would go with its other end, but only some time after the namespace has been deleted.
+        # The kernel would remove it with its other end, but only some time after the namespace has been deleted.
         with contextlib.suppress(NetworkUnavailable):
             _ip("link", "delete", name.removesuffix(_SWITCH) + _TESTER)
     _ip("netns", "delete", name)
 
 
-def _free_subnet() -> str:
-    """The first three numbers of a private /24 that this machine has no route to of its own."""
+def _free_subnet(*, home: bool) -> str:
+    """The first three numbers of a private /24 to which this machine has no route."""
     used = _ip("-4", "route", "show", "table", "all")
-    while f"{(subnet := f'10.{random.randint(64, 250)}.{random.randint(1, 250)}')}." in used:
-        pass
-    return subnet
+    while True:
+        subnet = f"{'192.168' if home else f'10.{random.randint(64, 250)}'}.{random.randint(1, 250)}"
+        if f"{subnet}." not in used:
+            return subnet
 
 
 def _ip(*arguments: str) -> str:

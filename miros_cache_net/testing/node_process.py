@@ -1,4 +1,4 @@
-"""A `CacheNode` in a process of its own, as the test that started it sees it."""
+"""A `CacheNode` in a process of its own, seen from the test that started it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from miros_cache_net.errors import CacheNetError
 
 PROGRAM = ("-m", "miros_cache_net.testing.host_program")
 _END_S = 20.0
-#: A process of a long test says more than anybody wants to look at.
+#: A process of a long test prints more lines than anybody will read.
 _LINES = 20_000
 
 Line = dict[str, Any]
 
 
 class NodeProcessFailed(CacheNetError):
-    """A host's process ended, or did not do what it was told; the message ends with what it said of it."""
+    """A host's process ended or failed a command; the message ends with the reason or the tail of its log."""
 
 
 class NodeProcess:
-    """Started, never forked, on construction; it ends with this process, even one that is killed.
+    """The constructor starts the process, without a fork; it ends with this process, even if this one is killed.
 
-    settings     of its node, by the names of `Settings`; handed over by a pipe, not by arguments or environment
-    directory    where it runs, and what it says on standard error is kept
+    settings     of its node, by the names of `Settings`; passed through a pipe, not in arguments or environment
+    directory    its working directory, where its standard error is kept too
     environment  of the process; None: this process's own
-    command      turns what is to be executed into what is really executed (see `NetworkHost.command`)
-    program      what Python is to run: `host_program`, or what adds to it
+    command      wraps the command to execute (see `NetworkHost.command`)
+    program      Python's arguments: `host_program`, or a module that extends it
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class NodeProcess:
         return self._process.poll() is None
 
     def wait_for_start(self) -> None:
-        """Return once its node was made; `NodeProcessFailed` if it cannot be."""
+        """Return once its node was made; raises `NodeProcessFailed` if that fails."""
         self.wait_for(started=self.pid)
 
-    # --- what it is told and says -----------------------------------------------------------------------
+    # --- commands and answers ---------------------------------------------------------------------------
 
     def tell(self, do: str, **arguments: Any) -> int:
-        """Have `do` done; the number that its answer will bear."""
+        """Send the command `do`; returns the number that its answer will have."""
         number = next(self._numbers)
         self._write({"number": number, "do": do, "arguments": arguments})
         return number
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have `do` done; its result.  `NodeProcessFailed` with the reason if it could not be done."""
+        """Send the command `do` and return its result; raises `NodeProcessFailed` with the reason if it fails."""
         answer = self.wait_for(number=self.tell(do, **arguments))
         if "failed" in answer:
             raise NodeProcessFailed(f"{do!r} failed in process {self.pid}: {answer['failed']}")
@@ -101,12 +101,12 @@ class NodeProcess:
         return dict(self.ask("status"))
 
     def said(self) -> list[Line]:
-        """Every line so far, of very many the last."""
+        """The lines so far, at most the last 20,000."""
         with self._news:
             return list(self._lines)
 
     def wait_for(self, timeout_s: float = 60.0, **wanted: Any) -> Line:
-        """The last line with these items, as soon as there is one; `NodeProcessFailed` if none comes."""
+        """The last line with these items, as soon as there is one; raises `NodeProcessFailed` if none comes."""
 
         def find() -> Line | None:
             return next((line for line in reversed(self._lines) if wanted.items() <= line.items()), None)
@@ -115,7 +115,11 @@ class NodeProcess:
             self._news.wait_for(lambda: find() or self._ended, timeout_s)
             found = find()
         if found is None:
-            state = "said nothing of it" if self.running else f"ended with {self._process.returncode}"
+            state = "said nothing of it"
+            if self._ended:  # its output is closed; wait for its end, so that no later command is lost in its input
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_S)
+                state = f"ended with {self._process.returncode}"
             last = self._log.read_text(errors="replace").strip()[-2000:]
             raise NodeProcessFailed(f"waited for {wanted}, but process {self.pid} {state}; its log ends with: {last}")
         return found
@@ -123,7 +127,7 @@ class NodeProcess:
     # --- its end ----------------------------------------------------------------------------------------
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal: SIGSTOP lets it hang with all its connections open."""
+        """Send it a signal; after SIGSTOP it hangs with all its connections open."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
@@ -134,7 +138,7 @@ class NodeProcess:
         self._listener.join()
 
     def stop(self) -> None:
-        """Have it end in good order, and wait; killed, and `NodeProcessFailed`, if it does not.  Idempotent."""
+        """Stop it in an orderly way and wait; if it does not end, kill it, `NodeProcessFailed`.  Idempotent."""
         if self.running:
             self.signal(signal.SIGCONT)
         self._close_input()
@@ -157,7 +161,7 @@ class NodeProcess:
                 self._process.stdin.write(json.dumps(line) + "\n")
                 self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise NodeProcessFailed(f"process {self.pid} has ended, and cannot be told anything") from None
+            raise NodeProcessFailed(f"process {self.pid} has ended and takes no more commands") from None
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -1,4 +1,4 @@
-"""A private RabbitMQ for tests and demonstrations: own ports, own directory, gone afterwards."""
+"""A private RabbitMQ for tests and demonstrations, with its own ports and directory, which it removes afterwards."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from miros_cache_net.testing.network import NetworkHost
 from miros_cache_net.testing.rabbit_files import RabbitFiles, find_programs
 
 _USUAL_PORT = 5672
-#: The protocol header that every AMQP 0-9-1 client opens with.
+#: The protocol header that every AMQP 0-9-1 client sends first.
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
-#: Once its standard input ends, that is, when this process has died, however: kills the process groups that its
-#: arguments name after the first, and removes the directory that the first one names.
+#: Waits until its standard input ends, because this process has died in whatever way.  Then it kills the process groups
+#: in its second and later arguments, and removes the directory in its first.
 GUARD = """
 cat >/dev/null; directory=$1; shift
 for group; do kill -s KILL -- "-$group"; done 2>/dev/null
@@ -31,23 +31,23 @@ rm -rf -- "$directory"
 
 
 class RabbitFailed(CacheNetError):
-    """The private server did not do what was asked; the message ends with the tail of its log."""
+    """The private server failed a request; the message ends with the tail of its log."""
 
 
 class RabbitServer:
-    """A RabbitMQ of one's own, from the machine's `rabbitmq-server`, listening on `address` only.
+    """A private RabbitMQ, from the machine's `rabbitmq-server`, that listens on `address` only.
 
-    Nothing of a RabbitMQ that the system runs is touched or met.  Works for root and for ordinary users.
-    Nothing it starts outlives this process, even one that is killed.  RabbitNotInstalled where the program is
-    missing.  Not thread-safe; `url`, `port` and `ctl` may be used from any thread while it runs.
+    It has no contact with a RabbitMQ that the system runs.  Works for root and for ordinary users.  Nothing that it
+    starts outlives this process, even if this process is killed.  Raises RabbitNotInstalled if the program is missing.
+    Not thread-safe; `url`, `port` and `ctl` may be used from any thread while it runs.
 
         with RabbitServer() as server:
             pika.BlockingConnection(pika.URLParameters(server.url))
 
     config           extra lines for rabbitmq.conf, such as ``heartbeat = 2``
-    address          where it listens; the user `guest` may come from 127.0.0.1 only, `add_user` makes others
+    address          where it listens; the user `guest` may connect from 127.0.0.1 only, `add_user` makes other users
     on               the host of a test's network on which it runs, at that host's address and the usual port; `guest`
-                     may come from anywhere there
+                     may connect from anywhere there
     start_timeout_s  how long a start may take (a cold start takes about 5 s on an idle machine)
     """
 
@@ -94,8 +94,13 @@ class RabbitServer:
 
     @property
     def directory(self) -> Path:
-        """Where all its files are; removed by `close`."""
+        """The directory of all its files; `close` removes it."""
         return self._files.directory
+
+    @property
+    def log(self) -> Path:
+        """Its log file; complete once the server has ended."""
+        return self._files.log
 
     @property
     def url(self) -> str:
@@ -103,7 +108,7 @@ class RabbitServer:
         return self.url_for("guest", "guest")
 
     def url_for(self, name: str, password: str, vhost: str = "%2F") -> str:
-        """URL for another user; all three already percent-encoded where they need it."""
+        """URL for another user; the caller percent-encodes all three arguments."""
         return f"amqp://{name}:{password}@{self.address}:{self.port}/{vhost}"
 
     @property
@@ -112,16 +117,16 @@ class RabbitServer:
         return self._broker is not None and self._broker.poll() is None
 
     def join_cluster(self, epmd_port: int, cookie: str, config: str) -> None:
-        """Before the first start: be a member of the cluster that these name (see `RabbitCluster`)."""
+        """Before the first start: join the cluster that the arguments describe (see `RabbitCluster`)."""
         self._files.share_cluster(epmd_port, cookie)
         self._config += config
 
     # --- its life -----------------------------------------------------------------------------------
 
     def start(self) -> RabbitServer:
-        """Start, and return once AMQP answers; users, exchanges and durable queues of before are there again.
+        """Start, and return once AMQP answers; earlier users, exchanges and durable queues exist again.
 
-        RabbitFailed, with the log's tail, where it ends by itself or does not answer in time.
+        Raises RabbitFailed, with the log's tail, if the server ends by itself or does not answer in time.
         """
         if self.running:
             return self
@@ -131,7 +136,7 @@ class RabbitServer:
                 break
             except RabbitFailed as error:
                 self.kill()
-                # Ports were free when chosen; another program may have been quicker.
+                # The ports were free when they were chosen; another program may have taken one since.
                 if self._ever_started or attempt == 2 or "eaddrinuse" not in str(error):
                     raise
                 self._files.choose_ports()
@@ -140,8 +145,10 @@ class RabbitServer:
 
     def _start_once(self) -> None:
         self._files.write(self._config)
-        # the first of a cluster's members starts the port mapper; for the others it ends at once, as it finds it there
-        self._epmd = self._spawn("epmd", "-port", str(self._files.epmd_port), "-address", "127.0.0.1")
+        # A cluster's first member starts the port mapper; the others' mappers find it running and end at once.
+        own = self._programs / "epmd"
+        epmd = str(own) if own.exists() else "epmd"
+        self._epmd = self._spawn(epmd, "-port", str(self._files.epmd_port), "-address", "127.0.0.1")
         self._broker = self._spawn(str(self._programs / "rabbitmq-server"))
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", GUARD, "guard", str(self.directory), str(self._broker.pid), str(self._epmd.pid)],
@@ -179,7 +186,7 @@ class RabbitServer:
             return False
 
     def _tail(self) -> str:
-        """What its log says of errors, and how it ends."""
+        """The errors in its log, and the log's last lines."""
         lines: list[str] = []
         for file in (self._files.log, self._files.output):
             with contextlib.suppress(OSError):
@@ -190,7 +197,7 @@ class RabbitServer:
         return "its log says:\n" + "\n".join(errors[:15] + lines[-10:])
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """End it in good order, as an operator would; what is durable stays for the next `start`."""
+        """Stop it in an orderly way, as an operator would; durable objects stay for the next `start`."""
         if self._broker is not None and self.running:
             self.resume()
             self._broker.terminate()
@@ -199,15 +206,15 @@ class RabbitServer:
         self.kill()
 
     def kill(self) -> None:
-        """End it as a power cut would: SIGKILL to every process of it.  Durable things stay on disk."""
+        """End it as a power cut would: SIGKILL to all its processes.  Durable objects stay on disk."""
         if self._guard is not None and self._guard.stdin is not None:
-            # First: once the others are reaped, their numbers may belong to somebody else.
+            # The guard first: once the others are reaped, their process ids may belong to other processes.
             self._guard.kill()
             self._guard.wait()
             self._guard.stdin.close()
         for process in (self._broker, self._epmd):
             if process is not None:
-                # The leader is not reaped yet (or never polled), so the group's number is still its own.
+                # The leader is not reaped yet (or never polled), so the group's id is still its own.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -225,7 +232,7 @@ class RabbitServer:
         self._paused = True
 
     def resume(self) -> None:
-        """Let a paused server go on; nothing happens to one that runs."""
+        """Let a paused server continue; no effect on a running one."""
         if self._paused:
             self._signal(signal.SIGCONT)
             self._paused = False
@@ -238,7 +245,7 @@ class RabbitServer:
     def close(self) -> None:
         """Kill it and remove its directory.  Idempotent; also done when the program ends."""
         if os.getpid() != self._owner:
-            return  # a forked child that ends must not take its parent's server along
+            return  # a forked child that ends must not end its parent's server
         self.kill()
         shutil.rmtree(self._files.directory, ignore_errors=True)
         atexit.unregister(self.close)
@@ -258,9 +265,12 @@ class RabbitServer:
     # --- its administration -------------------------------------------------------------------------
 
     def ctl(self, *arguments: str, stdin: str = "", timeout_s: float = 60.0) -> str:
-        """Run `rabbitmqctl` on this server; returns what it printed, RabbitFailed with its words if it fails."""
+        """Run `rabbitmqctl` on this server; returns its output, or raises RabbitFailed with its error message."""
+        # RabbitMQ 4's rabbitmqctl reads its input only if the command and user are the only arguments.
+        quiet = [] if stdin else ["--quiet"]
+        command = [str(self._programs / "rabbitmqctl"), *quiet, *arguments]
         finished = subprocess.run(
-            [str(self._programs / "rabbitmqctl"), "--quiet", *arguments],
+            self._on.command(command) if self._on is not None else command,
             check=False,
             env=self._files.environment(),
             input=stdin,
@@ -274,7 +284,7 @@ class RabbitServer:
         return finished.stdout
 
     def add_user(self, name: str, password: str, vhost: str = "/") -> str:
-        """Make a user who may do everything in `vhost`; returns their URL."""
+        """Make a user with all permissions in `vhost`; returns the user's URL."""
         self.ctl("add_user", name, stdin=password + "\n")
         self.ctl("set_permissions", "-p", vhost, name, ".*", ".*", ".*")
         return self.url_for(name, password, "%2F" if vhost == "/" else vhost)
@@ -286,7 +296,7 @@ class RabbitServer:
         return self.url_for("guest", "guest", name)
 
     def connection_count(self) -> int:
-        """AMQP connections that the server has now."""
+        """The server's current number of AMQP connections."""
         return len(self.ctl("list_connections", "pid", "--no-table-headers").split())
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A RabbitMQ cluster of one's own, on this machine."""
+"""A private RabbitMQ cluster on this machine.  Imported on demand; `RabbitServer` does not depend on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RabbitCluster:
             cluster.servers[0].kill()
 
     Each member of `servers` can be killed, paused and restarted like any `RabbitServer`, and cut off from the others;
-    `urls` names them all.  Raises `RabbitFailed` where they do not find each other.
+    `urls` names them all.  Raises `RabbitFailed` if they do not find each other.
     """
 
     def __init__(self, size: int = 3, *, config: str = "") -> None:
@@ -34,11 +34,11 @@ class RabbitCluster:
 
     @property
     def urls(self) -> str:
-        """All members, divided by commas, as the setting ``MIROS_CACHE_AMQP_URL`` takes them."""
+        """All members' URLs, separated by commas, for the setting ``MIROS_CACHE_AMQP_URL``."""
         return ",".join(server.url for server in self.servers)
 
     def start(self) -> RabbitCluster:
-        """Start all members at once; returns when every one sees all others."""
+        """Start all members at once; returns once each sees all others."""
         with ThreadPoolExecutor(len(self.servers)) as pool:
             list(pool.map(RabbitServer.start, self.servers))
         try:
@@ -54,7 +54,7 @@ class RabbitCluster:
             server.close()
 
     def handle_partitions(self, how: str) -> None:
-        """Set ``cluster_partition_handling`` on all members, until they start anew; all of them run."""
+        """Set ``cluster_partition_handling`` on all members, which must run; lasts until their next start."""
         self._on_all(f"rpc:call(N, application, set_env, [rabbit, cluster_partition_handling, {how}])")
 
     def cut_off(self, number: int) -> None:
@@ -62,12 +62,26 @@ class RabbitCluster:
         self._for_peers(number, "erlang:set_cookie(P, cut), erlang:disconnect_node(P)")
 
     def join_again(self, number: int) -> None:
-        """Mend what `cut_off` broke.  What the members make of it is up to how they handle partitions."""
+        """Undo `cut_off`.  What the members do then depends on their partition handling."""
         self._for_peers(number, "erlang:set_cookie(P, erlang:get_cookie())")
 
-    def wait_whole(self, timeout_s: float = 90) -> None:
-        """Wait until every member runs, sees all others, and remembers no partition.  AssertionError after that."""
+    def seen_by(self, number: int) -> set[int]:
+        """The members, by their index in `servers`, to which one member is connected, including itself."""
+        seen = self.servers[number].ctl("eval", "[node() | nodes()].")
+        return {place for place, server in enumerate(self.servers) if server.node_name in seen}
+
+    def wait_whole(self, timeout_s: float = 180) -> None:
+        """Wait until every member runs, sees all others, and remembers no partition.  AssertionError on time-out."""
         wait_until(self._is_whole, timeout_s=timeout_s, what="the cluster to be whole")
+
+    def wait_without(self, number: int, timeout_s: float = 60) -> None:
+        """Wait until the other members have noticed that one is away.  AssertionError on time-out."""
+        others = {place for place in range(len(self.servers)) if place != number}
+        wait_until(
+            lambda: all(self.seen_by(other) == others for other in others),
+            timeout_s=timeout_s,
+            what=f"the others to be without member {number}",
+        )
 
     def _is_whole(self) -> bool:
         look = "{rpc:call(N, rabbit, is_running, []), length(rpc:call(N, erlang, nodes, [])), "
@@ -79,7 +93,7 @@ class RabbitCluster:
         return "".join(seen.split()).count(f"{{true,{len(self.servers) - 1},[]}}") == len(self.servers)
 
     def _on_all(self, expression: str) -> str:
-        """What an expression gives for each member N, as Erlang writes it."""
+        """The values of an expression for each member N, in Erlang's notation."""
         return self.servers[0].ctl("eval", f"[{expression} || N <- [{self._names(self.servers)}]].")
 
     def _for_peers(self, number: int, expression: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a private RabbitMQ keeps everything: program, ports, directory, environment."""
+"""A private RabbitMQ's program, ports, directory and environment."""
 
 from __future__ import annotations
 
@@ -22,26 +22,45 @@ PROGRAM_PLACES = (
     "/opt/homebrew/sbin",
     "/usr/local/sbin",
 )
-#: Below the range that Linux takes client ports from (32768 and up): while the broker is down, no client's
-#: own socket can take its port, and no client that keeps trying can end up connected to itself.
+#: Names the directory of another RabbitMQ's programs: `rabbitmq-server`, `rabbitmqctl` and `epmd`.
+PROGRAMS_VARIABLE = "TEST_RABBITMQ"
+#: Below the range of Linux's client ports (32768 and up): while the broker is down, no client's own socket can
+#: take its port, and no client that keeps retrying can connect to itself.
 PORTS = range(20_000, 32_000)
 
 
 class RabbitNotInstalled(CacheNetError):
-    """No rabbitmq-server program on this machine."""
+    """No rabbitmq-server program on this machine, or none in the directory that the environment names."""
 
-    def __init__(self) -> None:
-        super().__init__("rabbitmq-server is not installed: run script/bootstrap, or apt-get install rabbitmq-server")
+    def __init__(self, named: str = "") -> None:
+        if named:
+            super().__init__(f"{PROGRAMS_VARIABLE}={named}: no rabbitmq-server, rabbitmqctl and epmd there")
+        else:
+            super().__init__(
+                "rabbitmq-server is not installed: run script/bootstrap, or apt-get install rabbitmq-server"
+            )
 
 
 def find_programs() -> Path:
-    """The directory that holds `rabbitmq-server` and `rabbitmqctl`; RabbitNotInstalled where there is none."""
+    """The directory of `rabbitmq-server` and `rabbitmqctl`; raises RabbitNotInstalled if there is none.
+
+    It is the one that ``TEST_RABBITMQ`` names, which must contain `epmd` too; else the machine's own.
+    """
+    named = os.environ.get(PROGRAMS_VARIABLE, "")
+    if named:
+        if _has(named, "rabbitmq-server", "rabbitmqctl", "epmd"):
+            return Path(named)
+        raise RabbitNotInstalled(named)
     if shutil.which("erl") is not None:
         for place in PROGRAM_PLACES:
             for directory in sorted(glob.glob(place), reverse=True):
-                if all(os.access(f"{directory}/{name}", os.X_OK) for name in ("rabbitmq-server", "rabbitmqctl")):
+                if _has(directory, "rabbitmq-server", "rabbitmqctl"):
                     return Path(directory)
     raise RabbitNotInstalled
+
+
+def _has(directory: str, *programs: str) -> bool:
+    return all(os.access(f"{directory}/{name}", os.X_OK) for name in programs)
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -61,8 +80,8 @@ def free_port(address: str = "127.0.0.1") -> int:
 class RabbitFiles:
     """One server's own directory, names and ports, and the environment that keeps it inside them.
 
-    The Erlang port mapper (`epmd`) gets a port of its own too: nodes started here and a system's RabbitMQ
-    can neither see nor disturb each other.
+    The Erlang port mapper (`epmd`) gets a port of its own too, so that nodes started here and the system's
+    RabbitMQ can neither see nor disturb each other.
     """
 
     directory: Path
@@ -81,7 +100,7 @@ class RabbitFiles:
         self.epmd_port = free_port()
 
     def share_cluster(self, epmd_port: int, cookie: str) -> None:
-        """Be a member of a cluster: one port mapper and one secret for all."""
+        """Join a cluster: its members share one port mapper and one secret."""
         self.epmd_port, self.cookie = epmd_port, cookie
 
     @property
@@ -93,7 +112,7 @@ class RabbitFiles:
         return self.directory / "output"
 
     def write(self, config: str) -> None:
-        """Make the directory's contents; `config` holds extra lines for rabbitmq.conf."""
+        """Write the directory's contents; `config` has extra lines for rabbitmq.conf."""
         for part in ("data", "log", "home"):
             (self.directory / part).mkdir(exist_ok=True)
         cookie = self.directory / "home" / ".erlang.cookie"
@@ -107,7 +126,7 @@ class RabbitFiles:
         )
 
     def environment(self) -> dict[str, str]:
-        """Nothing of RabbitMQ's or Erlang's own variables of the caller reaches the server."""
+        """The server's environment; none of the caller's variables for RabbitMQ or Erlang reaches it."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
         directory = self.directory
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -130,7 +149,7 @@ class RabbitFiles:
             RABBITMQ_CTL_ERL_ARGS=loopback,
             RABBITMQ_CTL_DIST_PORT_MIN=str(PORTS.start),
             RABBITMQ_CTL_DIST_PORT_MAX=str(PORTS.stop - 1),
-            # Replace the shell by the Erlang VM, so that signals reach the VM and no shell outlives it.
+            # Replace the shell with the Erlang VM, so that signals reach the VM and no shell outlives it.
             detached="1",
         )
         return environment

@@ -1,4 +1,4 @@
-"""A host's wall clock that is wrong by as much as the test says."""
+"""A host's wall clock with an error that the test sets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 
 
 class SkewedClock:
-    """A `miros_cache_net.clock.Clock` that runs as `true_clock` does, its wall clock `skew_s` seconds ahead of it.
+    """A `miros_cache_net.clock.Clock` that follows `true_clock`, but with its wall clock `skew_s` seconds ahead.
 
-    `skew_s` may be set at any time, from any thread; negative: behind.  The monotonic clock is never wrong.
+    `skew_s` may be set at any time, from any thread; negative: behind.  The monotonic clock is always right.
     """
 
     def __init__(self, true_clock: Clock = SYSTEM_CLOCK) -> None:

@@ -1,4 +1,4 @@
-"""A disk of a host's own, small enough to be filled."""
+"""A disk for a single host, small enough to fill."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 
 from miros_cache_net.errors import CacheNetError
 
-#: Room for a document or two, and filled at once.
+#: Room for a document or two, and fast to fill.
 _SIZE_KB = 256
 _PIECE_BYTES = 4096
 _BALLAST = "ballast"
-#: What the mounts are of, as /proc/mounts shows it: this and the process that made them.
+#: The mounts' source in /proc/mounts: this and the id of the process that made them.
 _SOURCE = "miros-cache-test-"
 
 
 class DiskUnavailable(CacheNetError):
-    """This process may not mount a disk."""
+    """This process is not allowed to mount a disk."""
 
 
 class SmallDisk:
-    """A file system of 256 KiB in the place of `directory`, with what was in there; what it holds goes with `close`."""
+    """A file system of 256 KiB mounted over `directory`, with a copy of its contents; `close` discards it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         if os.geteuid() != 0 or shutil.which("mount") is None:
-            raise DiskUnavailable("a disk to fill needs root, and a `mount` that knows tmpfs: run as root, on Linux")
+            raise DiskUnavailable("a small disk needs root, and a `mount` that supports tmpfs: run as root, on Linux")
         remove_leftovers()
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True, ignore=_sockets)
@@ -40,7 +40,7 @@ class SmallDisk:
             shutil.copytree(kept, directory, dirs_exist_ok=True)
 
     def fill(self) -> None:
-        """Take every byte that is free."""
+        """Use up every free byte."""
         ballast = os.open(self._directory / _BALLAST, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             while True:
@@ -52,21 +52,21 @@ class SmallDisk:
             os.close(ballast)
 
     def free(self) -> None:
-        """Give back what `fill` took."""
+        """Free the space that `fill` used."""
         (self._directory / _BALLAST).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Take the disk away; what was in the directory before is there again."""
+        """Unmount the disk; the directory's earlier contents are visible again."""
         _run("umount", "--lazy", str(self._directory))
 
 
 def _sockets(directory: str, names: list[str]) -> list[str]:
-    """They cannot be copied, and their owner makes them again."""
+    """The sockets among `names`: they cannot be copied, and their owner makes them again."""
     return [name for name in names if stat.S_ISSOCK(os.lstat(f"{directory}/{name}").st_mode)]
 
 
 def remove_leftovers() -> None:
-    """Take away the disks of test processes that were killed before they could."""
+    """Unmount the disks of test processes that were killed."""
     with open("/proc/mounts", encoding="utf-8") as mounts:
         found = [line.split()[:2] for line in mounts if line.startswith(_SOURCE)]
     for source, place in found:

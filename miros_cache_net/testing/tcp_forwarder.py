@@ -1,4 +1,4 @@
-"""A TCP forwarder to break: between a client and a server, it cuts, slows down, goes silent, or speaks TLS."""
+"""A TCP forwarder for faults between a client and a server: it cuts, delays, goes silent or deaf, or adds TLS."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 class TcpForwarder:
     """Forwards 127.0.0.1:`port` to `target_port` of `host`, on a thread of its own, while used as a context manager.
 
-    tls        speak TLS to clients, and what was inside to the server
-    freeze_on  a connection on which these bytes come is silent from there on
+    tls        speak TLS to clients, and plain text to the server
+    freeze_on  a connection goes silent once these bytes arrive on it
+    idle_s     a connection without traffic in one direction for this many seconds is ended; None: never
     port       where it listens, the same for its whole life
-    accepted   how many connections it has taken
-    held       what has come while frozen
+    accepted   the number of connections accepted
+    held       the bytes that have arrived while frozen
     """
 
     def __init__(
@@ -28,16 +29,17 @@ class TcpForwarder:
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
         freeze_on: bytes = b"",
+        idle_s: float | None = None,
     ) -> None:
         self._target = host, target_port
-        self._freeze_on = freeze_on
+        self._freeze_on, self._idle_s = freeze_on, idle_s
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="forwarder")
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._flowing = asyncio.Event()
+        self._flowing, self._answering = asyncio.Event(), asyncio.Event()
         self._delay_s = 0.0
         self.port = 0
         self.accepted = 0
@@ -57,23 +59,33 @@ class TcpForwarder:
         self._loop.close()
 
     def refuse(self) -> None:
-        """Cut every connection, and take no new one until `accept`."""
+        """Cut every connection, and accept no new one until `accept`."""
         self._on_loop(self._refuse())
 
     def accept(self) -> None:
-        """Take connections again; nothing happens where it does."""
+        """Accept connections again; no effect if it already does."""
         self._on_loop(self._listen())
 
     def freeze(self) -> None:
-        """Forward nothing more, without closing anything: what a dead router does."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
+        """Stop forwarding without closing anything, as a dead router does."""
+        for event in (self._flowing, self._answering):
+            self._loop.call_soon_threadsafe(event.clear)
+
+    def freeze_answers(self) -> None:
+        """Forward from clients to the server, but not back, without closing anything."""
+        self._loop.call_soon_threadsafe(self._answering.clear)
 
     def thaw(self) -> None:
-        """Forward what was held, and what comes."""
-        self._loop.call_soon_threadsafe(self._flowing.set)
+        """Forward the held bytes, and forward again from now on."""
+        for event in (self._flowing, self._answering):
+            self._loop.call_soon_threadsafe(event.set)
+
+    def forget(self) -> None:
+        """Stop forwarding on the existing connections without closing them; new ones work as before."""
+        self._on_loop(self._forget())
 
     def slow_down(self, delay_s: float) -> None:
-        """Hold back each piece for so long."""
+        """Delay each piece by `delay_s` seconds."""
         self._delay_s = delay_s
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
@@ -81,10 +93,19 @@ class TcpForwarder:
 
     async def _listen(self) -> None:
         self._flowing.set()
+        self._answering.set()
         if self._server is not None and self._server.is_serving():
             return
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _forget(self) -> None:
+        # Tasks that wait for the old events wait forever.
+        self._flowing.clear()
+        self._answering.clear()
+        self._flowing, self._answering = asyncio.Event(), asyncio.Event()
+        self._flowing.set()
+        self._answering.set()
 
     async def _refuse(self) -> None:
         if self._server is not None:
@@ -111,9 +132,9 @@ class TcpForwarder:
             writer.transport.abort()
             return
         self._writers.add(far_writer)
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            self._keep(asyncio.ensure_future(self._pump(source, sink)))
-        if writer.is_closing():  # refused meanwhile
+        for source, sink, flowing in ((reader, far_writer, self._flowing), (far_reader, writer, self._answering)):
+            self._keep(asyncio.ensure_future(self._pump(source, sink, flowing)))
+        if writer.is_closing():  # refused in the meantime
             far_writer.transport.abort()
 
     def _keep(self, task: asyncio.Task[None] | None) -> None:
@@ -121,14 +142,14 @@ class TcpForwarder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(65536):
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            while data := await asyncio.wait_for(source.read(65536), self._idle_s):
                 if self._freeze_on and self._freeze_on in data:
                     await asyncio.Event().wait()
-                if not self._flowing.is_set():
+                if not flowing.is_set():
                     self.held += data
-                    await self._flowing.wait()
+                    await flowing.wait()
                 await asyncio.sleep(self._delay_s)
                 sink.write(data)
                 await sink.drain()

@@ -8,16 +8,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Between two looks at a condition: short against anything a person notices, long against the look itself.
+#: Interval between two checks of a condition: too short for a person to notice, long compared with the check itself.
 LOOK_EVERY_S = 0.01
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
-    """Call `predicate` until it is true, and return what it returned then.
+    """Call `predicate` until its result is true, and return that result.
 
-    AssertionError after `timeout_s` seconds; its one line says `what` was waited for and what the predicate
-    returned, or raised, last.  An AssertionError or OSError raised by the predicate counts as "not yet";
-    anything else passes through.
+    Raises AssertionError after `timeout_s` seconds; its one line names `what` was awaited and the predicate's last
+    result or exception.  An AssertionError or OSError raised by the predicate counts as "not yet"; any other
+    exception reaches the caller.
     """
     deadline = time.monotonic() + timeout_s
     while True:

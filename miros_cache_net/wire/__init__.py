@@ -1,13 +1,13 @@
 """When are bytes from outside a message that can be trusted?
 
-Comes in: bytes of any origin, and keys.  Goes out: a `Message` of a holder of a key, well formed, bounded, meant for
-this place and no repeated request; or a refusal that is counted by its reason.  The other way: messages, sealed.
+Comes in: bytes of any origin, and keys.  Goes out: a `Message` from a key holder, well formed, bounded, meant for this
+place and not a replayed request; or a refusal, counted by reason.  The other way round, it seals messages.
 
-Must not know: how bytes travel, what a message leads to.
+Must not know: how bytes travel, what a message causes.
 
-    gate      the one door, with the order of all checks
+    door      the one order of checks, for any format inside the encryption
+    gate      the door for document messages; `envelope`: their format
     kinds     the one table of the kinds of message
-    envelope  what stands inside the encryption
     keyring   keys that encrypt and decrypt; `key_edit` changes their file
-    replay    requests that came before; `refusals` counts and tells
+    replay    detects replayed requests; `refusals` counts and reports
 """

@@ -1,7 +1,7 @@
-"""Changes to a key file: new, list, promote, remove.  Keys are named by id and never given out.
+"""Changes to a key file: new, list, promote, remove.  Keys are named by id and never shown.
 
-Comments stay, and those right above a key go where it goes.  The file is replaced atomically and closed
-to other users from birth; a lock on its directory keeps two commands apart.
+Comments are kept, and those right above a key move with it.  The file is replaced atomically and never readable by
+other users; a lock on its directory serializes commands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.errors import SettingsError
-from miros_cache_net.settings.key_file import generate_key, key_id, key_on, parse_keys, read_private
+from miros_cache_net.settings.key_file import generate_key, key_id, key_on, keys_in, parse_keys, read_private
 
 
 class KeyInfo(NamedTuple):
@@ -34,32 +34,32 @@ class _Block(NamedTuple):
 
 
 def list_keys(path: Path) -> list[KeyInfo]:
-    """The keys of the ring in order.  Raises `SettingsError` as `key_file.read_keys`."""
+    """The keys of the ring in order.  Raises `SettingsError`, like `key_file.read_keys`."""
     keys = parse_keys(read_private(path), f"key file {path}")
     return [KeyInfo(key_id(key), number == 0) for number, key in enumerate(keys)]
 
 
 def new_key(path: Path, *, primary: bool = False) -> str:
-    """Make a key and give its id: the only one of a new file, else the last of the ring, or its first.
+    """Make a key and return its id.  It becomes the last of the ring or, if `primary`, the first.
 
-    As the last it decrypts but does not encrypt, so that it can first be given to all hosts.  A missing
-    directory is made, closed to other users.  Raises `SettingsError`.
+    As the last key it only decrypts, so that it can be distributed to all hosts first.  A missing directory is created
+    with mode 0700.  Raises `SettingsError`.
     """
     key = generate_key()
     made = _Block((key.decode(),), key_id(key))
     with _editing(path, make_directory=True) as target:
-        blocks = _read(target) if target.exists() else []
+        blocks = _blocks(_checked(target, empty=True)) if target.exists() else []
         if len(_ids(blocks)) >= limits.RING_KEYS:
             raise SettingsError(
-                f"key file {path} holds {limits.RING_KEYS} keys, the most there can be: "
-                "take an old one out with `miros-cache-net key remove`"
+                f"key file {path} holds {limits.RING_KEYS} keys, the maximum: "
+                "remove an old one with `miros-cache-net key remove`"
             )
         _replace(target, _with_first(blocks, made) if primary else [*blocks, made])
     return made.key_id
 
 
 def promote(path: Path, wanted: str) -> None:
-    """Let the key with the id `wanted` encrypt from now on.  Raises `SettingsError` if there is none."""
+    """Make the key with the id `wanted` the one that encrypts.  Raises `SettingsError` if there is none."""
     with _editing(path) as target:
         blocks = _read(target)
         chosen = [block for block in blocks if block.key_id == _known(blocks, wanted, path)]
@@ -74,7 +74,7 @@ def remove(path: Path, wanted: str) -> None:
         gone = _known(blocks, wanted, path)
         if len(_ids(blocks)) == 1:
             raise SettingsError(
-                f"{gone} is the last key of {path}, without one no node starts: "
+                f"{gone} is the last key of {path}, and no node starts without a key: "
                 "make another with `miros-cache-net key new` first"
             )
         _replace(target, [block for block in blocks if block.key_id != gone])
@@ -98,8 +98,17 @@ def _with_first(blocks: list[_Block], first: _Block) -> list[_Block]:
 
 
 def _read(path: Path) -> list[_Block]:
+    return _blocks(_checked(path))
+
+
+def _checked(path: Path, *, empty: bool = False) -> bytes:
+    """The file's text.  Raises `SettingsError` for a malformed file: people fix it by hand, it is not rewritten."""
     text = read_private(path)
-    parse_keys(text, f"key file {path}")  # a malformed file is mended by hand, not rewritten
+    (keys_in if empty else parse_keys)(text, f"key file {path}")
+    return text
+
+
+def _blocks(text: bytes) -> list[_Block]:
     blocks: list[_Block] = []
     pending: list[str] = []
     for line in text.decode("utf-8-sig", "replace").splitlines():
@@ -126,7 +135,7 @@ def _editing(path: Path, *, make_directory: bool = False) -> Iterator[Path]:
         finally:
             os.close(directory)
     except (OSError, RuntimeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "its links run in a circle"
+        why = error.strerror if isinstance(error, OSError) else "it is a loop of symbolic links"
         raise SettingsError(f"key file {path} cannot be changed: {why}") from None
 
 
@@ -147,7 +156,7 @@ def _replace(path: Path, blocks: list[_Block]) -> None:
 
 
 def _keep_owner(descriptor: int, path: Path) -> None:
-    """Root editing a user's file must not take it away from that user."""
+    """When root edits a user's file, it must stay that user's."""
     with contextlib.suppress(FileNotFoundError):
         status = path.stat()
         if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):

@@ -1,11 +1,14 @@
 """The ring of keys: the first encrypts, every one decrypts.
 
-A new key goes to every host as the last of the ring, then becomes the first on every host, then the old
-one is taken out: no message is lost on the way, and no node restarts.
+To rotate: add the new key on every host as the last of the ring, then make it the first everywhere, then remove the old
+one.  No message is lost meanwhile, and no node restarts.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hmac
 import logging
 import re
 import threading
@@ -39,6 +42,7 @@ __all__ = [
     "key_id",
     "list_keys",
     "new_key",
+    "open_mesh_ring",
     "open_ring",
     "promote",
     "remove",
@@ -46,17 +50,17 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Every token until the year 4147: Fernet's version byte, then the high bits of a time in seconds.
+#: Head of every token until the year 4147: Fernet's version byte, then the high bits of a time in seconds.
 _TOKEN_HEAD: Final = b"gAAAAA"
 _ID: Final = re.compile(r"[0-9a-f]{8}")
-#: A file's times move in steps of a few milliseconds; one younger than this may change without its times showing it.
+#: File times have a granularity of milliseconds: a file younger than this may change without its times changing.
 _SETTLED_NS: Final = 100_000_000
 
 
 class KeyRing:
-    """1 to `limits.RING_KEYS` Fernet keys.  Immutable; safe for all threads; shows no key."""
+    """1 to `limits.RING_KEYS` Fernet keys.  Immutable, thread-safe, never shows a key."""
 
-    __slots__ = ("_fernets", "ids")
+    __slots__ = ("_fernets", "_signing_keys", "ids")
 
     ids: tuple[str, ...]
     """The keys' ids, the encrypting one first."""
@@ -64,10 +68,13 @@ class KeyRing:
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         self.ids = tuple(key_id(key) for key in keys)
         self._fernets = dict(zip(self.ids, map(Fernet, keys), strict=True))
+        self._signing_keys = {
+            each: base64.urlsafe_b64decode(key)[:16] for each, key in zip(self.ids, keys, strict=True)
+        }
 
     @classmethod
     def from_keys(cls, keys: Iterable[str | bytes]) -> KeyRing:
-        """Raises `SettingsError`, naming the place in the list and no contents, for what is no ring of keys."""
+        """Raises `SettingsError` for invalid keys; it names the position in the list, never the content."""
         ring = {canonical_key(key, f"key {number}"): None for number, key in enumerate(keys, 1)}
         return cls(checked_ring(ring, "the ring"))
 
@@ -77,22 +84,35 @@ class KeyRing:
         return self.ids[0]
 
     def encrypt(self, data: bytes) -> bytes:
-        """A Fernet token of `data` under the first key."""
+        """A Fernet token of `data`, made with the first key."""
         return self._fernets[self.primary_id].encrypt(data)
 
     def decrypt(self, token: bytes, hint: str = "") -> bytes:
-        """What a token of any of the keys holds; `hint`, a key id that anybody may have forged, is tried first.
+        """The content of a token made with any of the keys; `hint`, a possibly forged key id, is tried first.
 
-        Raises `NotAuthentic`, which is `UnknownKey` for what is a token; they name key ids only.
+        Raises `NotAuthentic`, as `UnknownKey` if it is a token; the errors name key ids only.
         """
         if not token.startswith(_TOKEN_HEAD):
-            raise NotAuthentic("a message that is not encrypted as ours are: some other program sends to this exchange")
-        for each in self._in_order(hint):
-            try:
-                return self._fernets[each].decrypt(token)
-            except InvalidToken:
-                continue
+            raise NotAuthentic("a message that is not encrypted in our format: another program sends to this exchange")
+        key = self._signer(token, hint)
+        if key:
+            with contextlib.suppress(InvalidToken):
+                return self._fernets[key].decrypt(token)
         raise UnknownKey(f"{_opens_with(hint)}; this host holds {', '.join(self.ids)}: {_MEND}")
+
+    def _signer(self, token: bytes, hint: str) -> str:
+        """The id of the key that signed it, "" if none did.  Decodes a stranger's 20 MiB once, not per key."""
+        if len(self.ids) == 1:
+            return self.primary_id
+        try:
+            signed = memoryview(base64.urlsafe_b64decode(token))
+        except ValueError:
+            return ""
+        for each in self._in_order(hint):
+            signature = hmac.digest(self._signing_keys[each], signed[:-_SIGNATURE_BYTES], "sha256")
+            if hmac.compare_digest(signature, signed[-_SIGNATURE_BYTES:]):
+                return each
+        return ""
 
     def _in_order(self, hint: str) -> Iterable[str]:
         if hint == self.primary_id or hint not in self._fernets:
@@ -103,24 +123,26 @@ class KeyRing:
         return f"KeyRing({', '.join(self.ids)})"
 
 
+#: A Fernet token ends with an HMAC-SHA256 of all before it, keyed with the first half of the key.
+_SIGNATURE_BYTES: Final = 32
 _MEND: Final = "compare `miros-cache-net key list` on both hosts"
 
 
 def _opens_with(hint: str) -> str:
     if _ID.fullmatch(hint):
-        return f"no key of the ring opens a message said to be of key {hint}"
-    return "no key of the ring opens a message that names no key"
+        return f"no key of the ring decrypts a message that names key {hint}"
+    return "no key of the ring decrypts a message that names no key"
 
 
-#: Gives the ring as it is now.
+#: Gives the current ring.
 RingProvider = Callable[[], KeyRing]
 
 
 class RingFile:
-    """The ring in a key file, read again whenever the file has changed.  A `RingProvider`; safe for all threads.
+    """The ring in a key file, reread whenever the file changes.  A `RingProvider`; thread-safe.
 
-    The constructor raises `SettingsError` if there is no usable ring.  Later a file that is gone,
-    malformed or open to others is reported once to the log and in `trouble`, and the last good ring stays.
+    The constructor raises `SettingsError` if there is no usable ring.  If the file is later missing, malformed or open
+    to others, the error is logged once and kept in `trouble`, and the last good ring stays in use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,10 +152,10 @@ class RingFile:
         self._text = read_private(path)
         self._ring = KeyRing(parse_keys(self._text, self._name))
         self.trouble: SettingsError | None = None
-        """Why the file as it is now is not used, None if it is."""
+        """Why the current file is not used; None if it is."""
 
     def __call__(self) -> KeyRing:
-        """The ring; costs one `stat` while the file stays as it is."""
+        """The ring; costs one `stat` while the file is unchanged."""
         with self._lock:
             identity = self._identity()
             if identity is None or identity != self._seen:
@@ -145,7 +167,7 @@ class RingFile:
         return f"key file {self._path}"
 
     def _identity(self) -> tuple[int, ...] | None:
-        """What tells one state of the file from the next; None while the times cannot."""
+        """Identifies the file's current state; None while it is too young for its times to do so."""
         try:
             status = self._path.stat()
         except OSError:
@@ -159,7 +181,7 @@ class RingFile:
             text = read_private(self._path)
             ring = self._ring if text == self._text else KeyRing(parse_keys(text, self._name))
         except SettingsError as error:
-            # a file just being written by hand: looked at again until it has settled
+            # the file may just be being edited: retry until it has settled
             if identity is not None:
                 self._report(error)
                 self._seen = identity
@@ -171,16 +193,29 @@ class RingFile:
 
     def _report(self, error: SettingsError) -> None:
         if str(error) != str(self.trouble):
-            log.error("%s; going on with the keys read before (%s)", error, ", ".join(self._ring.ids))
+            log.error("%s; continuing with the keys read before (%s)", error, ", ".join(self._ring.ids))
         self.trouble = error
 
 
 def open_ring(settings: Settings) -> RingProvider:
-    """The ring that `settings` name: fixed if the keys are given directly, else the key file's, as it changes.
+    """The ring that `settings` name: fixed if the keys are given directly, else the key file's, kept current.
 
     Raises `SettingsError` if there is no usable one.
     """
+    settings.check_keys_may_be_used()
     if not settings.keys:
-        return RingFile(settings.keys_file)
+        return RingFile(settings.keys_path)
     ring = KeyRing(settings.load_keys())
     return lambda: ring
+
+
+def open_mesh_ring(settings: Settings) -> RingProvider:
+    """The ring of the mesh of `miros-rabbitmq`: its own key or key file if the settings name one, else the fleet's.
+
+    Raises `SettingsError` as `open_ring`.
+    """
+    settings.check_keys_may_be_used()
+    if key := settings.mesh_key.get_secret_value():
+        ring = KeyRing((canonical_key(key, "MESH_ENCRYPTION_KEY"),))
+        return lambda: ring
+    return RingFile(settings.mesh_key_file) if settings.mesh_key_file is not None else open_ring(settings)

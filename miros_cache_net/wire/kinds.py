@@ -1,4 +1,4 @@
-"""The kinds of message, in one table: what each is, who sends it, and what answers it.
+"""The kinds of message, in one table: form, sender and answers of each.
 
 Every other list of kinds derives from `KINDS`.  Names from outside are compared with these and never become signals.
 """
@@ -16,27 +16,32 @@ ANSWER: Final = "answer"
 UNCHANGED: Final = "unchanged"
 STATUS_REQUEST: Final = "status_request"
 STATUS: Final = "status"
+TRACE_REQUEST: Final = "trace_request"
+TRACE: Final = "trace"
 CHALLENGE: Final = "challenge"
 CHALLENGE_ANSWER: Final = "challenge_answer"
+MESH: Final = "mesh"
 
 
 class Form(Enum):
-    """What a message is, which decides how it may be treated on its way."""
+    """The form of a message, which decides how it may be handled."""
 
     STATE = "state"
-    """Holds all of what its sender said before under the same kind: the newest takes the place of the older ones."""
+    """Contains all that its sender said before under the same kind: the newest replaces the older ones."""
+    NEWS = "news"
+    """Adds to what its sender said before: each one counts, and a repeated one does no harm."""
     REQUEST = "request"
-    """Makes a node answer, so it is taken once."""
+    """Makes a node answer, so it is accepted only once."""
     ANSWER = "answer"
     """Counts for the request whose id it carries."""
 
 
 class Sender(Enum):
-    """Who may send it."""
+    """What may send it."""
 
     NODE = "node"
     ANYBODY = "anybody"
-    """A command too, which is no node and may run on the hearer's own host."""
+    """Also a command, which is not a node and may run on the receiver's own host."""
 
 
 class Kind(NamedTuple):
@@ -54,15 +59,20 @@ KINDS: Final = {
         Kind(CACHE, Form.STATE, Sender.NODE),
         Kind(CACHE_FILE_WRITE, Form.STATE, Sender.ANYBODY),
         Kind(CACHE_FILE_READ, Form.REQUEST, Sender.ANYBODY, (ANSWER, UNCHANGED)),
-        # one of a joining host is answered by a peer's own, which names its id
+        # a peer answers a joining host's digest with its own, which names that id
         Kind(DIGEST, Form.STATE, Sender.NODE, (DIGEST, CACHE_FILE_READ)),
         Kind(ANSWER, Form.ANSWER, Sender.NODE),
         Kind(UNCHANGED, Form.ANSWER, Sender.NODE),
         Kind(STATUS_REQUEST, Form.REQUEST, Sender.ANYBODY, (STATUS,)),
-        # who has it may ask its sender for the document
+        # its receiver may ask the sender for the document
         Kind(STATUS, Form.ANSWER, Sender.NODE, (CACHE_FILE_READ,)),
+        # answered for a while, by any number of messages
+        Kind(TRACE_REQUEST, Form.REQUEST, Sender.ANYBODY, (TRACE,)),
+        Kind(TRACE, Form.ANSWER, Sender.NODE),
         Kind(CHALLENGE, Form.REQUEST, Sender.ANYBODY, (CHALLENGE_ANSWER,)),
         Kind(CHALLENGE_ANSWER, Form.ANSWER, Sender.NODE),
+        # the host that speaks for its fleet in the mesh of `miros-rabbitmq`: what it has heard and said there
+        Kind(MESH, Form.NEWS, Sender.NODE),
     )
 }
 
@@ -72,11 +82,11 @@ def of_form(form: Form) -> frozenset[str]:
     return frozenset(kind.name for kind in KINDS.values() if kind.form is form)
 
 
-#: The newest of a host takes the place of its older ones.
+#: Kinds of which a host's newest message replaces its older ones.
 STATES: Final = of_form(Form.STATE)
-#: Those that make a node answer.
+#: Kinds that make a node answer.
 REQUESTS: Final = of_form(Form.REQUEST)
-#: Those whose sender wants to be reached in its own queue.
+#: Kinds whose sender expects answers in its own queue.
 ASKING: Final = frozenset(kind.name for kind in KINDS.values() if kind.answered_by)
-#: Those that prove that a node of the fleet is there.
+#: Kinds that prove that a node of the fleet is up.
 OF_NODES: Final = frozenset(kind.name for kind in KINDS.values() if kind.sender is Sender.NODE)

@@ -1,21 +1,21 @@
-"""What was refused, counted by reason, and said to a person now and then."""
+"""Counts refused messages by reason, and reports them now and then."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
-from collections import Counter
 from collections.abc import Callable
 
 from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 from miros_cache_net.errors import WireError
+from miros_cache_net.observe.registry import Labelled
 
 log = logging.getLogger(__name__)
 
 
-#: Tells a person of a refusal, in one line.
+#: Reports a refusal to a person, in one line.
 Say = Callable[[WireError, str], None]
 
 
@@ -24,39 +24,34 @@ def _log(_error: WireError, line: str) -> None:
 
 
 class Refusals:
-    """Counts every refusal and says one a reason every `limits.REFUSAL_LOG_S`, without the message's body.
+    """Counts every refusal and reports one per reason per `limits.REFUSAL_LOG_S`, without the message's body.
 
-    `say` is called on the refusing thread; without it the log is told.
-    Safe for all threads; memory is bounded by the number of reasons that there are.
+    `counters` are by `WireError.counter`.  `say` is called on the refusing thread; None: refusals are logged.
+    Thread-safe; memory is bounded by the number of reasons.
     """
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK, say: Say | None = None) -> None:
-        self._clock = clock
+    def __init__(self, counters: Labelled, clock: Clock = SYSTEM_CLOCK, say: Say | None = None) -> None:
+        self._counters, self._clock = counters, clock
         self._say = say or _log
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._said: dict[str, tuple[float, int]] = {}  # reason -> when, and how many there were by then
-
-    def counts(self) -> Counter[str]:
-        """Refusals by `WireError.counter` since the start; a copy."""
-        with self._lock:
-            return self._counts.copy()
+        self._silent: dict[str, int] = {}  # refusals since the last report, by reason
+        self._said_s: dict[str, float] = {}
 
     def note(self, error: WireError) -> None:
         """Count one refusal."""
         reason = error.counter
+        self._counters.add(reason)
         with self._lock:
-            self._counts[reason] += 1
             silent = self._silent_until_now(reason)
         if silent is not None:
-            more = f" (and {silent} more like it since last said)" if silent else ""
+            more = f" (and {silent} more like it since the last report)" if silent else ""
             self._say(error, f"refused a message, {reason}: {error}{more}")
 
     def _silent_until_now(self, reason: str) -> int | None:
-        """How many were counted in silence since the last line; None while silence goes on."""
-        now_s, count = self._clock.monotonic_s(), self._counts[reason]
-        said_s, said_count = self._said.get(reason, (-math.inf, 0))
-        if now_s - said_s < limits.REFUSAL_LOG_S:
+        """How many went unreported since the last report; None if it is too early for another."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._said_s.get(reason, -math.inf) < limits.REFUSAL_LOG_S:
+            self._silent[reason] = self._silent.get(reason, 0) + 1
             return None
-        self._said[reason] = (now_s, count)
-        return count - said_count - 1
+        self._said_s[reason] = now_s
+        return self._silent.pop(reason, 0)

@@ -1,7 +1,7 @@
-"""Requests answered once: a bounded memory of those seen.
+"""Answers each request once: a bounded memory of requests seen.
 
-Only what makes a node *do* something is remembered.  State may arrive any number of times: merging it
-again changes nothing.
+Only messages that make a node *do* something are remembered.  State may arrive any number of times: merging it again
+changes nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from miros_cache_net.wire.kinds import REQUESTS
 
 
 class ReplayWindow:
-    """Which requests have been seen lately.  Safe for all threads.
+    """The requests seen lately.  Thread-safe.
 
-    A request is known by its sender's boot nonce and its id, so that a sender that starts again is not taken for its
-    former self.  Its age says nothing: a host with a wrong clock asks like any other.  So what was captured is answered
-    again after a restart, and each time that it has been forgotten, which takes `limits.REPLAY_WINDOW_S`; what all such
-    answers may cost is bounded by their rate (`fleet.answer_rate`).
+    A request is identified by its sender's boot nonce and its id, so that a restarted sender is not confused with its
+    former run.  Age is not checked: a host with a wrong clock may ask too.  So a captured request is answered again
+    after a restart, and whenever it has been forgotten, after `limits.REPLAY_WINDOW_S`; a rate limit bounds the cost of
+    such answers (`fleet.answer_rate`).
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -34,7 +34,7 @@ class ReplayWindow:
         return len(self._seen)
 
     def check(self, message: Message) -> None:
-        """Take note of a request.  Raises `Replayed` if it was seen before; messages of other kinds pass unnoticed."""
+        """Remember a request.  Raises `Replayed` if it was seen before; other kinds of message are ignored."""
         if message.kind not in REQUESTS:
             return
         now_s = self._clock.monotonic_s()
@@ -42,11 +42,11 @@ class ReplayWindow:
         with self._lock:
             self._forget(now_s)
             if identity in self._seen:
-                raise Replayed("a request that came before")
+                raise Replayed("the request was seen before")
             self._seen[identity] = now_s
 
     def _forget(self, now_s: float) -> None:
-        # the wall clock may jump, so that time is counted from a request's arrival
+        # the wall clock may jump, so age is monotonic time since arrival
         while self._seen:
             first = next(iter(self._seen))
             if now_s - self._seen[first] <= limits.REPLAY_WINDOW_S and len(self._seen) < limits.REPLAY_IDS:

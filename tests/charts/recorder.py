@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from miros.event import Event, return_status
+from miros.event import Event
 
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import HANDLED, State
 
 TIMEOUT_S = 20.0
 
@@ -16,21 +17,24 @@ TIMEOUT_S = 20.0
 class Recorder(Chart):
     """Subscribes to the given signals, starts itself, and keeps every event of them in `events`."""
 
+    STATES = (State("recording"),)
+
     def __init__(self, *signal_names: str, name: str = "recorder", start: bool = True) -> None:
         super().__init__(name)
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        self.state("recording", **dict.fromkeys(signal_names, self._record))
         for signal_name in signal_names:
+            self.states["recording"].catch(signal=signal_name, handler=self.record)
             self.subscribe(signal_name)
         if start:
-            self.start_at("recording")
+            self.start_at()
 
-    def _record(self, e: Event) -> int:
+    def record(self, e: Event) -> int:
+        """The handler: keeps the event."""
         with self._changed:
             self._events.append(e)
             self._changed.notify_all()
-        return int(return_status.HANDLED)
+        return HANDLED
 
     @property
     def events(self) -> list[Event]:

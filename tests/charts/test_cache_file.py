@@ -43,7 +43,7 @@ def new_bench(tmp_path: Path, stopping: Callable[[Any], Any]) -> Bench:
 # --- files and answers --------------------------------------------------------------------------------
 
 
-def test_a_missing_file_is_made_from_the_default_and_reads_as_expired(bench: Bench) -> None:
+def test_missing_file_is_made_from_the_default(bench: Bench) -> None:
     chart = bench.chart(default_json={"time_out_in_minutes": 30})
     assert on_disk(bench.path) == {"time_out_in_minutes": 30}
     payload = bench.read()
@@ -59,13 +59,13 @@ def test_default_json_is_text_or_a_mapping(bench: Bench, text: Any) -> None:
     assert bench.read().dict == {"a": [1, 2]}
 
 
-def test_a_malformed_default_is_refused_where_it_is_given(tmp_path: Path) -> None:
+def test_malformed_default_is_refused_where_it_is_given(tmp_path: Path) -> None:
     with pytest.raises(PayloadError, match="not JSON"):
         CacheFileChart(tmp_path / "cache.json", default_json="{")
     assert names(tmp_path) == []
 
 
-def test_what_was_written_is_read_and_found_again_by_a_later_chart(bench: Bench) -> None:
+def test_later_chart_reads_what_was_written(bench: Bench) -> None:
     first = bench.chart()
     bench.write({"a": 1})
     payload = bench.read()
@@ -76,16 +76,14 @@ def test_what_was_written_is_read_and_found_again_by_a_later_chart(bench: Bench)
     assert bench.read().dict == {"a": 1}
 
 
-def test_the_moment_of_discovery_is_the_time_of_the_file(bench: Bench, manual_clock: ManualClock) -> None:
+def test_discovery_time_is_the_time_of_the_file(bench: Bench, manual_clock: ManualClock) -> None:
     bench.chart(clock=manual_clock)
     bench.write({"a": 1})
     assert bench.read().last_modified == manual_clock.wall_ms() / 1000
     assert bench.path.stat().st_mtime_ns == manual_clock.wall_ms() * 1_000_000
 
 
-def test_other_charts_hear_answers_under_the_name_that_was_given(
-    bench: Bench, recorder: Callable[..., Recorder]
-) -> None:
+def test_answers_carry_the_signal_name_that_was_given(bench: Bench, recorder: Callable[..., Recorder]) -> None:
     mine = recorder("MY_CACHE")
     bench.chart(system_read_signal_name="MY_CACHE")
     mine.publish(event(CACHE_FILE_READ))
@@ -93,7 +91,7 @@ def test_other_charts_hear_answers_under_the_name_that_was_given(
     assert bench.heard.events == []
 
 
-def test_an_answer_hands_on_what_was_stored_for_those_who_need_more(bench: Bench) -> None:
+def test_answer_hands_on_the_stored_snapshot(bench: Bench) -> None:
     chart = bench.chart(watch=True)
     bench.write({"a": 1})
     (cache,) = bench.heard.wait_for(1)
@@ -175,7 +173,7 @@ def test_the_file_is_unwritable_inside_and_writable_outside(bench: Bench) -> Non
 # --- a file that somebody else holds --------------------------------------------------------------------
 
 
-def test_an_unwritable_file_blocks_reads_and_writes_until_it_is_writable(bench: Bench) -> None:
+def test_unwritable_file_blocks_reads_and_writes(bench: Bench) -> None:
     soon = SoonRandom()
     chart = bench.chart(rng=soon)
     bench.write({"by": "us"})
@@ -194,7 +192,7 @@ def test_an_unwritable_file_blocks_reads_and_writes_until_it_is_writable(bench: 
     until(lambda: on_disk(bench.path) == {"by": "us, later"}, "the write")
 
 
-def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(bench: Bench) -> None:
+def test_random_wait_grows_with_failures_of_each_event(bench: Bench) -> None:
     soon = SoonRandom()
     chart = bench.chart(rng=soon)
     make_unwritable(bench.path)
@@ -206,7 +204,7 @@ def test_the_wait_is_random_and_its_bound_grows_with_the_failures_of_each_event(
     chart.stop()
 
 
-def test_each_waiting_event_keeps_its_payload_and_its_place_and_is_served_once(bench: Bench) -> None:
+def test_waiting_events_keep_their_payloads_and_places(bench: Bench) -> None:
     soon = SoonRandom()
     chart = bench.chart(rng=soon)
     make_unwritable(bench.path)
@@ -224,9 +222,7 @@ def test_each_waiting_event_keeps_its_payload_and_its_place_and_is_served_once(b
     assert on_disk(bench.path) == {"all": list(range(21))}
 
 
-def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
-    bench: Bench, manual_clock: ManualClock
-) -> None:
+def test_file_left_unwritable_is_taken_over_and_reported(bench: Bench, manual_clock: ManualClock) -> None:
     soon = SoonRandom()
     bench.chart(rng=soon, clock=manual_clock, take_over_after_s=10)
     make_unwritable(bench.path)
@@ -243,7 +239,7 @@ def test_a_file_left_unwritable_is_taken_over_after_the_bound_and_that_is_said(
     until(lambda: on_disk(bench.path) == {"a": 1} and is_writable(bench.path), "the write")
 
 
-def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_queue_reports_events_that_it_gives_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAITING_REQUESTS", 3)
     chart = bench.chart(rng=SoonRandom())
     make_unwritable(bench.path)
@@ -254,9 +250,7 @@ def test_a_queue_that_must_give_up_an_event_says_so(bench: Bench, monkeypatch: p
     until(lambda: on_disk(bench.path) == {"0": 0, "1": 0, "2": 0}, "the three that were kept")
 
 
-def test_too_many_that_wait_give_up_older_whole_writes_for_the_newest(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_waiting_writes_leave_the_newest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAITING_REQUESTS", 3)
     never = NeverRandom()
     chart = bench.chart(rng=never)
@@ -272,9 +266,7 @@ def test_too_many_that_wait_give_up_older_whole_writes_for_the_newest(
 
 
 @pytest.mark.parametrize("last", [CACHE_FILE_WRITE, CACHE_DESTROY])
-def test_a_burst_of_writes_beyond_the_queue_ends_with_the_last_event(
-    last: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_burst_beyond_queue_ends_with_the_last_event(last: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CHART_QUEUE_EVENTS", 8)
     entered, leave = threading.Event(), threading.Event()
     chart, other = bench.chart(), bench.chart(bench.directory / "other.json")
@@ -302,9 +294,7 @@ def test_a_burst_of_writes_beyond_the_queue_ends_with_the_last_event(
     assert chart.refused_events == 100 - 8 + 2
 
 
-def test_a_write_that_waits_is_posted_again_into_a_full_queue_too(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_write_is_posted_again_into_full_queue(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CHART_QUEUE_EVENTS", 4)
     monkeypatch.setattr(limits, "BACKOFF_LEAST_S", 0.3)
     busy, go_on = threading.Event(), threading.Event()
@@ -330,7 +320,7 @@ def test_a_write_that_waits_is_posted_again_into_a_full_queue_too(
     until(lambda: on_disk(bench.path) == {"a": 1}, "the write")
 
 
-def test_a_file_may_be_named_by_any_way_to_it(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_may_be_named_by_any_path(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chart = bench.chart()
     bench.chart(tmp_path / "other.json")
     (tmp_path / "linked").symlink_to(bench.directory, target_is_directory=True)
@@ -348,7 +338,7 @@ def test_a_file_may_be_named_by_any_way_to_it(bench: Bench, tmp_path: Path, monk
         assert bench.read(payload=way).dict == {"n": number}
 
 
-def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench: Bench, tmp_path: Path) -> None:
+def test_waiting_requests_go_on_when_another_chart_leaves(bench: Bench, tmp_path: Path) -> None:
     never = NeverRandom()
     chart, other = bench.chart(rng=never), bench.chart()
     entered, leave = threading.Event(), threading.Event()
@@ -371,7 +361,7 @@ def test_reads_and_writes_that_wait_for_another_chart_go_on_when_it_leaves(bench
 # --- what a write may carry, and which chart it is for ----------------------------------------------------
 
 
-def test_a_bare_dict_goes_to_the_first_chart_that_is_not_read_only(bench: Bench) -> None:
+def test_bare_dict_goes_to_the_first_writable_chart(bench: Bench) -> None:
     bench.chart(bench.directory / "looked_at.json", read_only=True)
     bench.chart(bench.directory / "first.json")
     bench.chart(bench.directory / "second.json")
@@ -383,7 +373,7 @@ def test_a_bare_dict_goes_to_the_first_chart_that_is_not_read_only(bench: Bench)
 
 @pytest.mark.parametrize("contents", ['{"a": 1}', b'{"a": 1}', {"a": 1}], ids=["text", "bytes", "mapping"])
 @pytest.mark.parametrize("by_path", [True, False])
-def test_a_write_names_its_file_by_path_or_base_name(bench: Bench, contents: Any, by_path: bool) -> None:
+def test_write_names_its_file_by_path_or_name(bench: Bench, contents: Any, by_path: bool) -> None:
     bench.chart(bench.directory / "default.json")
     bench.chart()
     bench.write(CacheWritePayload(contents, str(bench.path) if by_path else "cache.json"))
@@ -391,7 +381,7 @@ def test_a_write_names_its_file_by_path_or_base_name(bench: Bench, contents: Any
     assert on_disk(bench.directory / "default.json") == {}
 
 
-def test_a_base_name_that_fits_two_charts_is_refused_once_and_the_path_is_not(bench: Bench) -> None:
+def test_ambiguous_base_name_is_refused_once(bench: Bench) -> None:
     for name in ("one", "two"):
         (bench.directory / name).mkdir()
         bench.chart(bench.directory / name / "same.json")
@@ -404,7 +394,7 @@ def test_a_base_name_that_fits_two_charts_is_refused_once_and_the_path_is_not(be
     assert on_disk(bench.directory / "one" / "same.json") == {}
 
 
-def test_a_posted_event_is_for_the_chart_that_it_was_posted_to(bench: Bench) -> None:
+def test_posted_event_is_for_the_chart_it_reaches(bench: Bench) -> None:
     bench.chart(bench.directory / "default.json")
     second = bench.chart()
     second.post_fifo(event(CACHE_FILE_WRITE, {"posted": 1}))
@@ -417,14 +407,14 @@ def test_a_posted_event_is_for_the_chart_that_it_was_posted_to(bench: Bench) -> 
     assert on_disk(bench.directory / "default.json") == {}
 
 
-def test_a_published_read_without_payload_is_answered_by_every_chart(bench: Bench) -> None:
+def test_every_chart_answers_a_published_read_without_payload(bench: Bench) -> None:
     bench.chart(bench.directory / "one.json")
     bench.chart(bench.directory / "two.json")
     bench.heard.publish(event(CACHE_FILE_READ))
     assert sorted(payload.file_name for payload in bench.caches(2)) == ["one.json", "two.json"]
 
 
-def test_a_read_that_names_a_file_is_answered_by_its_chart_only(bench: Bench) -> None:
+def test_read_that_names_a_file_gets_one_answer(bench: Bench) -> None:
     bench.chart(bench.directory / "one.json")
     bench.chart(bench.directory / "two.json")
     bench.heard.publish(event(CACHE_FILE_READ, "two.json"))
@@ -451,7 +441,7 @@ def test_two_charts_on_one_file_share_it(bench: Bench) -> None:
         ([1], "not list"),
         ({"a": {1, 2}}, "['a'] is a set"),
         ({"a": float("nan")}, "nan"),
-        ({1: 2}, "keys must be text"),
+        ({1: 2}, "keys must be strings"),
         (CacheWritePayload("{", "cache.json"), "not JSON"),
         (CacheWritePayload("[1]", "cache.json"), "a JSON object"),
         (CacheWritePayload(b'{"a": "\xff"}', "cache.json"), "UTF-8"),
@@ -459,9 +449,7 @@ def test_two_charts_on_one_file_share_it(bench: Bench) -> None:
         ({"a": "x" * (limits.DOCUMENT_BYTES + 1)}, "more than"),
     ],
 )
-def test_a_payload_that_cannot_be_written_is_an_error_event_and_changes_nothing(
-    bench: Bench, payload: Any, words: str
-) -> None:
+def test_unwritable_payload_is_an_error_and_changes_nothing(bench: Bench, payload: Any, words: str) -> None:
     bench.chart()
     bench.write({"good": 1})
     bench.write(payload)
@@ -472,7 +460,7 @@ def test_a_payload_that_cannot_be_written_is_an_error_event_and_changes_nothing(
     assert bench.read().dict == {"good": 1}
 
 
-def test_a_write_that_cannot_be_made_does_not_take_the_others_down_with_it(bench: Bench) -> None:
+def test_impossible_write_does_not_spoil_the_others(bench: Bench) -> None:
     chart = bench.chart(rng=SoonRandom())
     make_unwritable(bench.path)
     for payload in ({"n": 1}, {"big": "x" * (limits.DOCUMENT_BYTES + 1)}):
@@ -483,7 +471,7 @@ def test_a_write_that_cannot_be_made_does_not_take_the_others_down_with_it(bench
     until(lambda: on_disk(bench.path) == {"n": 1}, "the good one")
 
 
-def test_a_read_only_chart_answers_and_refuses_to_write(bench: Bench) -> None:
+def test_read_only_chart_answers_and_refuses_writes(bench: Bench) -> None:
     bench.path.write_text('{"a": 1}')
     chart = bench.chart(read_only=True)
     assert bench.read().dict == {"a": 1}
@@ -525,7 +513,7 @@ DAY_MS = 86_400_000
         ([], 0, True),
     ],
 )
-def test_age_counts_against_the_time_out_in_the_document(
+def test_age_counts_against_the_documents_time_out(
     bench: Bench, manual_clock: ManualClock, minutes: Any, after_s: float, expired: bool
 ) -> None:
     bench.chart(clock=manual_clock)
@@ -536,7 +524,7 @@ def test_age_counts_against_the_time_out_in_the_document(
     assert (payload.expired, payload.age_s) == (expired, after_s)
 
 
-def test_a_document_without_time_out_never_expires_once_written(bench: Bench, manual_clock: ManualClock) -> None:
+def test_written_document_without_time_out_never_expires(bench: Bench, manual_clock: ManualClock) -> None:
     bench.chart(clock=manual_clock)
     assert bench.read().expired is True
     bench.write({"a": 1})
@@ -548,7 +536,7 @@ def test_a_document_without_time_out_never_expires_once_written(bench: Bench, ma
 @pytest.mark.parametrize(
     ("jump_ms", "age_s", "expired"), [(DAY_MS, 86_400.0, True), (-30_000, 0.0, False), (-DAY_MS, 0.0, True)]
 )
-def test_a_clock_that_jumps_a_day_never_makes_an_age_negative(
+def test_jumping_clock_never_makes_an_age_negative(
     bench: Bench, manual_clock: ManualClock, jump_ms: int, age_s: float, expired: bool
 ) -> None:
     bench.chart(clock=manual_clock)
@@ -559,7 +547,7 @@ def test_a_clock_that_jumps_a_day_never_makes_an_age_negative(
     assert (payload.age_s, payload.expired) == (age_s, expired)
 
 
-def test_a_write_after_the_clock_was_set_back_still_replaces(bench: Bench, manual_clock: ManualClock) -> None:
+def test_write_after_clock_set_back_still_replaces(bench: Bench, manual_clock: ManualClock) -> None:
     chart = bench.chart(clock=manual_clock)
     bench.write({"n": 1})
     bench.read()
@@ -591,7 +579,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_file_is_set_aside_reported_and_started_again_from_the_default(bench: Bench, kind: str) -> None:
+def test_bad_file_is_set_aside_for_the_default(bench: Bench, kind: str) -> None:
     bench.path.write_bytes(BAD_FILES[kind])
     bench.chart(default_json={"fresh": True})
     (error,) = bench.errors(1)
@@ -605,7 +593,7 @@ def test_a_bad_file_is_set_aside_reported_and_started_again_from_the_default(ben
     assert (payload.dict, payload.expired) == ({"fresh": True}, True)
 
 
-def test_a_file_that_goes_bad_while_the_chart_runs_is_set_aside_and_served_again(bench: Bench) -> None:
+def test_running_chart_sets_aside_file_gone_bad(bench: Bench) -> None:
     bench.chart()
     bench.write({"a": 1})
     bench.read()
@@ -615,21 +603,20 @@ def test_a_file_that_goes_bad_while_the_chart_runs_is_set_aside_and_served_again
     assert b"garbage" in [(bench.directory / name).read_bytes() for name in names(bench.directory)]
 
 
-def test_a_broken_writer_in_a_loop_cannot_fill_the_disk_with_files_set_aside(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_set_aside_cannot_fill_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SET_ASIDE_FILES", 2)
     bench.chart()
-    for number in range(2):
+    for number in range(3):
         bench.path.write_bytes(b"garbage %d" % number)
         bench.read()
-    bench.path.write_bytes(b"garbage 2")
-    bench.heard.publish(event(CACHE_FILE_READ))
-    assert [error.reason for error in bench.errors(3)] == ["malformed", "malformed", "no_space"]
-    assert bench.path.read_bytes() == b"garbage 2"
+    errors = bench.errors(3)
+    assert [error.reason for error in errors] == ["malformed"] * 3
+    assert ["removed files set aside earlier" in error.message for error in errors] == [False, False, True]
+    kept = [(bench.directory / name).read_bytes() for name in names(bench.directory) if ".corrupt-" in name]
+    assert sorted(kept) == [b"garbage 0", b"garbage 2"]
 
 
-def test_a_document_of_a_newer_release_is_left_alone(bench: Bench) -> None:
+def test_document_of_newer_release_is_left_alone(bench: Bench) -> None:
     text = json.dumps({"a": 1, "_miros_cache_net": {"format": 999}})
     bench.path.write_text(text)
     bench.chart()
@@ -641,7 +628,7 @@ def test_a_document_of_a_newer_release_is_left_alone(bench: Bench) -> None:
 # --- life ---------------------------------------------------------------------------------------------------
 
 
-def test_stop_says_what_still_waited_and_leaves_a_stranger_his_file(bench: Bench) -> None:
+def test_stop_reports_what_waited_and_leaves_strangers_file(bench: Bench) -> None:
     chart = bench.chart(rng=SoonRandom())
     make_unwritable(bench.path)
     for number in range(2):
@@ -667,7 +654,7 @@ def test_a_stopped_chart_hears_nothing_any_more(bench: Bench) -> None:
     assert on_disk(bench.path) == {}
 
 
-def test_a_chart_stopped_inside_the_access_leaves_the_file_writable_and_the_lock_free(bench: Bench) -> None:
+def test_stop_inside_the_access_frees_file_and_lock(bench: Bench) -> None:
     charts: list[CacheFileChart] = []
 
     def stop_inside() -> bool:
@@ -690,7 +677,7 @@ def test_a_stopped_chart_starts_again(bench: Bench) -> None:
     assert bench.read().dict == {"again": 1}
 
 
-def test_what_raises_inside_the_access_is_reported_and_the_lock_is_given_back(bench: Bench) -> None:
+def test_error_inside_the_access_gives_back_the_lock(bench: Bench) -> None:
     answers = [RuntimeError("no link"), RuntimeError("no link")]
 
     def connected() -> bool:
@@ -712,7 +699,7 @@ def test_the_chart_survives_whatever_is_posted_to_it(bench: Bench) -> None:
     assert bench.read().dict == {}
 
 
-def test_what_was_posted_before_stop_is_served_before_it_ends(bench: Bench) -> None:
+def test_stop_serves_what_was_posted_before(bench: Bench) -> None:
     chart = bench.chart()
     for number in range(50):
         chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))

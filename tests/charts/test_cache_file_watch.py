@@ -41,7 +41,7 @@ def test_a_change_by_another_process_is_published(bench: Bench) -> None:
     assert (payload.dict, payload.expired) == ({"by": "another"}, False)
 
 
-def test_a_change_by_the_chart_itself_is_published_once(bench: Bench) -> None:
+def test_change_by_the_chart_is_published_once(bench: Bench) -> None:
     chart = bench.chart(watch=True)
     for number in range(3):
         chart.post_fifo(event(CACHE_FILE_WRITE, {"n": number}))
@@ -51,7 +51,7 @@ def test_a_change_by_the_chart_itself_is_published_once(bench: Bench) -> None:
     assert len(bench.heard.events) == 4
 
 
-def test_nothing_is_published_unasked_without_watch_or_without_a_change(bench: Bench) -> None:
+def test_nothing_is_published_without_watch_or_change(bench: Bench) -> None:
     with Cache(bench.path) as cache:
         cache.write({"a": 1})
         bench.chart()
@@ -63,7 +63,7 @@ def test_nothing_is_published_unasked_without_watch_or_without_a_change(bench: B
     assert len(bench.heard.events) == 1
 
 
-def test_a_burst_is_coalesced_and_ends_with_the_latest(bench: Bench) -> None:
+def test_burst_is_coalesced_and_the_latest_published(bench: Bench) -> None:
     chart = bench.chart(watch=True)
     make_unwritable(bench.path)
     for number in range(200):
@@ -92,9 +92,7 @@ def by_rename(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("write", [in_place, in_place_with_a_lock, by_rename])
-def test_plain_json_written_by_a_stranger_is_published_and_stamped_and_kept(
-    bench: Bench, write: Callable[[Path, str], None]
-) -> None:
+def test_foreign_plain_json_is_published_stamped_and_kept(bench: Bench, write: Callable[[Path, str], None]) -> None:
     chart = bench.chart(watch=True)
     chart.post_fifo(event(CACHE_FILE_WRITE, {"by": "us"}))
     until(lambda: last_published(bench) == {"by": "us"}, "our write")

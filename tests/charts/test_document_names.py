@@ -11,6 +11,7 @@ import pytest
 from miros_cache_net import Cache, CacheNode, Settings, SettingsError
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.fleet.place import document_topology
 from miros_cache_net.host.bridge_lock import bridge_lock_path
 from miros_cache_net.single_flight import discovery_lock_path
 from miros_cache_net.testing import wait_until
@@ -33,7 +34,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: Callable[[An
             CacheNode(
                 path,
                 settings,
-                link_factory=lambda settings, place: MemoryLink(broker, place, connection_name=settings.node_name),
+                link_factory=lambda settings, place: MemoryLink(
+                    broker, document_topology(place), connection_name=settings.node_name
+                ),
             )
         )
         wait_until(lambda: made.connected, what=f"the node on {path} is in step")
@@ -85,14 +88,14 @@ def test_one_name_is_one_document_however_given(node: Node, monkeypatch: pytest.
     reaches("h2/printers.json", kind="printers")
 
 
-def test_a_document_in_the_environment_names_the_own_file_only(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_in_environment_names_only_the_own_file(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIROS_CACHE_DOCUMENT", "peers")
     assert node(None).place.document == "peers"
     assert node(".miros_rabbitmq_cache.json").place.document == "peers"
     assert node("h1/printers.json").place.document == "printers.json"
 
 
-def test_a_document_given_as_an_argument_names_any_nodes_file(node: Node) -> None:
+def test_document_argument_names_the_file_of_any_node(node: Node) -> None:
     settings = Settings(document="peers")
     node("h1/printers.json", settings)
     node("h2/scanners.json", settings)
@@ -106,7 +109,7 @@ def test_an_unusable_file_name_is_refused(node: Node) -> None:
     assert node("h1/a\tb.json", Settings(document="peers")).place.document == "peers"
 
 
-def test_the_locks_of_a_hidden_file_are_its_own(tmp_path: Path) -> None:
+def test_hidden_file_has_locks_of_its_own(tmp_path: Path) -> None:
     plain, hidden = tmp_path / "x.json", tmp_path / ".x.json"
     assert discovery_lock_path(plain) != discovery_lock_path(hidden)
     assert bridge_lock_path(plain, ["fleet"]) != bridge_lock_path(hidden, ["fleet"])

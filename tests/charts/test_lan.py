@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def test_a_cold_start_discovers_publishes_and_caches(lan: Build, found: Recorder
     assert entry["by"] == "alpha" and entry["round_trip_s"] >= 0 and entry["seen_at"] > 1_700_000_000
 
 
-def test_a_warm_start_reuses_the_cache_and_dials_nobody(lan: Build, found: Recorder, path: Path) -> None:
+def test_warm_start_reuses_cache_and_dials_nobody(lan: Build, found: Recorder, path: Path) -> None:
     with FakeServer(generous_rabbit) as server:
         candidates = Candidates(f"127.0.0.1:{server.port}")
         first = lan(candidates)
@@ -149,7 +150,7 @@ def in_use(path: Path) -> Iterator[Callable[[Any], FileStore]]:
 YOUNG = {"addresses": ["127.0.0.9"], "time_out_in_minutes": 30}
 
 
-def test_a_young_file_is_told_though_another_program_has_it_and_only_once(
+def test_young_file_in_use_elsewhere_is_told_once(
     lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
 ) -> None:
     store = in_use(YOUNG)
@@ -167,7 +168,7 @@ def test_a_young_file_is_told_though_another_program_has_it_and_only_once(
     assert candidates.asked == 0
 
 
-def test_who_subscribes_after_a_young_file_was_told_is_told_by_its_first_answer(
+def test_late_subscriber_is_told_by_the_first_answer(
     lan: Build, found: Recorder, recorder: Callable[..., Recorder], in_use: Callable[[Any], FileStore]
 ) -> None:
     store = in_use(YOUNG)
@@ -179,7 +180,7 @@ def test_who_subscribes_after_a_young_file_was_told_is_told_by_its_first_answer(
     assert late.payloads[0].hosts == ["127.0.0.9"]
 
 
-def test_what_is_written_while_a_young_file_is_told_is_told_too(
+def test_write_while_young_file_is_told_follows(
     lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
 ) -> None:
     store = in_use(YOUNG)
@@ -191,7 +192,7 @@ def test_what_is_written_while_a_young_file_is_told_is_told_too(
     assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"], ["127.0.0.8"]]
 
 
-def test_the_chart_that_was_told_at_once_refreshes_ahead_of_expiry(
+def test_chart_told_at_once_refreshes_ahead_of_expiry(
     lan: Build, found: Recorder, in_use: Callable[[Any], FileStore]
 ) -> None:
     store = in_use({**YOUNG, "time_out_in_minutes": 0.05})
@@ -209,7 +210,7 @@ def test_the_chart_that_was_told_at_once_refreshes_ahead_of_expiry(
     [None, {**YOUNG, "time_out_in_minutes": 0}, {"something": "else"}, json.dumps(YOUNG), "{", ""],
     ids=["absent", "expired", "of another kind", "of a stranger", "corrupt", "empty"],
 )
-def test_nothing_but_a_young_lan_document_of_ours_is_told_before_the_file_chart_has_seen_it(
+def test_only_young_lan_documents_are_told_at_once(
     lan: Build, found: Recorder, recorder: Callable[..., Recorder], in_use: Callable[[Any], FileStore], contents: Any
 ) -> None:
     store = in_use(contents)
@@ -225,7 +226,7 @@ def test_nothing_but_a_young_lan_document_of_ours_is_told_before_the_file_chart_
 # --- other documents -----------------------------------------------------------------------------------
 
 
-def test_the_file_of_an_older_program_is_reused_without_its_passwords(lan: Build, found: Recorder, path: Path) -> None:
+def test_older_programs_file_is_reused_without_its_passwords(lan: Build, found: Recorder, path: Path) -> None:
     old = {"addresses": ["127.0.0.9"], "amqp_urls": ["amqp://bob:dobbs@127.0.0.9:5672/%2F"], "time_out_in_minutes": 30}
     path.write_text(json.dumps(old))
     candidates = Candidates()
@@ -238,18 +239,33 @@ def test_the_file_of_an_older_program_is_reused_without_its_passwords(lan: Build
 
 def test_an_expired_document_is_discovered_again(lan: Build, found: Recorder, path: Path) -> None:
     clock = ManualClock()
+    with FakeServer(generous_rabbit) as server:
+        candidates = Candidates(f"127.0.0.1:{server.port}")
+        chart = lan(candidates, clock=clock, time_out_in_minutes=30)
+        found.wait_for(1)
+        wait_for_file(path, lambda document: document["time_out_in_minutes"] == 30)
+        clock.advance(20 * 60)
+        chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        found.wait_for(2)
+        assert candidates.asked == 1
+        clock.advance(11 * 60)
+        chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        found.wait_for(4)  # what is stale is told meanwhile
+        assert candidates.asked == 2
+
+
+def test_empty_discovery_is_not_believed_for_long(lan: Build, found: Recorder, path: Path) -> None:
+    clock = ManualClock()
     candidates = Candidates()
     chart = lan(candidates, clock=clock, time_out_in_minutes=30)
     found.wait_for(1)
+    wait_for_file(path, lambda document: document["time_out_in_minutes"] == 1)
+    with FakeServer(generous_rabbit) as server:
+        candidates.peers = [f"127.0.0.1:{server.port}"]
+        clock.advance(60)
+        chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
+        found.wait_for(lambda events: any(e.payload.hosts == candidates.peers for e in events))
     wait_for_file(path, lambda document: document["time_out_in_minutes"] == 30)
-    clock.advance(20 * 60)
-    chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
-    found.wait_for(2)
-    assert candidates.asked == 1
-    clock.advance(11 * 60)
-    chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
-    found.wait_for(3)
-    assert candidates.asked == 2
 
 
 @pytest.mark.parametrize(
@@ -272,10 +288,54 @@ def test_a_document_of_another_kind_counts_as_none(
     assert (found.payloads[0].hosts, candidates.asked) == ([], 1)
 
 
+def test_discovery_keeps_the_keys_of_others(lan: Build, path: Path) -> None:
+    with Cache(path) as cache:
+        old = {"addresses": ["127.0.0.9"], "peer:127.0.0.9": {}, "amqp_urls": [], "time_out_in_minutes": 0}
+        cache.write({**old, "note": "hello", "gone": 1, "suspect:127.0.0.9": True})
+        cache.update({}, delete=["gone"])
+        lan(Candidates(), time_out_in_minutes=30)
+        payload = cache.wait(lambda payload: not payload.expired, timeout_s=AMPLE_S)
+        assert payload is not None
+        assert sorted(payload.dict) == ["addresses", "amqp_urls", "note", "time_out_in_minutes"]
+        assert (payload.dict["note"], payload.dict["time_out_in_minutes"]) == ("hello", 1)
+
+
+def test_whole_write_of_other_keys_gets_peers_added(lan: Build, path: Path) -> None:
+    with FakeServer(generous_rabbit) as server, Cache(path) as cache:
+        cache.write({"note": "hello"})
+        peer = f"127.0.0.1:{server.port}"
+        lan(Candidates(peer))
+        document = wait_for_file(path, lambda document: "addresses" in document)
+        assert (document["note"], document["addresses"]) == ("hello", [peer])
+
+
+def test_other_keys_written_during_a_discovery_stay(lan: Build, path: Path) -> None:
+    here, go_on = threading.Event(), threading.Event()
+
+    def candidates() -> list[str]:
+        here.set()
+        assert go_on.wait(AMPLE_S)
+        return []
+
+    with Cache(path) as cache:
+        cache.write({"addresses": [], "time_out_in_minutes": 0, "note": "old", "gone": 1})
+        lan(candidates)
+        assert here.wait(AMPLE_S)
+        cache.update({"note": "new", "more": 1}, delete=["gone"])
+        go_on.set()
+        payload = cache.wait(lambda payload: not payload.expired, timeout_s=AMPLE_S)
+        assert payload is not None
+        assert {key: payload.dict.get(key) for key in ("note", "more", "gone")} == {
+            "note": "new",
+            "more": 1,
+            "gone": None,
+        }
+
+
 # --- passwords --------------------------------------------------------------------------------------
 
 
-def test_no_password_goes_into_the_file_nor_into_any_text_form(lan: Build, found: Recorder, path: Path) -> None:
+def test_password_is_in_no_file_and_no_text(lan: Build, found: Recorder, path: Path) -> None:
     with FakeServer(generous_rabbit) as server:
         chart = lan(Candidates(f"127.0.0.1:{server.port}"))
         found.wait_for(1)
@@ -285,9 +345,7 @@ def test_no_password_goes_into_the_file_nor_into_any_text_form(lan: Build, found
         assert PASSWORD not in text
 
 
-def test_a_cached_address_outside_the_trusted_networks_gets_no_password(
-    lan: Build, found: Recorder, path: Path
-) -> None:
+def test_cached_untrusted_address_gets_no_password(lan: Build, found: Recorder, path: Path) -> None:
     path.write_text(json.dumps({"addresses": ["192.0.2.1", "127.0.0.1"], "time_out_in_minutes": 30}))
     lan(Candidates())
     found.wait_for(1)
@@ -300,7 +358,7 @@ def test_a_cached_address_outside_the_trusted_networks_gets_no_password(
 # --- what can happen meanwhile ----------------------------------------------------------------------
 
 
-def test_a_recce_that_fails_leaves_the_cache_and_the_next_read_tries_again(
+def test_failed_recce_keeps_the_cache_and_is_retried(
     lan: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -319,13 +377,36 @@ def test_a_recce_that_fails_leaves_the_cache_and_the_next_read_tries_again(
         wait_until(lambda: chart.state.fun.__name__ == "read_or_discover_network_details")
         assert list(cache.read().dict["addresses"]) == ["127.0.0.9"]
         # stale, but better than nothing until a recce succeeds
-        assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"]]
+        assert [told.payload.hosts for told in found.wait_for(1)] == [["127.0.0.9"]]
         fail = False
         chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
         found.wait_for(lambda events: events[-1].payload.hosts == [])
 
 
-def test_a_young_document_that_comes_during_the_recce_ends_it_and_is_not_overwritten(
+class Draws(random.Random):
+    """Keeps what was drawn between which bounds."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.bounds: list[tuple[float, float]] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.bounds.append((a, b))
+        return super().uniform(a, b)
+
+
+def test_refused_result_makes_no_loop_of_discoveries(
+    lan: Build, found: Recorder, stopping: Callable[[Any], Any], path: Path
+) -> None:
+    with Cache(path) as cache:
+        cache.write({"addresses": [], "time_out_in_minutes": 0.0001})
+    draws, candidates = Draws(), Candidates()
+    lan(candidates, cache_file_chart=stopping(CacheFileChart(path, read_only=True)), rng=draws)
+    wait_until(lambda: (0.5, 1.0) in draws.bounds, timeout_s=AMPLE_S, what="the next try to be put off")
+    assert candidates.asked == 1
+
+
+def test_young_document_during_the_recce_ends_it(
     lan: Build, found: Recorder, recorder: Callable[..., Recorder], stopping: Callable[[Any], Any], path: Path
 ) -> None:
     completed = recorder(LAN_RECCE_COMPLETE)
@@ -349,9 +430,7 @@ def test_a_young_document_that_comes_during_the_recce_ends_it_and_is_not_overwri
     assert [payload.hosts for payload in found.payloads] == [["127.0.0.9"]] * 2
 
 
-def test_somebody_elses_recce_is_not_taken_for_ones_own(
-    lan: Build, found: Recorder, recorder: Callable[..., Recorder]
-) -> None:
+def test_recce_of_another_is_not_taken_for_own(lan: Build, found: Recorder, recorder: Callable[..., Recorder]) -> None:
     completed = recorder(LAN_RECCE_COMPLETE)
     here = threading.Event()
     go_on = threading.Event()
@@ -376,7 +455,7 @@ def test_somebody_elses_recce_is_not_taken_for_ones_own(
     assert len(found.payloads) == 2
 
 
-def test_a_time_out_of_zero_does_not_discover_for_ever(
+def test_zero_time_out_does_not_discover_for_ever(
     lan: Build, found: Recorder, stopping: Callable[[Any], Any], path: Path
 ) -> None:
     clock = ManualClock()
@@ -394,7 +473,7 @@ def test_a_time_out_of_zero_does_not_discover_for_ever(
 # --- a cache chart of somebody else -----------------------------------------------------------------
 
 
-def test_an_existing_cache_chart_is_used_under_its_own_signal_and_left_running(
+def test_existing_cache_chart_is_used_and_left_running(
     lan: Build, found: Recorder, stopping: Callable[[Any], Any], path: Path
 ) -> None:
     path.write_text(json.dumps({"addresses": ["127.0.0.9"], "time_out_in_minutes": 30}))
@@ -420,7 +499,7 @@ def test_the_answer_of_another_cache_file_changes_nothing(
     assert [payload.hosts for payload in found.payloads] == [[], []]
 
 
-def test_an_expired_document_waits_for_the_fleet_and_its_young_one_is_used(
+def test_expired_document_waits_for_young_one_of_fleet(
     lan: Build, found: Recorder, stopping: Callable[[Any], Any], path: Path
 ) -> None:
     cache_chart = stopping(CacheFileChart(path, default_json=lan_document.DEFAULT, watch=True))
@@ -433,7 +512,7 @@ def test_an_expired_document_waits_for_the_fleet_and_its_young_one_is_used(
     assert (found.payloads[0].hosts, candidates.asked) == (["127.0.0.9"], 0)
 
 
-def test_a_fleet_that_is_in_step_and_has_nothing_young_leaves_the_discovery_to_us(
+def test_fleet_with_nothing_young_leaves_discovery_to_us(
     lan: Build, found: Recorder, stopping: Callable[[Any], Any], path: Path
 ) -> None:
     connected = False
@@ -450,7 +529,7 @@ def test_a_fleet_that_is_in_step_and_has_nothing_young_leaves_the_discovery_to_u
     assert candidates.asked == 1
 
 
-def test_a_fleet_that_says_nothing_is_waited_for_no_longer_than_told(lan: Build, found: Recorder) -> None:
+def test_silent_fleet_is_not_waited_for_too_long(lan: Build, found: Recorder) -> None:
     candidates = Candidates()
     lan(candidates, fleet_wait_s=0.05)
     found.wait_for(1)
@@ -460,7 +539,7 @@ def test_a_fleet_that_says_nothing_is_waited_for_no_longer_than_told(lan: Build,
 # --- the document -----------------------------------------------------------------------------------
 
 
-def test_the_rendered_document_is_read_back_as_the_addresses_that_went_in() -> None:
+def test_rendered_document_reads_back_as_the_same_addresses() -> None:
     settings = Settings(node_name="beta", amqp_urls="amqps://u:pw@broker/v")
     checks = [AMQPConsumerCheckPayload(peer, True, "k", "e", round_trip_s=0.5) for peer in ("10.0.0.1", "[fd00::1]:7")]
     document = lan_document.render(checks, settings, seen_at=1.5, time_out_in_minutes=3)

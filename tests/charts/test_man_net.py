@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.discovery import man_net as man_net_module
-from miros_cache_net.discovery.man_net import ManNetChart, retry_after_s
+from miros_cache_net.discovery.man_net import ManNetChart
 from miros_cache_net.discovery.probe.prober import Prober
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CACHE_ERROR, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
 from miros_cache_net.settings import Settings
+from miros_cache_net.store.watch import FileWatch
 from miros_cache_net.testing import free_port, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, Visit, generous_rabbit, mute
@@ -40,7 +42,8 @@ def man_net(stopping: Callable[[Any], Any], path: Path) -> Iterator[Build]:
 
     def build(timeout_s: float = AMPLE_S, **more: Any) -> ManNetChart:
         settings = Settings(amqp_urls=f"amqp://u:{PASSWORD}@broker.example", scout_timeout_s=timeout_s)
-        chart: ManNetChart = stopping(ManNetChart("heya.man", "mesh", path, settings=settings, prober=prober, **more))
+        more.setdefault("prober", prober)
+        chart: ManNetChart = stopping(ManNetChart("heya.man", "mesh", path, settings=settings, **more))
         return chart
 
     yield build
@@ -52,9 +55,11 @@ def found(recorder: Callable[..., Recorder]) -> Recorder:
     return recorder(CONNECTION_DISCOVERY)
 
 
-@pytest.fixture
-def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(man_net_module, "retry_after_s", lambda failures, rng: 0.05)
+class Quick(random.Random):
+    """Shortens every pause to a few hundredths of a second."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 0.02
 
 
 def hosts(payloads: list[Any]) -> list[list[str]]:
@@ -68,7 +73,7 @@ def put(path: Path, *entries: Any) -> None:
 # --- good and bad hosts -----------------------------------------------------------------------------
 
 
-def test_the_good_hosts_are_told_among_dead_refused_silent_and_unresolvable_ones(
+def test_good_hosts_are_told_among_bad_ones(
     man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
@@ -95,26 +100,27 @@ def test_the_good_hosts_are_told_among_dead_refused_silent_and_unresolvable_ones
     assert found.payloads[-1].dispatcher == "man_net_chart"
 
 
-def test_slow_dns_and_a_silent_host_hold_nobody_up(
-    man_net: Build, found: Recorder, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = threading.Event()
-    look_up = socket.getaddrinfo
+def test_slow_dns_and_silent_host_delay_nobody(man_net: Build, found: Recorder, path: Path) -> None:
+    go_on, asked = threading.Event(), []
 
-    def slow(host: str, *arguments: Any, **more: Any) -> Any:
-        if host == "slow.example" and not more.get("flags", 0) & socket.AI_NUMERICHOST:
-            assert go_on.wait(AMPLE_S)
-            raise socket.gaierror("planted")
-        return look_up(host, *arguments, **more)
+    def slow(host: str, port: int) -> Any:
+        asked.append(host)
+        assert go_on.wait(AMPLE_S)
+        raise socket.gaierror("planted")
 
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    with FakeServer(generous_rabbit) as server, FakeServer(mute) as silent:
+    with (
+        FakeServer(generous_rabbit) as server,
+        FakeServer(mute) as silent,
+        closing(Prober(look_up=slow)) as prober,
+    ):
         put(path, "slow.example", f"127.0.0.1:{silent.port}", f"127.0.0.1:{server.port}")
-        chart = man_net()
+        chart = man_net(prober=prober)
         found.wait_for(1)
         assert hosts(found.payloads) == [[f"127.0.0.1:{server.port}"]]
         assert chart.state.fun.__name__ == "evaluate_hosts"
+        assert asked == ["slow.example"]
         go_on.set()
+        chart.stop()
 
 
 def test_no_password_goes_outside_the_trusted_networks(man_net: Build, found: Recorder, path: Path) -> None:
@@ -131,9 +137,7 @@ def test_no_password_goes_outside_the_trusted_networks(man_net: Build, found: Re
 # --- asked again, changed, tried again --------------------------------------------------------------
 
 
-def test_evaluate_hosts_file_scouts_them_all_again_and_answers_each_time(
-    man_net: Build, found: Recorder, path: Path
-) -> None:
+def test_evaluate_hosts_file_scouts_all_hosts_again(man_net: Build, found: Recorder, path: Path) -> None:
     with FakeServer(generous_rabbit) as server:
         put(path, f"127.0.0.1:{server.port}")
         chart = man_net()
@@ -148,9 +152,7 @@ def test_evaluate_hosts_file_scouts_them_all_again_and_answers_each_time(
     assert {tuple(each) for each in hosts(found.payloads)} == {(f"127.0.0.1:{server.port}",)}
 
 
-def test_a_host_that_has_died_since_is_told_no_more_when_asked_again(
-    man_net: Build, found: Recorder, path: Path
-) -> None:
+def test_host_that_has_died_is_told_no_more(man_net: Build, found: Recorder, path: Path) -> None:
     with FakeServer(generous_rabbit) as server:
         put(path, f"127.0.0.1:{server.port}")
         chart = man_net()
@@ -160,7 +162,7 @@ def test_a_host_that_has_died_since_is_told_no_more_when_asked_again(
     found.wait_for(lambda events: events[-1].payload.hosts == [])
 
 
-def test_an_evaluation_asked_for_while_one_runs_comes_after_it(man_net: Build, found: Recorder, path: Path) -> None:
+def test_evaluation_request_waits_for_the_one_that_runs(man_net: Build, found: Recorder, path: Path) -> None:
     go_on = threading.Event()
 
     def talk(visit: Visit) -> None:
@@ -179,7 +181,7 @@ def test_an_evaluation_asked_for_while_one_runs_comes_after_it(man_net: Build, f
         found.wait_for(2)
 
 
-def test_the_file_is_read_again_when_it_changes_comes_or_goes(man_net: Build, found: Recorder, path: Path) -> None:
+def test_file_is_read_again_on_every_change(man_net: Build, found: Recorder, path: Path) -> None:
     with FakeServer(generous_rabbit) as one, FakeServer(generous_rabbit) as two:
         man_net()
         found.wait_for(1)
@@ -195,15 +197,40 @@ def test_the_file_is_read_again_when_it_changes_comes_or_goes(man_net: Build, fo
         found.wait_for(lambda events: events[-1].payload.hosts == [])
 
 
-def test_a_dead_host_is_tried_again_alone_until_it_comes_back(
-    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, retries_at_once: None
+def test_unwatchable_file_is_read_and_watched_later(
+    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
+) -> None:
+    refusals = [OSError(errno.EMFILE, "Too many open files")] * 2
+    watching = threading.Event()
+
+    def watch(*args: Any) -> FileWatch:
+        if refusals:
+            raise refusals.pop()
+        begun = FileWatch(*args)
+        watching.set()
+        return begun
+
+    errors = recorder(CACHE_ERROR)
+    with FakeServer(generous_rabbit) as server:
+        peer = f"127.0.0.1:{server.port}"
+        put(path, peer)
+        man_net(watch=watch, rng=Quick())
+        found.wait_for(lambda events: events and events[-1].payload.hosts == [peer])
+        assert watching.wait(AMPLE_S)
+        put(path)
+        found.wait_for(lambda events: events[-1].payload.hosts == [])
+    assert sum("not watched" in each.message for each in errors.payloads) == 1
+
+
+def test_dead_host_alone_is_retried_until_it_returns(
+    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     port = free_port()
     with FakeServer(generous_rabbit) as server:
         alive, dead = f"127.0.0.1:{server.port}", f"127.0.0.1:{port}"
         put(path, dead, alive)
-        man_net()
+        man_net(rng=Quick())
         checks.wait_for(lambda events: sum(each.payload.ip_address == dead for each in events) >= 4)
         assert len(server.visits) == 1
         with FakeServer(generous_rabbit, port=port):
@@ -215,36 +242,29 @@ def test_a_dead_host_is_tried_again_alone_until_it_comes_back(
     ]
 
 
-def test_a_host_that_takes_the_place_of_a_good_one_is_tried_again_too(
-    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, retries_at_once: None
+def test_dead_host_in_place_of_good_is_retried(
+    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(generous_rabbit) as server:
         put(path, f"127.0.0.1:{server.port}")
-        man_net()
+        man_net(rng=Quick())
         found.wait_for(lambda events: events and events[-1].payload.hosts)
         dead = f"127.0.0.1:{free_port()}"
         put(path, dead)
         checks.wait_for(lambda events: sum(each.payload.ip_address == dead for each in events) >= 3)
 
 
-def test_hosts_that_stay_dead_are_told_once_not_at_every_try(
-    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, retries_at_once: None
+def test_hosts_that_stay_dead_are_told_once(
+    man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     put(path, f"127.0.0.1:{free_port()}")
-    man_net()
+    man_net(rng=Quick())
     checks.wait_for(4)
     found.publish(event(CONNECTION_DISCOVERY, "the last"))
     found.wait_for(lambda events: events[-1].payload == "the last")
     assert len(found.payloads) == 2
-
-
-def test_the_pause_between_tries_doubles_up_to_a_bound_and_is_never_the_same_twice() -> None:
-    rng = random.Random(7)
-    pauses = [[retry_after_s(failures, rng) for _ in range(50)] for failures in (0, 1, 2, 1000)]
-    for each, bound_s in zip(pauses, (2.0, 4.0, 8.0, limits.HOSTS_RETRY_TOP_S), strict=True):
-        assert bound_s / 2 <= min(each) < max(each) <= bound_s
 
 
 # --- what is wrong with the file --------------------------------------------------------------------
@@ -253,7 +273,7 @@ def test_the_pause_between_tries_doubles_up_to_a_bound_and_is_never_the_same_twi
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '{"hosts": "alpha"}', '{"host": []}', '{"hosts": [], "hosts": []}']
 )
-def test_what_is_no_hosts_file_is_reported_and_the_hosts_of_before_stay(
+def test_malformed_hosts_file_is_reported_and_hosts_stay(
     man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path, text: str
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -272,7 +292,7 @@ def test_what_is_no_hosts_file_is_reported_and_the_hosts_of_before_stay(
     assert errors.payloads[0].message.count(path.name) == 1
 
 
-def test_entries_that_are_no_hosts_are_named_without_their_passwords_and_the_others_are_tried(
+def test_bad_entries_are_named_without_their_passwords(
     man_net: Build, found: Recorder, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -288,7 +308,7 @@ def test_entries_that_are_no_hosts_are_named_without_their_passwords_and_the_oth
     assert PASSWORD not in str(messages)
 
 
-def test_more_hosts_than_anybody_dials_are_cut_off_and_it_is_said(
+def test_too_many_hosts_are_cut_off_and_reported(
     man_net: Build, recorder: Callable[..., Recorder], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "LAN_PEERS", 3)
@@ -308,7 +328,7 @@ def test_a_file_that_cannot_be_read_is_reported(man_net: Build, recorder: Callab
     assert errors.payloads[0].reason is Reason.IO
 
 
-def test_stopped_in_mid_flight_it_hangs_up_and_publishes_nothing(
+def test_stop_in_mid_flight_hangs_up_publishing_nothing(
     man_net: Build, recorder: Callable[..., Recorder], path: Path
 ) -> None:
     heard = recorder(AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY)

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import pickle
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from miros_cache_net import node as node_module
 from miros_cache_net.amqp.link import LinkListener, Publication
 from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
-from miros_cache_net.amqp.topology import place_of, request_queue_name
 from miros_cache_net.cache import Cache
+from miros_cache_net.cli.checks.finding import Finding
+from miros_cache_net.cli.checks.fleet_checks import check_fleet
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.errors import (
     BrokerUnreachable,
@@ -33,7 +36,11 @@ from miros_cache_net.events import event
 from miros_cache_net.fleet import host_side
 from miros_cache_net.fleet.fleet_client import FleetClient
 from miros_cache_net.fleet.host_side import HostSide
+from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.place import document_topology, place_of, request_queue_name, routing_key
+from miros_cache_net.host.follower import Follower
 from miros_cache_net.node import CacheNode
+from miros_cache_net.observe.registry import Registry
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.timers import TIMERS
 from miros_cache_net.store.file_store import FileStore
@@ -50,7 +57,7 @@ def broker(hosts: Fleet) -> MemoryBroker:
     return hosts.broker
 
 
-def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Fleet, recorder: Any) -> None:
+def test_empty_host_gets_and_publishes_the_fleets_document(hosts: Fleet, recorder: Any) -> None:
     alpha = hosts.add("alpha")
     alpha.write({"addresses": ["10.0.0.1"], "time_out_in_minutes": 30})
     beta = hosts.settings("beta")
@@ -67,13 +74,13 @@ def test_an_empty_host_gets_the_fleets_document_and_publishes_it(hosts: Fleet, r
     assert node.status()["role"] == "bridge"
 
 
-def test_the_answer_to_a_join_says_that_the_host_is_connected(hosts: Fleet, recorder: Any) -> None:
+def test_answer_to_a_join_says_host_is_connected(hosts: Fleet, recorder: Any) -> None:
     listener = recorder("CACHE")
     hosts.add("alpha")
     listener.wait_for(lambda events: any(e.payload.connected for e in events))
 
 
-def test_a_host_that_comes_back_is_not_sent_the_document_that_it_has(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_returning_host_is_not_sent_its_own_document(hosts: Fleet, broker: MemoryBroker) -> None:
     alpha = hosts.add("alpha")
     alpha.write({"long": "x" * 100_000})
     beta = hosts.add("beta")
@@ -85,7 +92,7 @@ def test_a_host_that_comes_back_is_not_sent_the_document_that_it_has(hosts: Flee
     assert again.node.status()["counters"]["received_unchanged"] == 1
 
 
-def test_a_write_by_any_process_of_a_host_arrives_everywhere_once(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_write_by_any_process_arrives_everywhere_once(hosts: Fleet, broker: MemoryBroker) -> None:
     for name in ("alpha", "beta", "gamma"):
         hosts.add(name)
     hosts[2].write({"a": 1})
@@ -115,7 +122,7 @@ def test_updates_deletes_and_destroy_reach_every_host(hosts: Fleet) -> None:
     assert beta.cache.read().expired
 
 
-def test_a_node_without_a_broker_serves_and_takes_writes_and_catches_up(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_node_without_broker_serves_and_catches_up(hosts: Fleet, broker: MemoryBroker) -> None:
     broker.refuse(BrokerUnreachable("nobody there"))
     alpha, beta = hosts.add("alpha", wait=False), hosts.add("beta", wait=False)
     alpha.write({"a": 1})
@@ -126,7 +133,7 @@ def test_a_node_without_a_broker_serves_and_takes_writes_and_catches_up(hosts: F
     hosts.agree(on=lambda contents: contents == {"b": 1})
 
 
-def test_writes_on_both_sides_of_a_cut_are_agreed_on_afterwards(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_writes_on_both_sides_of_cut_are_merged(hosts: Fleet, broker: MemoryBroker) -> None:
     alpha, beta = hosts.add("alpha"), hosts.add("beta")
     alpha.write({"a": 0})
     hosts.agree(on=lambda contents: contents == {"a": 0})
@@ -146,9 +153,7 @@ def test_a_lost_broadcast_is_repaired_by_the_digests(hosts: Fleet, broker: Memor
     hosts.agree(on=lambda contents: contents == {"a": 1})
 
 
-def test_a_broker_problem_is_told_once_and_named_in_the_status(
-    hosts: Fleet, broker: MemoryBroker, recorder: Any
-) -> None:
+def test_broker_problem_is_told_once_and_in_status(hosts: Fleet, broker: MemoryBroker, recorder: Any) -> None:
     errors = recorder("CACHE_ERROR")
     broker.refuse(ExchangeConflict("the exchange is there with another type: delete it"))
     alpha = hosts.add("alpha", wait=False)
@@ -158,7 +163,7 @@ def test_a_broker_problem_is_told_once_and_named_in_the_status(
     assert alpha.read() == {"still": "works"}
 
 
-def test_a_second_node_on_the_same_file_follows_and_takes_over(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_second_node_follows_and_takes_over(hosts: Fleet, broker: MemoryBroker) -> None:
     first = hosts.add("alpha")
     second = hosts.add("alpha", wait=False)
     wait_until(lambda: second.connected, what="the follower to know that its host is connected")
@@ -181,9 +186,7 @@ def test_another_key_is_another_fleet_and_says_so(hosts: Fleet, broker: MemoryBr
     assert alpha.read() == {}
 
 
-def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
-    hosts: Fleet, broker: MemoryBroker, tmp_path: Path
-) -> None:
+def test_host_without_the_right_key_says_so_everywhere(hosts: Fleet, broker: MemoryBroker, tmp_path: Path) -> None:
     alpha = hosts.add("alpha")
     wait_until(lambda: servers(hosts, broker) == 1, what="alpha to serve")
     with Fleet(tmp_path / "others", broker, exchange=alpha.settings.exchange) as others:
@@ -192,7 +195,7 @@ def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
         alpha.write({"by": "alpha"})
         for host in processes:
             wait_until(
-                lambda host=host: "a key that this host does not hold" in host.status()["trouble"],
+                lambda host=host: "a key that this host does not have" in host.status()["trouble"],
                 what="the trouble",
             )
         processes[1].write({"still": "works"})
@@ -200,15 +203,15 @@ def test_a_host_whose_keys_open_nothing_says_so_in_each_of_its_processes(
     assert alpha.connected
 
 
-def test_what_was_posted_over_the_link_before_puts_nobody_in_step(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_earlier_posts_over_link_put_nobody_in_step(hosts: Fleet, broker: MemoryBroker) -> None:
     settings = hosts.settings("alpha")
-    silent = MemoryLink(broker, place_of(settings, settings.file), connection_name="silent")
+    silent = MemoryLink(broker, document_topology(place_of(settings, settings.file)), connection_name="silent")
     silent.serve_requests(True)
     silent.start(Mute())
     wait_until(lambda: servers(hosts, broker) == 1, what="somebody who never answers")
     beta = hosts.add("beta", answer_timeout_s=60, wait=False)
     wait_until(lambda: beta.status()["broker"], what="the link")
-    beta.node.bridge_event("joined")
+    beta.node.post_always(event("joined"))
     beta.node.fleet_status(timeout_s=0.1)  # is answered by the chart after what was posted before
     assert not beta.connected
     silent.stop()
@@ -225,21 +228,19 @@ class Mute:
 def attack(hosts: Fleet, broker: MemoryBroker, *bodies: bytes) -> None:
     place = hosts.add("target", wait=False).node.place
     before = len(broker.messages)
-    link = MemoryLink(broker, place, connection_name="attacker")
+    link = MemoryLink(broker, document_topology(place), connection_name="attacker")
 
     class Attacking(Mute):
         def link_up(self, up: Any) -> None:
             for body in bodies:
-                link.publish(Publication(body, kind="CACHE"))
+                link.publish(Publication(body, place.exchange, routing_key(place, "CACHE")))
 
     link.start(Attacking())
     wait_until(lambda: len(broker.messages) >= before + len(bodies), what="the attack")
     link.stop()
 
 
-def test_garbage_pickles_and_oversized_bodies_are_counted_and_change_nothing(
-    hosts: Fleet, broker: MemoryBroker
-) -> None:
+def test_malformed_messages_are_counted_and_change_nothing(hosts: Fleet, broker: MemoryBroker) -> None:
     target = hosts.add("target")
     target.write({"a": 1})
     before = target.cache.read().version
@@ -253,7 +254,7 @@ def test_garbage_pickles_and_oversized_bodies_are_counted_and_change_nothing(
 
 
 @pytest.mark.parametrize(("scope", "document"), [("other", "cache.json"), ("fleet", "other.json")])
-def test_a_message_for_another_document_or_scope_is_refused(
+def test_message_for_another_document_or_scope_is_refused(
     hosts: Fleet, broker: MemoryBroker, scope: str, document: str
 ) -> None:
     target = hosts.add("target")
@@ -264,13 +265,13 @@ def test_a_message_for_another_document_or_scope_is_refused(
     assert target.read() == {}
 
 
-def test_a_node_without_a_key_refuses_to_start_and_names_the_command(tmp_path: Path) -> None:
+def test_node_without_key_refuses_and_names_the_command(tmp_path: Path) -> None:
     settings = Settings(file=str(tmp_path / "c.json"), keys_file=str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="key new"):
         CacheNode(settings=settings)
 
 
-def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Fleet) -> None:
+def test_failed_construction_of_a_node_leaves_no_descriptor(hosts: Fleet) -> None:
     settings = hosts.settings("alpha")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -279,7 +280,7 @@ def test_a_node_that_cannot_be_built_leaves_no_descriptor_behind(hosts: Fleet) -
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_node_connects_while_its_file_is_still_being_made(
+def test_node_connects_while_its_file_is_being_made(
     hosts: Fleet, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connecting = threading.Event()
@@ -297,15 +298,15 @@ def test_a_node_connects_while_its_file_is_still_being_made(
 
     monkeypatch.setattr(FileStore, "load", slow_load)
     settings = hosts.settings("alpha")
-    node = CacheNode(settings=settings, link_factory=lambda settings, place: Link(broker, place))
+    node = CacheNode(settings=settings, link_factory=lambda _settings, place: Link(broker, document_topology(place)))
     wait_until(lambda: node.connected, what="the join")
     node.stop()
     assert all(waits)
 
 
-def test_what_a_quick_follower_has_heard_of_before_its_chart_watches_is_looked_at(tmp_path: Path) -> None:
+def test_watch_begins_with_what_the_follower_has_heard(tmp_path: Path) -> None:
     file, looks = tmp_path / "cache.json", list[None]()
-    bridge, follower = (HostSide(Owner(), file, ["fleet"]) for _ in range(2))
+    bridge, follower = (HostSide(Owner(), file, ["fleet"], Registry()) for _ in range(2))
     assert bridge.start()
     bridge.serve()
     assert not follower.start()
@@ -321,7 +322,7 @@ class Owner:
     def report(self, reason: Reason, message: str) -> None: ...
 
 
-def test_a_node_in_a_directory_that_is_not_there_says_so(hosts: Fleet) -> None:
+def test_node_in_a_missing_directory_says_so(hosts: Fleet) -> None:
     settings = hosts.settings("alpha", file=str(hosts.settings("alpha").file.parent / "nowhere" / "c.json"))
     with pytest.raises(DirectoryMissing):
         CacheNode(settings=settings)
@@ -341,7 +342,7 @@ def test_a_node_asks_the_fleet_whatever_its_role(hosts: Fleet) -> None:
     assert bridge.node.status()["counters"]["followers"] == 1
 
 
-def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Fleet) -> None:
+def test_node_alone_in_its_fleet_lists_itself(hosts: Fleet) -> None:
     alpha = hosts.add("alpha")
     alpha.write({"a": 1})
     assert alpha.node.read_fleet(timeout_s=60.0) is None
@@ -349,7 +350,7 @@ def test_a_node_alone_in_its_fleet_reads_nothing_and_lists_itself(hosts: Fleet) 
     assert [status["role"] for status in alpha.node.fleet_status(timeout_s=0.3)] == ["bridge"]
 
 
-def test_without_a_broker_asking_the_fleet_says_what_stands_in_the_way(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_fleet_question_without_broker_names_the_problem(hosts: Fleet, broker: MemoryBroker) -> None:
     broker.refuse(BrokerUnreachable("nobody there, start it"))
     bridge = hosts.add("alpha", wait=False).node
     follower = hosts.add("alpha", wait=False).node
@@ -368,19 +369,17 @@ def servers(hosts: Fleet, broker: MemoryBroker) -> int:
 
 
 @pytest.mark.parametrize("off_ms", [3_600_000, -3_600_000], ids=["ahead", "behind"])
-def test_a_host_with_a_wrong_clock_is_answered_and_serves_like_any_other(
-    hosts: Fleet, broker: MemoryBroker, off_ms: int
-) -> None:
+def test_host_with_wrong_clock_serves_like_any_other(hosts: Fleet, broker: MemoryBroker, off_ms: int) -> None:
     right = hosts.add("right")
     right.write({"a": 1})
     wrong = hosts.add("wrong", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + off_ms))
-    assert wrong.read() == {"a": 1}
+    wait_until(lambda: wrong.read() == {"a": 1}, what="the document")
     wait_until(lambda: servers(hosts, broker) == 2, what="both to answer")
     right.update({"b": 2})
     hosts.agree(on=lambda contents: contents == {"a": 1, "b": 2})
 
 
-def test_a_clock_that_is_ahead_is_a_trouble_of_whoever_hears_of_it(hosts: Fleet, recorder: Any) -> None:
+def test_clock_ahead_troubles_every_host_that_hears_it(hosts: Fleet, recorder: Any) -> None:
     errors = recorder("CACHE_ERROR")
     right = hosts.add("right")
     ahead = hosts.add("ahead", clock=ManualClock(wall_ms=SYSTEM_CLOCK.wall_ms() + 3_600_000))
@@ -391,27 +390,23 @@ def test_a_clock_that_is_ahead_is_a_trouble_of_whoever_hears_of_it(hosts: Fleet,
     assert right.node.status()["trouble"].startswith("ahead-")
 
 
-def test_a_bridge_without_a_broker_hears_of_changes_by_others(
-    hosts: Fleet, broker: MemoryBroker, recorder: Any
-) -> None:
+def test_bridge_without_broker_hears_of_changes_by_others(hosts: Fleet, broker: MemoryBroker, recorder: Any) -> None:
     broker.crash()
     node, listener = hosts.add("alpha", wait=False).node, recorder("CACHE")
     node.file_chart.path.write_text('{"a": 1}')
     listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events))
 
 
-def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
-    hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flood_does_not_end_a_bridges_file_watch(hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     flooded, go_on = threading.Event(), threading.Event()
-    take = CacheNode.bridging_CACHE
+    take = CacheNode._bridging_CACHE
 
-    def bridging_CACHE(node: CacheNode, e: Event) -> int:
+    def _bridging_CACHE(node: CacheNode, e: Event) -> int:
         flooded.set()
         assert go_on.wait(30)
         return take(node, e)
 
-    monkeypatch.setattr(CacheNode, "bridging_CACHE", bridging_CACHE)
+    monkeypatch.setattr(CacheNode, "_bridging_CACHE", _bridging_CACHE)
     monkeypatch.setattr(node_module, "WATCH_AFTER_S", 1.0)
     node, listener = hosts.add("alpha", wait=False).node, recorder("CACHE")
     node.post_fifo(event("CACHE"))
@@ -426,9 +421,7 @@ def test_a_flood_does_not_cost_a_bridge_the_watch_of_its_file(
     listener.wait_for(lambda events: any(e.payload.dict == {"a": 1} for e in events if e.payload))
 
 
-def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
-    hosts: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bridge_serves_the_host_before_its_slow_start(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, really = threading.Event(), keyring.open_ring
 
     def open_slowly(settings: Settings) -> Any:
@@ -445,7 +438,7 @@ def test_a_bridge_serves_the_host_before_it_loads_what_takes_long(
     wait_until(lambda: bridge.connected, what="the join")
 
 
-def test_who_could_not_follow_takes_over_all_the_same(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_that_could_not_follow_still_takes_over(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hosts.add("alpha").node
 
     def no_descriptor(*_: Any, **__: Any) -> None:
@@ -458,7 +451,65 @@ def test_who_could_not_follow_takes_over_all_the_same(hosts: Fleet, monkeypatch:
     wait_until(lambda: second.connected, what="the takeover")
 
 
-def test_a_watch_that_begins_while_its_host_stops_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def not_at_first(granted: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    """Stands in for what the system refuses twice before it grants it."""
+    refusals = iter([error, error])
+
+    def refuse(*args: Any, **more: Any) -> Any:
+        for each in refusals:
+            raise each
+        return granted(*args, **more)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EMFILE, "Too many open files"), ImportError("_rust.so"), RuntimeError("can't start new thread")],
+    ids=["descriptors", "modules", "threads"],
+)
+@pytest.mark.parametrize("place", ["miros_cache_net.wire.keyring.open_ring", "miros_cache_net.fleet.bridge.Bridge"])
+def test_failed_bridge_is_made_as_soon_as_possible(
+    hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    module, name = place.rsplit(".", 1)
+    monkeypatch.setattr(place, not_at_first(getattr(sys.modules[module], name), error))
+    listener = recorder("CACHE_ERROR")
+    alpha = hosts.add("alpha", wait=False)
+    told = wait_until(lambda: alpha.node.status()["trouble"], what="the trouble to be told")
+    assert "no link to the fleet" in told and "ulimit" in told
+    wait_until(lambda: alpha.node.connected, what="the join")
+    assert alpha.node.status()["trouble"] == ""
+    assert [e.payload.reason for e in listener.events] == [Reason.IO]
+
+
+@pytest.mark.parametrize("method", ["__init__", "start"])
+def test_who_cannot_follow_at_first_follows_soon(
+    hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    first = hosts.add("alpha")
+    refused = not_at_first(getattr(Follower, method), OSError(errno.EMFILE, "Too many open files"))
+    monkeypatch.setattr(Follower, method, refused)
+    second = hosts.add("alpha", wait=False).node
+    wait_until(lambda: second.status()["trouble"], what="the trouble to be told")
+    wait_until(lambda: second.connected and not second.status()["trouble"], what="it to follow")
+    listener = recorder("CACHE")
+    first.update({"news": 1})
+    listener.wait_for(lambda events: sum("news" in e.payload.dict for e in events) >= 2)
+
+
+def test_unwatchable_file_is_watched_as_soon_as_possible(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = not_at_first(host_side.FileWatch, RuntimeError("can't start new thread"))
+    monkeypatch.setattr(host_side, "FileWatch", refused)
+    alpha = hosts.add("alpha")
+    wait_until(lambda: "others write" in alpha.node.status()["trouble"], what="the trouble to be told")
+    wait_until(lambda: alpha.node.status()["trouble"] == "", what="the watch")
+    before = alpha.node.status()["version"]
+    Cache(hosts.settings("alpha").file).update({"from": "another program"})
+    wait_until(lambda: alpha.node.status()["version"] != before, what="the change to be seen")
+
+
+def test_watch_that_begins_during_stop_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beginning, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     class SlowWatch:
@@ -470,7 +521,7 @@ def test_a_watch_that_begins_while_its_host_stops_ends_with_it(tmp_path: Path, m
             closed.set()
 
     monkeypatch.setattr(host_side, "FileWatch", SlowWatch)
-    side = HostSide(Owner(), tmp_path / "cache.json", ["fleet"])
+    side = HostSide(Owner(), tmp_path / "cache.json", ["fleet"], Registry())
     assert side.start()
     watching = threading.Thread(target=side.watch_file)
     watching.start()
@@ -481,7 +532,7 @@ def test_a_watch_that_begins_while_its_host_stops_ends_with_it(tmp_path: Path, m
     watching.join()
 
 
-def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Fleet, broker: MemoryBroker, recorder: Any) -> None:
+def test_lost_link_is_published_by_bridge_and_follower(hosts: Fleet, broker: MemoryBroker, recorder: Any) -> None:
     bridge, follower = hosts.add("alpha").node, hosts.add("alpha").node
     listener = recorder("CACHE")
     broker.crash()
@@ -489,29 +540,55 @@ def test_a_lost_link_is_published_by_bridge_and_follower(hosts: Fleet, broker: M
     listener.wait_for(lambda events: sum(not e.payload.connected for e in events) >= 2)
 
 
-def test_asking_the_fleet_from_outside(hosts: Fleet, broker: MemoryBroker) -> None:
+@pytest.fixture
+def link(broker: MemoryBroker) -> LinkFactory:
+    """To the broker of the hosts, for whoever is no host."""
+    return lambda _settings, place: MemoryLink(broker, document_topology(place))
+
+
+def test_asking_the_fleet_from_outside(hosts: Fleet, link: LinkFactory) -> None:
     for name in ("alpha", "beta"):
         hosts.add(name)
     hosts.add("gamma", wait=False).write({"a": 1})
     settings = hosts.settings("alpha")
 
-    def link(_settings: Settings, place: Any) -> MemoryLink:
-        return MemoryLink(broker, place)
-
     with FleetClient(settings, link_factory=link) as client:
-        wait_until(lambda: (found := client.read()) and found.contents == {"a": 1}, what="the document")
-        statuses = client.statuses()
+        wait_until(lambda: (found := client.fleet.document()) and found.contents == {"a": 1}, what="the document")
+        statuses = client.fleet.statuses()
     assert [status["node"].rsplit("-", 1)[0] for status in statuses] == ["alpha", "beta", "gamma"]
     assert hosts.key not in json.dumps(statuses)
 
 
-def test_nobody_to_ask_is_no_document(hosts: Fleet, broker: MemoryBroker) -> None:
-    def link(_settings: Settings, place: Any) -> MemoryLink:
-        return MemoryLink(broker, place)
+def test_doctor_names_the_host_whose_clock_is_ahead(hosts: Fleet, link: LinkFactory) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
 
+    def findings() -> dict[str, Finding]:
+        settings = hosts.settings("alpha")
+        found, _ = check_fleet(settings, Path(settings.file), link)
+        return {finding.check: finding for finding in found}
+
+    assert {finding.outcome for finding in findings().values()} == {"ok"}
+    beta.skew(3600)
+    beta.write({"a": 1})
+    hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
+    found = findings()
+    assert [check for check, finding in found.items() if finding.outcome != "ok"] == ["clocks"]
+    assert "that of beta-" in found["clocks"].detail and "3600 s ahead of this machine's" in found["clocks"].detail
+    assert "chrony" in found["clocks"].fix
+
+
+def test_unreadable_file_has_no_version(hosts: Fleet) -> None:
+    alpha = hosts.add("alpha")
+    alpha.write({"a": 1})
+    assert alpha.node.status()["version"]
+    alpha.node.file_chart.path.write_text('{"_miros_cache_net": {"format": 999}}')
+    assert alpha.node.status()["version"] == ""
+
+
+def test_nobody_to_ask_is_no_document(hosts: Fleet, link: LinkFactory) -> None:
     with FleetClient(hosts.settings("alpha"), link_factory=link) as client:
-        assert client.read(timeout_s=0.5) is None
-        assert client.statuses(timeout_s=0.2) == []
+        assert client.fleet.document(timeout_s=0.5) is None
+        assert client.fleet.statuses(timeout_s=0.2) == []
 
 
 def test_the_states_show_in_the_trace(hosts: Fleet) -> None:

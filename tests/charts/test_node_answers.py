@@ -12,9 +12,11 @@ import pytest
 from miros_cache_net.amqp.link import Delivery, LinkUp, Publication
 from miros_cache_net.amqp.memory import MemoryBroker, MemoryMessage
 from miros_cache_net.amqp.memory_link import MemoryLink
-from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX, place_of
+from miros_cache_net.amqp.topology import OWN_QUEUE_PREFIX
 from miros_cache_net.errors import BrokerError
 from miros_cache_net.fleet.fleet_client import FleetClient
+from miros_cache_net.fleet.links import LinkFactory
+from miros_cache_net.fleet.place import document_topology, place_of, request_queue_name
 from miros_cache_net.testing import Fleet, Host, wait_until
 from miros_cache_net.wire.envelope import Message, decode
 from miros_cache_net.wire.keyring import KeyRing
@@ -39,7 +41,7 @@ class Replayer:
     def __init__(self, hosts: Fleet, broker: MemoryBroker) -> None:
         self._ring, self._broker = KeyRing.from_keys([hosts.key]), broker
         settings = hosts.settings("mallory")
-        self.link = MemoryLink(broker, place_of(settings, settings.file), connection_name="mallory")
+        self.link = MemoryLink(broker, document_topology(place_of(settings, settings.file)), connection_name="mallory")
         self.link.start(self)
 
     def link_up(self, up: LinkUp) -> None: ...
@@ -102,21 +104,21 @@ def test_a_status_of_last_week_shows_no_ghost(left: Host, mallory: Replayer) -> 
     assert [status["node"] for status in statuses] == [left.node.status()["node"]]
 
 
-def test_a_client_takes_no_answer_and_no_status_of_last_week(
-    hosts: Fleet, broker: MemoryBroker, left: Host, mallory: Replayer
-) -> None:
+def to(broker: MemoryBroker) -> LinkFactory:
+    return lambda _settings, place: MemoryLink(broker, document_topology(place))
+
+
+def test_client_takes_no_answer_of_last_week(hosts: Fleet, broker: MemoryBroker, left: Host, mallory: Replayer) -> None:
     captured = {kind: mallory.all(kind)[-1][0] for kind in ("answer", "status")}
     left.stop()
     mallory.link.serve_requests(True)
-    with FleetClient(hosts.settings("beta"), link_factory=lambda _, place: MemoryLink(broker, place)) as client:
+    with FleetClient(hosts.settings("beta"), link_factory=to(broker)) as client:
         assert client.up is not None and client.up.request_servers == 1
-        assert mallory.while_asked("CACHE_FILE_READ", captured["answer"], lambda: client.read(1.0)) is None
-        assert mallory.while_asked("status_request", captured["status"], lambda: client.statuses(1.0)) == []
+        assert mallory.while_asked("CACHE_FILE_READ", captured["answer"], lambda: client.fleet.document(1.0)) is None
+        assert mallory.while_asked("status_request", captured["status"], lambda: client.fleet.statuses(1.0)) == []
 
 
-def test_an_answer_of_last_week_is_state_to_a_joining_host_and_no_join(
-    hosts: Fleet, left: Host, mallory: Replayer
-) -> None:
+def test_answer_of_last_week_completes_no_join(hosts: Fleet, left: Host, mallory: Replayer) -> None:
     captured = mallory.all("answer")[-1][0]
     left.stop()
     mallory.link.serve_requests(True)
@@ -135,11 +137,11 @@ def test_an_answer_of_last_week_is_state_to_a_joining_host_and_no_join(
 def cut_off(hosts: Fleet, broker: MemoryBroker) -> Fleet:
     """Hosts that cannot have the request queue."""
     settings = hosts.settings("any")
-    broker.withhold_requests(place_of(settings, settings.file))
+    broker.withhold_queue(request_queue_name(place_of(settings, settings.file)))
     return hosts
 
 
-def test_without_the_request_queue_hosts_join_and_are_read_all_the_same(cut_off: Fleet, broker: MemoryBroker) -> None:
+def test_hosts_join_and_are_read_without_request_queue(cut_off: Fleet, broker: MemoryBroker) -> None:
     alpha = cut_off.add("alpha")
     alpha.write({"a": 1})
     # long enough that it could not be taken for alone
@@ -147,23 +149,23 @@ def test_without_the_request_queue_hosts_join_and_are_read_all_the_same(cut_off:
     cut_off.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
     document = beta.node.read_fleet()
     assert document is not None and document.contents == {"a": 1}
-    with FleetClient(cut_off.settings("beta"), link_factory=lambda _, place: MemoryLink(broker, place)) as client:
-        document = client.read()
+    with FleetClient(cut_off.settings("beta"), link_factory=to(broker)) as client:
+        document = client.fleet.document()
     assert document is not None and document.contents == {"a": 1}
 
 
-def test_a_request_queue_that_goes_while_the_link_stands_delays_no_reader(hosts: Fleet, broker: MemoryBroker) -> None:
+def test_vanished_request_queue_delays_no_reader(hosts: Fleet, broker: MemoryBroker) -> None:
     alpha = hosts.add("alpha")
     alpha.write({"a": 1})
     beta = hosts.add("beta", answer_timeout_s=30)
     hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
     settings = hosts.settings("any")
-    broker.withhold_requests(place_of(settings, settings.file))
+    broker.withhold_queue(request_queue_name(place_of(settings, settings.file)))
     document = beta.node.read_fleet(timeout_s=20)
     assert document is not None and document.contents == {"a": 1}
 
 
-def test_who_comes_back_without_the_request_queue_is_sent_no_document(cut_off: Fleet, broker: MemoryBroker) -> None:
+def test_returning_host_without_request_queue_gets_no_document(cut_off: Fleet, broker: MemoryBroker) -> None:
     alpha = cut_off.add("alpha")
     alpha.write({"long": "x" * 100_000})
     beta = cut_off.add("beta")
@@ -179,10 +181,10 @@ def test_who_comes_back_without_the_request_queue_is_sent_no_document(cut_off: F
 
 def apart(*hosts: Host) -> bool:
     statuses = [host.node.status() for host in hosts]
-    return all("pass a cap together" in status["trouble"] and not status["connected"] for status in statuses)
+    return all("exceed a cap together" in status["trouble"] and not status["connected"] for status in statuses)
 
 
-def test_two_halves_of_a_cap_are_a_trouble_of_every_host_until_a_whole_write(
+def test_halves_beyond_cap_trouble_hosts_until_whole_write(
     hosts: Fleet, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("miros_cache_net.limits.DOCUMENT_KEYS", 100)
@@ -198,13 +200,15 @@ def test_two_halves_of_a_cap_are_a_trouble_of_every_host_until_a_whole_write(
     broker.restart()
     wait_until(lambda: apart(alpha, beta), what="both to say so")
     follower = hosts.add("beta", wait=False)
-    wait_until(lambda: "pass a cap together" in follower.node.status()["trouble"], what="the follower to know")
+    wait_until(lambda: "exceed a cap together" in follower.node.status()["trouble"], what="the follower to know")
     gamma = hosts.add("gamma", wait=False, **interval)
     wait_until(lambda: apart(alpha, beta, gamma), what="the third to say so")
     assert (len(alpha.read()), len(beta.read())) == (60, 60)
     before = len(broker.messages)
-    wait_until(lambda: len(broker.messages) >= before + 5, what="some digests")
-    assert sum(len(message.body) for message in broker.messages[before:]) < 10_000
+    wait_until(
+        lambda: len(broker.messages) >= before + 5 and sum(len(each.body) for each in broker.messages[-5:]) < 10_000,
+        what="digests only",
+    )
     gamma.write({"mended": True})
     hosts.agree(alpha, beta, gamma, on=lambda contents: contents == {"mended": True})
     for host in (alpha, beta, gamma, follower):

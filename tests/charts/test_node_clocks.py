@@ -18,7 +18,7 @@ def hosts(tmp_path: Path) -> Iterator[Fleet]:
         yield made
 
 
-def test_a_key_written_by_a_clock_that_fell_back_stays_once_it_is_mended(hosts: Fleet) -> None:
+def test_key_of_clock_that_fell_back_stays(hosts: Fleet) -> None:
     alpha, beta = hosts.add("alpha"), hosts.add("beta")
     alpha.write({"a": 1})
     hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1})
@@ -31,7 +31,7 @@ def test_a_key_written_by_a_clock_that_fell_back_stays_once_it_is_mended(hosts: 
     hosts.agree(alpha, beta, on=lambda contents: contents == {"a": 1, "b": 2, "after": 3, "after too": 4})
 
 
-def test_keys_of_a_clock_behind_stay_when_it_is_restarted_with_the_right_one(hosts: Fleet) -> None:
+def test_keys_of_a_slow_clock_stay_after_restart(hosts: Fleet) -> None:
     alpha, beta = hosts.add("alpha"), hosts.add("beta")
     alpha.write({})
     hosts.agree(alpha, beta, on=lambda contents: contents == {})
@@ -50,9 +50,7 @@ def test_keys_of_a_clock_behind_stay_when_it_is_restarted_with_the_right_one(hos
     [(0, {"a": 1, "honest": 2, "mine": 3}), (HOUR_S, {"a": 1, "honest": 2})],
     ids=["right", "behind"],
 )
-def test_a_fresh_hosts_first_update_wipes_nothing_of_the_fleet(
-    hosts: Fleet, behind_s: int, kept: dict[str, int]
-) -> None:
+def test_first_update_of_fresh_host_wipes_nothing(hosts: Fleet, behind_s: int, kept: dict[str, int]) -> None:
     """Behind the fleet's newest whole write it is lost itself, as whoever is cut off and behind loses."""
     alpha = hosts.add("alpha")
     alpha.write({"a": 1, "honest": 2})

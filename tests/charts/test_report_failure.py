@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from miros.event import Event
 
 from miros_cache_net.cache import Cache
 from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.discovery.peer_check import PeerChecks
 from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, event
+from miros_cache_net.errors import SettingsError
+from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
 from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings
+from miros_cache_net.statechart.timers import Timer
 from miros_cache_net.testing import Fleet, Host, free_port, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
@@ -56,7 +60,7 @@ def peers_of(host: Host) -> list[str]:
     return list(host.read().get("addresses", ()))
 
 
-def test_a_peer_that_is_gone_leaves_every_hosts_document_and_returns_when_it_is_back(
+def test_lost_peer_leaves_documents_until_it_returns(
     hosts: Fleet, lan_on: Callable[[Host], LanChart], recorder: Callable[..., Recorder]
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
@@ -80,9 +84,7 @@ def test_a_peer_that_is_gone_leaves_every_hosts_document_and_returns_when_it_is_
     assert alpha.cache.read().last_modified == discovered_s, "a repaired document is not a younger one"
 
 
-def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
-    hosts: Fleet, lan_on: Callable[[Host], LanChart]
-) -> None:
+def test_peer_that_answers_stays_in_unchanged_document(hosts: Fleet, lan_on: Callable[[Host], LanChart]) -> None:
     alpha = hosts.add("alpha")
     with FakeServer(generous_rabbit) as server:
         good = f"127.0.0.1:{server.port}"
@@ -98,7 +100,7 @@ def test_a_peer_that_answers_stays_and_the_document_does_not_become_younger(
     assert alpha.cache.read().version == version
 
 
-def test_a_program_without_a_fleet_is_told_of_what_its_report_has_changed(
+def test_program_without_fleet_is_told_what_report_changed(
     stopping: Callable[[Any], Any], recorder: Callable[..., Recorder], prober: Prober, tmp_path: Path
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
@@ -112,7 +114,20 @@ def test_a_program_without_a_fleet_is_told_of_what_its_report_has_changed(
         found.wait_for(lambda events: events[-1].payload.hosts == ["127.0.0.9"])
 
 
-def test_an_address_that_is_no_peer_is_not_dialled(hosts: Fleet, lan_on: Callable[[Host], LanChart]) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_plain_program_reports_by_a_key(hosts: Fleet, lan_on: Callable[[Host], LanChart], is_there: bool) -> None:
+    alpha, beta = hosts.add("alpha"), hosts.add("beta")
+    with FakeServer(generous_rabbit) as server, FakeServer(generous_rabbit) as stranger:
+        peer = f"127.0.0.1:{server.port if is_there else free_port()}"
+        alpha.write(document("127.0.0.9", peer))
+        lan_on(beta)
+        alpha.update({f"suspect:{peer}": True, f"suspect:127.0.0.1:{stranger.port}": True, "suspect:": 1})
+        left = ["127.0.0.9", peer] if is_there else ["127.0.0.9"]
+        hosts.agree(on=lambda contents: contents["addresses"] == left and f"suspect:{peer}" not in contents)
+        assert (len(server.visits), len(stranger.visits)) == (1 if is_there else 0, 0)
+
+
+def test_address_that_is_no_peer_is_not_dialled(hosts: Fleet, lan_on: Callable[[Host], LanChart]) -> None:
     alpha = hosts.add("alpha")
     with FakeServer(generous_rabbit) as good, FakeServer(generous_rabbit) as stranger:
         alpha.write(document(f"127.0.0.1:{good.port}"))
@@ -139,6 +154,60 @@ class Scouts(Prober):
         return None  # type: ignore[return-value]
 
 
+class Refusing(Prober):
+    """Nobody is there."""
+
+    def probe(self, target: ProbeTarget, done: Callable[[ProbeResult], object]) -> ProbeHandle:
+        done(answer(Verdict.REFUSED))
+        return None  # type: ignore[return-value]
+
+
+class LookingLan(LanChart):
+    """Counts, whenever it is to look for a peer again, the timers that wait for that."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.looks: list[Timer] = []
+        self.waiting: list[int] = []
+        super().__init__(*args, **options)
+
+    def post_later(self, e: Event, delay_s: float, *, always: bool = False) -> Timer:
+        timer = super().post_later(e, delay_s, always=always)
+        if e.signal_name == "peer_failed":
+            self.looks.append(timer)
+            self.waiting.append(sum(look.live for look in self.looks))
+        return timer
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_repeated_reports_of_a_peer_share_one_timer(
+    reported: bool, stopping: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    gone = "127.0.0.9"
+    hosts_file = tmp_path / "hosts.json"
+    hosts_file.write_text(json.dumps({"hosts": [gone]}))
+    with Cache(tmp_path / "lan.json") as cache:
+        cache.write(document("127.0.0.8", gone))
+        lan = stopping(
+            LookingLan(
+                "cache.#",
+                "mesh",
+                cache_file_path=cache.path,
+                settings=Settings(hosts_file=str(hosts_file)),
+                prober=Refusing(),
+            )
+        )
+        lan.report_failure(gone)
+        wait_until(lambda: cache.read().dict["addresses"] == ["127.0.0.8"], what="the verdict")
+        for _ in range(10):
+            before = len(lan.waiting)
+            if reported:
+                lan.report_failure(gone)
+            else:
+                lan.post_fifo(event(EVALUATE_HOSTS_FILE))
+            wait_until(lambda before=before: len(lan.waiting) > before, what="the next look")
+        assert max(lan.waiting) == 1
+
+
 def checks_with(scouts: Prober) -> PeerChecks:
     return PeerChecks("mesh", Settings(), scouts, lambda _address, _result: None, random.Random(1))
 
@@ -147,7 +216,7 @@ def answer(verdict: Verdict) -> ProbeResult:
     return ProbeResult("127.0.0.9", 5672, verdict, "", round_trip_s=0.1)
 
 
-def test_a_peer_that_is_gone_is_looked_for_ever_more_rarely_until_it_is_back() -> None:
+def test_lost_peer_is_looked_for_less_and_less() -> None:
     checks = checks_with(Scouts())
     known, without = document("127.0.0.9"), document()
 
@@ -164,7 +233,7 @@ def test_a_peer_that_is_gone_is_looked_for_ever_more_rarely_until_it_is_back() -
     assert waits(1)[0] <= 2.0, "back and gone again is a new beginning"
 
 
-def test_one_is_scouted_once_at_a_time_and_no_more_than_a_bounded_number_at_once() -> None:
+def test_scouts_are_bounded_and_one_per_peer() -> None:
     scouts = Scouts()
     checks = checks_with(scouts)
     many = [f"10.0.{number // 250}.{number % 250}" for number in range(SUSPECTS + 1)]
@@ -174,3 +243,13 @@ def test_one_is_scouted_once_at_a_time_and_no_more_than_a_bounded_number_at_once
     assert len(scouts.asked) == SUSPECTS
     checks.verdict(many[0], answer(Verdict.OK), known, 7.0)
     assert checks.look_at(many[-1], known)
+
+
+def test_who_could_not_be_scouted_can_be_again(tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.pem"
+    authorities.write_text("no certificate")
+    settings = Settings(amqp_urls="amqps://broker.example", tls_ca_file=authorities)
+    checks = PeerChecks("mesh", settings, Scouts(), lambda _address, _result: None, random.Random(1))
+    for _ in range(2):
+        with pytest.raises(SettingsError, match=r"ca\.pem"):
+            checks.look_at("10.0.0.1", {"addresses": ["10.0.0.1"]})

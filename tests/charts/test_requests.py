@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from miros_cache_net import limits
 from miros_cache_net.cache_chart.requests import Request, WaitingLine
 from miros_cache_net.document.value import ZERO
 from miros_cache_net.store.changes import Beginning, Change, Destroy, update_of, write_of
 
 
 @pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> WaitingLine:
-    """A line for two."""
-    monkeypatch.setattr(limits, "WAITING_REQUESTS", 2)
-    return WaitingLine()
+def line() -> WaitingLine:
+    return WaitingLine(places=2)
 
 
 @pytest.mark.parametrize("newest", [write_of({"n": 3}), Destroy()])
-def test_a_full_line_gives_up_the_oldest_whole_write_for_one_that_leaves_nothing_of_it(
-    line: WaitingLine, newest: Change
-) -> None:
+def test_full_line_drops_oldest_whole_write_for_newer(line: WaitingLine, newest: Change) -> None:
     cancelled: list[str] = []
     update, write, last = Request(update_of({"a": 1})), Request(write_of({"n": 1})), Request(newest)
     write.cancel_repost = lambda: cancelled.append("write")
@@ -33,9 +28,7 @@ def test_a_full_line_gives_up_the_oldest_whole_write_for_one_that_leaves_nothing
 
 
 @pytest.mark.parametrize("newest", [update_of({"a": 1}), write_of({"n": 3}, began=Beginning(ZERO, ZERO, 0)), None])
-def test_a_full_line_gives_up_what_comes_if_that_leaves_anything_of_earlier_writes(
-    line: WaitingLine, newest: Change | None
-) -> None:
+def test_full_line_refuses_what_keeps_earlier_writes(line: WaitingLine, newest: Change | None) -> None:
     first, second, last = Request(write_of({"n": 1})), Request(write_of({"n": 2})), Request(newest)
     line.add(first)
     line.add(second)
@@ -45,7 +38,7 @@ def test_a_full_line_gives_up_what_comes_if_that_leaves_anything_of_earlier_writ
     assert line.take_with(first) == [first, second]
 
 
-def test_a_full_line_of_updates_gives_up_none_of_them(line: WaitingLine) -> None:
+def test_full_line_of_updates_drops_none_of_them(line: WaitingLine) -> None:
     line.add(Request(update_of({"a": 1})))
     line.add(Request(update_of({"b": 1})))
     write = Request(write_of({"n": 1}))

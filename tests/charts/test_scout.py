@@ -52,9 +52,7 @@ def scout(prober: Prober, stopping: Callable[[Any], Any]) -> Build:
     return build
 
 
-def test_a_consumer_is_found_and_the_payload_says_what_was_asked(
-    scout: Build, recorder: Callable[..., Recorder]
-) -> None:
+def test_found_consumer_payload_says_what_was_asked(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(generous_rabbit) as server:
         chart = scout("127.0.0.1", port=server.port)
@@ -67,7 +65,7 @@ def test_a_consumer_is_found_and_the_payload_says_what_was_asked(
     wait_until(lambda: chart.state.fun.__name__ == "amqp_consumer_server_found")
 
 
-def test_a_refusing_address_is_a_no_with_its_reason(scout: Build, recorder: Callable[..., Recorder]) -> None:
+def test_refusing_address_is_a_no_with_its_reason(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     port = free_port()
     chart = scout(f"127.0.0.1:{port}")
@@ -93,9 +91,7 @@ def test_a_silent_address_costs_the_settings_time_out(scout: Build, recorder: Ca
     assert checks.payloads[0].reason == "silent"
 
 
-def test_no_password_reaches_a_banner_outside_the_trusted_networks(
-    scout: Build, recorder: Callable[..., Recorder]
-) -> None:
+def test_password_reaches_no_banner_outside_trusted_networks(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(generous_rabbit) as server:
         chart = scout("127.0.0.1", port=server.port, trusted_networks="192.0.2.0/24")
@@ -105,7 +101,7 @@ def test_no_password_reaches_a_banner_outside_the_trusted_networks(
     assert PASSWORD not in repr(checks.payloads[0]) + str(chart.spy()) + str(chart.trace())
 
 
-def test_real_rabbitmq_is_a_yes_with_the_exchange_and_a_no_without(
+def test_real_rabbitmq_is_usable_only_with_the_exchange(
     prober: Prober, stopping: Callable[[Any], Any], recorder: Callable[..., Recorder], rabbit_server: RabbitServer
 ) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
@@ -119,7 +115,7 @@ def test_real_rabbitmq_is_a_yes_with_the_exchange_and_a_no_without(
     }
 
 
-def test_it_goes_through_the_states_that_its_users_know(scout: Build, recorder: Callable[..., Recorder]) -> None:
+def test_scout_goes_through_its_documented_states(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(generous_rabbit) as server:
         chart = scout("127.0.0.1", port=server.port)
@@ -143,9 +139,7 @@ class Elsewhere(NamedTuple):
     routing_key: str
 
 
-def test_refactor_search_runs_it_again_with_what_the_payload_brings(
-    scout: Build, recorder: Callable[..., Recorder]
-) -> None:
+def test_refactor_search_runs_again_with_its_payload(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     closed = free_port()
     with FakeServer(generous_rabbit, host="127.0.0.2") as server:
@@ -167,9 +161,7 @@ def test_refactor_search_runs_it_again_with_what_the_payload_brings(
     ]
 
 
-def test_a_search_that_is_overtaken_hangs_up_and_publishes_nothing(
-    scout: Build, recorder: Callable[..., Recorder]
-) -> None:
+def test_overtaken_search_hangs_up_and_publishes_nothing(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(mute) as silent, FakeServer(generous_rabbit) as server:
         chart = scout("127.0.0.1", port=silent.port)
@@ -183,7 +175,7 @@ def test_a_search_that_is_overtaken_hangs_up_and_publishes_nothing(
 
 
 @pytest.mark.parametrize("payload", ["127.0.0.1", {"ip_address": 7}, {"port": "5672"}, {"exchange_name": None}])
-def test_a_malformed_refactoring_is_reported_and_the_search_goes_on(
+def test_malformed_refactoring_is_reported_and_search_goes_on(
     scout: Build, recorder: Callable[..., Recorder], payload: Any
 ) -> None:
     checks, errors = recorder(AMQP_CONSUMER_CHECK), recorder(CACHE_ERROR)
@@ -203,7 +195,7 @@ def test_a_malformed_refactoring_is_reported_and_the_search_goes_on(
     assert [check.reason for check in checks.payloads] == ["ok"]
 
 
-def test_a_published_refactoring_is_for_no_scout_in_particular(scout: Build, recorder: Callable[..., Recorder]) -> None:
+def test_published_refactoring_is_for_no_scout(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     publisher = recorder()
     scout("127.0.0.1", port=free_port())
@@ -217,9 +209,7 @@ def test_a_published_refactoring_is_for_no_scout_in_particular(scout: Build, rec
 # --- stop, many -----------------------------------------------------------------------------------
 
 
-def test_stopped_in_mid_flight_it_hangs_up_and_publishes_nothing(
-    scout: Build, recorder: Callable[..., Recorder]
-) -> None:
+def test_stop_in_mid_flight_hangs_up_publishing_nothing(scout: Build, recorder: Callable[..., Recorder]) -> None:
     checks = recorder(AMQP_CONSUMER_CHECK)
     with FakeServer(mute) as server:
         chart = scout("127.0.0.1", port=server.port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.cache import Cache
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.discovery.lan import LanChart
-from miros_cache_net.discovery.lan_recce import recce_backoff_s
 from miros_cache_net.discovery.probe.prober import Prober
 from miros_cache_net.document.value import Document
 from miros_cache_net.events import CACHE_ERROR, CACHE_FILE_READ, CONNECTION_DISCOVERY, RECCE_LAN, event
 from miros_cache_net.settings import Settings
 from miros_cache_net.single_flight import LEASE_PATIENCE_S, discovery_lock_path
 from miros_cache_net.store.changes import Merge
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.group_commit import commit
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.testing import Fleet, Host, ManualClock, wait_until
 from tests.charts.recorder import Recorder
 from tests.fake_servers import FakeServer, generous_rabbit
+from tests.threads import no_lock_waiters
 
 
 class Neighbourhood:
@@ -68,7 +71,7 @@ def build(stopping: Callable[[Any], Any], around: Neighbourhood, prober: Prober)
     return make
 
 
-def test_of_many_programs_of_a_host_one_discovers_and_all_have_its_result(
+def test_one_program_of_a_host_discovers_for_all(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
@@ -79,6 +82,18 @@ def test_of_many_programs_of_a_host_one_discovers_and_all_have_its_result(
     found.wait_for(len(charts))
     assert {tuple(payload.hosts) for payload in found.payloads} == {(around.peer,)}
     assert around.discoveries == 1
+
+
+def test_chart_without_thread_to_wait_looks_again(
+    build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path
+) -> None:
+    another = KernelLock(discovery_lock_path(tmp_path / "lan.json"))
+    assert another.try_lock()
+    with no_lock_waiters():
+        chart = build(cache_file_path=tmp_path / "lan.json")
+        wait_until(lambda: chart.state.fun.__name__ == "await_turn", what="it to wait")
+        another.close()
+        wait_until(lambda: around.discoveries == 1, what="its turn")
 
 
 def on(host: Host, build: Callable[..., LanChart]) -> LanChart:
@@ -128,7 +143,7 @@ def turn_of(host: Host) -> bool:
     return answers[0]
 
 
-def test_the_lease_of_a_host_that_leaves_is_free(hosts: Fleet) -> None:
+def test_lease_of_host_that_leaves_is_free(hosts: Fleet) -> None:
     alpha, beta = hosts.add("alpha"), hosts.add("beta")
     lock = KernelLock(discovery_lock_path(alpha.node.file_chart.path))
     assert lock.try_lock()
@@ -150,9 +165,7 @@ def test_without_a_fleet_everybody_may(hosts: Fleet) -> None:
     assert turn_of(alone)
 
 
-def test_a_bridge_too_busy_to_answer_is_asked_once_more_before_anybody_goes_on(
-    build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path
-) -> None:
+def test_busy_bridge_is_asked_once_more(build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path) -> None:
     asked: list[Callable[[bool], None]] = []
     build(cache_file_path=tmp_path / "lan.json", ask_turn=asked.append)
     wait_until(lambda: len(asked) >= 2, what="the second question")
@@ -161,7 +174,7 @@ def test_a_bridge_too_busy_to_answer_is_asked_once_more_before_anybody_goes_on(
     wait_until(lambda: around.discoveries == 1, what="the turn")
 
 
-def test_a_discovery_that_slept_cannot_overwrite_a_younger_result_and_is_told(
+def test_discovery_that_slept_cannot_overwrite_younger_result(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -176,7 +189,7 @@ def test_a_discovery_that_slept_cannot_overwrite_a_younger_result_and_is_told(
         assert cache.read().dict == younger
 
 
-def test_the_stale_result_is_served_at_once_and_the_fresh_one_when_it_comes(
+def test_stale_result_is_served_until_fresh_one_comes(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
@@ -191,7 +204,7 @@ def test_the_stale_result_is_served_at_once_and_the_fresh_one_when_it_comes(
     assert found.payloads[0].hosts == ["10.0.0.9"]
 
 
-def test_a_young_document_is_refreshed_ahead_of_its_expiry(
+def test_young_document_is_refreshed_ahead_of_its_expiry(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     recces = recorder(RECCE_LAN)
@@ -213,15 +226,15 @@ def stale_result_after(document: Document) -> Document:
     return document.written(contents, stamp, document.floor.discovered_at_ms - 3 * 3_600_000)
 
 
-def test_a_host_that_has_just_discovered_serves_what_another_clock_made_old(
+def test_fresh_discovery_is_served_despite_another_clock(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
     path = tmp_path / "lan.json"
     chart = build(cache_file_path=path)
-    with Cache(path) as cache:
+    with Cache(path) as cache, closing(FileStore(path)) as store:
         cache.wait(lambda payload: payload.dict["addresses"] == [around.peer], timeout_s=20)
-        cache._change(Merge(stale_result_after(cache._store.read().document)))
+        commit(store, Merge(stale_result_after(store.read().document)))
         assert cache.read().stale
         chart.cache_file_chart.post_fifo(event(CACHE_FILE_READ))
         found.wait_for(lambda events: events[-1].payload.hosts == ["10.0.0.9"])
@@ -235,7 +248,7 @@ def test_a_host_that_has_just_discovered_serves_what_another_clock_made_old(
         assert around.discoveries == 1
 
 
-def test_an_update_made_during_a_recce_survives_its_result(
+def test_update_during_a_recce_survives_its_result(
     build: Callable[..., LanChart], around: Neighbourhood, tmp_path: Path
 ) -> None:
     around.may_end.clear()
@@ -249,7 +262,7 @@ def test_an_update_made_during_a_recce_survives_its_result(
         assert cache.read().dict["note"] == "meanwhile"
 
 
-def test_a_lease_that_a_stranger_keeps_is_not_waited_for_for_ever(
+def test_lease_of_a_stranger_is_not_awaited_forever(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -269,7 +282,7 @@ def test_a_lease_that_a_stranger_keeps_is_not_waited_for_for_ever(
     assert "discovering anyway" in errors.wait_for(1)[0].payload.message
 
 
-def test_a_file_that_cannot_be_written_keeps_nobody_from_its_peers(
+def test_unwritable_file_keeps_nobody_from_its_peers(
     build: Callable[..., LanChart], around: Neighbourhood, recorder: Callable[..., Recorder], tmp_path: Path
 ) -> None:
     found = recorder(CONNECTION_DISCOVERY)
@@ -279,11 +292,3 @@ def test_a_file_that_cannot_be_written_keeps_nobody_from_its_peers(
     found.wait_for(1)
     assert found.payloads[0].hosts == [around.peer]
     assert errors.events
-
-
-def test_failed_recces_are_tried_again_ever_more_slowly() -> None:
-    import random
-
-    waits = [recce_backoff_s(failures, random.Random(1)) for failures in range(1, 40)]
-    assert waits == sorted(waits)
-    assert waits[0] < 4 < 100 < waits[-1] <= 300

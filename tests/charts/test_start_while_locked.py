@@ -12,7 +12,7 @@ from miros_cache_net.store.sidecar import sidecar_path
 from miros_cache_net.testing import wait_until
 
 
-def test_a_chart_that_waited_for_the_lock_knows_its_name(tmp_path: Path, stopping: Callable[[Any], Any]) -> None:
+def test_chart_that_waited_for_lock_knows_its_name(tmp_path: Path, stopping: Callable[[Any], Any]) -> None:
     path = str(tmp_path / "c.json")
     with Cache(path) as cache:
         origin = cache.write({"a": 1}).origin

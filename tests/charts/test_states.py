@@ -32,8 +32,9 @@ from miros_cache_net.statechart.state import State
 from miros_cache_net.testing import free_port
 from tests.charts.file_charts import Bench, until
 from tests.charts.recorder import Recorder
+from tests.public_charts import public_charts
 
-DECLARED = ["CacheFileChart", "CacheNode", "LanChart", "LanRecceChart", "ManNetChart", "ProducerScoutChart"]
+DECLARED = sorted({chart.__name__ for chart in public_charts()})
 
 
 @pytest.fixture(params=DECLARED)
@@ -45,7 +46,7 @@ def chart_class(request: pytest.FixtureRequest) -> type[Chart]:
 # --- the data alone -----------------------------------------------------------------------------------
 
 
-def test_states_are_read_without_a_chart_or_a_thread() -> None:
+def test_states_are_readable_without_chart_or_thread() -> None:
     program = f"""
 import threading, miros_cache_net
 for name in {DECLARED}:
@@ -57,7 +58,7 @@ assert threading.active_count() == 1
     assert "CacheFileChart file_accessed file_write ('ENTRY', ()) " in done.stdout
 
 
-def test_at_most_four_classes_of_ours_make_a_chart(chart_class: type[Chart]) -> None:
+def test_chart_is_made_of_at_most_four_classes(chart_class: type[Chart]) -> None:
     ours = [each.__name__ for each in chart_class.__mro__ if each.__module__.startswith("miros_cache_net")]
     assert ours == [chart_class.__name__, "Chart", "LivingFactory", "StatesFactory"]
 
@@ -72,10 +73,12 @@ def test_each_handler_stands_in_the_states(chart_class: type[Chart]) -> None:
         for name, method in vars(chart_class).items()
         if inspect.isfunction(method) and list(inspect.signature(method).parameters) == ["self", "e"]
     }
-    assert {name for name in take_an_event if name[0] != "_"} - {"replaces_all"} == in_states
+    begins = tuple(f"_{state.name}_" for state in chart_class.STATES)
+    assert {name for name in take_an_event if name.startswith(begins)} == in_states
+    assert not any(name.startswith(begin[1:]) for name in take_an_event for begin in begins)
 
 
-def test_each_handler_goes_where_the_states_say_and_nowhere_else(chart_class: type[Chart]) -> None:
+def test_handlers_go_only_where_the_states_say(chart_class: type[Chart]) -> None:
     for state in chart_class.STATES:
         for signal, targets in state.on.items():
             said = set(targets_in(chart_class, state.handler_of(signal), signal))
@@ -141,7 +144,7 @@ def prober() -> Iterator[Prober]:
     prober.close()
 
 
-def test_a_file_chart_does_just_what_its_states_say(tmp_path: Path, stopping: Callable[[Any], Any]) -> None:
+def test_file_chart_does_what_its_states_say(tmp_path: Path, stopping: Callable[[Any], Any]) -> None:
     bench = Bench(tmp_path, stopping)
     chart = bench.chart(watch=True)
     bench.write({"a": 1})

@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 import subprocess
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from tests.cluster.stand_ins import ROOT, variables
+
 FILE = ROOT / "docker-compose.yml"
 NODES = ("alpha", "beta", "gamma")
-#: A loaded machine with two cores took 60 s for everything to be healthy, and 90 s for an image from nothing.
+#: A loaded machine with two cores took 60 s for everything to be healthy, and 100 s for an image from nothing.
 UP_S = 420.0
 
 
@@ -39,26 +40,49 @@ def run(command: list[str], *, check: bool = True, timeout_s: float = 60.0, **en
     return done
 
 
-def base_images() -> dict[str, str]:
-    """PYTHON_IMAGE and RABBITMQ_IMAGE: as given, else the stand-ins, made where they are missing."""
+class Generation(NamedTuple):
+    """What a cluster is made with: Compose, and the base images of docker-compose.yml as its variables name them."""
+
+    tool: list[str]
+    images: dict[str, str]
+
+
+def generation(suite: str) -> Generation:
+    """Debian's "bookworm" or "trixie", from its stand-ins, which are made where they are missing.
+
+    Base images that the environment names are taken for both.  A suite without a Compose of its own (bookworm) takes
+    this machine's; so does a machine that has none but the other's.
+    """
     names = ("PYTHON_IMAGE", "RABBITMQ_IMAGE")
-    given = {name: os.environ[name] for name in names if os.environ.get(name)}
-    if len(given) == len(names):
-        return given
-    line = run(["script/compose-standins"], timeout_s=900).stdout.split()
-    return dict(word.split("=", 1) for word in line[1:])
+    images = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if len(images) == len(names):
+        return Generation(compose_tools()[0], {**images, "NODE_IMAGE": "miros-cache-net-test"})
+    own = variables(suite)
+    tools = [[own["COMPOSE_TOOL"]]] if "COMPOSE_TOOL" in own else compose_tools()
+    if not tools:
+        tools = [[variables("trixie")["COMPOSE_TOOL"]]]
+    return Generation(tools[0], {**{name: own[name] for name in names}, "NODE_IMAGE": f"miros-cache-net-test:{suite}"})
 
 
 class ComposeProject:
-    """One run of the cluster.  `close` removes containers, network and volumes."""
+    """One run of the cluster, with RabbitMQ 4 unless another generation is named.
 
-    def __init__(self) -> None:
+    overrides   what stands between the dots of the override's names
+    variables   for the files, beside the images
+
+    `close` removes containers, network and volumes.
+    """
+
+    def __init__(self, suite: str = "trixie", overrides: Sequence[str] = (), **variables: str) -> None:
         self.name = f"miros-cache-net-test-{secrets.token_hex(4)}"
-        self.images = {**base_images(), "NODE_IMAGE": "miros-cache-net-test"}
-        self._tool = compose_tools()[0]
+        self._tool, self.images = generation(suite)
+        self._variables = {**self.images, **variables}
+        paths = [FILE, *(ROOT / f"docker-compose.{name}.yml" for name in overrides)] if overrides else []
+        self._files = [word for path in paths for word in ("-f", str(path))]
 
     def compose(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> Any:
-        return run([*self._tool, "-p", self.name, *arguments], check=check, timeout_s=timeout_s, **self.images)
+        command = [*self._tool, "-p", self.name, *self._files, *arguments]
+        return run(command, check=check, timeout_s=timeout_s, **self._variables)
 
     def up(self) -> None:
         """Returns when every dependency was healthy and the last containers are started."""

@@ -1,39 +1,33 @@
-"""Which tests of the compose cluster can run: those marked `compose` need a Docker Engine and base images.
+"""Which tests of this folder can run.
 
-They run where the stand-ins of script/compose-standins are already, or where COMPOSE=true asks for them; then
-PYTHON_IMAGE and RABBITMQ_IMAGE, where both are set, are used in place of the stand-ins.
+Those marked `stand_in` need the stand-ins of script/compose-standins (another RabbitMQ); those marked `compose` a
+Docker Engine, and the stand-ins as base images, or PYTHON_IMAGE and RABBITMQ_IMAGE in their place.  They run where the
+stand-ins are made already, or where STANDINS=true asks for them.  script/test makes them wherever it can.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-STAND_INS = Path(__file__).parents[2] / "script" / "compose-standins"
+from tests.cluster.stand_ins import are_there, engine_answers
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "compose: runs docker-compose.yml for real (minutes); see COMPOSE=true")
+    config.addinivalue_line("markers", "compose: runs docker-compose.yml for real (minutes); see STANDINS=true")
+    config.addinivalue_line("markers", "stand_in: runs on another RabbitMQ than this machine's; see STANDINS=true")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("compose")]
-    if marked and not _can_run():
-        config.hook.pytest_deselected(items=marked)
-        items[:] = [item for item in items if item not in marked]
+    can_run = {"compose": _images, "stand_in": are_there}
+    for marker, possible in can_run.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not possible():
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]
 
 
-def _can_run() -> bool:
-    if os.environ.get("COMPOSE") == "true":
-        return True
-    if shutil.which("docker") is None or not (shutil.which("docker-compose") or _has_plugin()):
-        return False
-    return subprocess.run([STAND_INS, "--check"], check=False, capture_output=True).returncode == 0
-
-
-def _has_plugin() -> bool:
-    return subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0
+def _images() -> bool:
+    named = bool(os.environ.get("PYTHON_IMAGE") and os.environ.get("RABBITMQ_IMAGE"))
+    return engine_answers() and (named or are_there())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miros_cache_net.amqp.link import Place
+from miros_cache_net.fleet.place import Place
 from miros_cache_net.testing import Fleet, RabbitServer, free_port
 from tests.certificates import Certificate, issue
 from tests.integration.rabbit_links import Links, StartLink

@@ -9,13 +9,17 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Place, Publication
-from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, SettingsError, TopologyLost
+from miros_cache_net.amqp.connection import RabbitLink
+from miros_cache_net.amqp.link import Delivery, Link, LinkUp, Publication
+from miros_cache_net.amqp.memory_link import MemoryLink
+from miros_cache_net.amqp.topology import Binding, Exchange, Queue, Topology
+from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, TopologyLost, Unroutable
+from miros_cache_net.fleet.place import Place, document_topology, parse_routing_key, request_queue_name, routing_key
 from miros_cache_net.testing import wait_until
 
 
@@ -92,15 +96,16 @@ class Rig(ABC):
     def place(self, scope: str = "fleet", document: str = "cache", exchange: str = "") -> Place:
         return Place(exchange or self.exchange, scope, document)
 
-    def link(self, place: Place | None = None) -> Link:
+    def link(self, where: Place | Topology | None = None) -> Link:
         """A link that is not started; stopped at the test's end."""
-        link = self.make(place or self.place())
+        where = where or self.place()
+        link = self.make(where if isinstance(where, Topology) else document_topology(where))
         self._links.append(link)
         return link
 
-    def up(self, place: Place | None = None, *, serve: bool = False) -> tuple[Link, Recorder]:
+    def up(self, where: Place | Topology | None = None, *, serve: bool = False) -> tuple[Link, Recorder]:
         """A link that stands."""
-        link, recorder = self.link(place), Recorder()
+        link, recorder = self.link(where), Recorder()
         link.serve_requests(serve)
         link.start(recorder)
         recorder.wait(ups=1)
@@ -111,7 +116,7 @@ class Rig(ABC):
             link.stop()
 
     @abstractmethod
-    def make(self, place: Place) -> Link: ...
+    def make(self, topology: Topology) -> Link: ...
 
     @abstractmethod
     def crash(self) -> None:
@@ -122,7 +127,7 @@ class Rig(ABC):
         """Start it again."""
 
     @abstractmethod
-    def declare_exchange(self, name: str, exchange_type: str) -> None: ...
+    def declare_exchange(self, name: str, exchange_type: str, durable: bool = False) -> None: ...
 
     @abstractmethod
     def delete_exchange(self, name: str) -> None: ...
@@ -144,11 +149,25 @@ class Rig(ABC):
     def request_consumers(self, place: Place) -> int: ...
 
 
+def news(link: Link, body: bytes, kind: str = "CACHE", **more: Any) -> Publication:
+    """To all links of the same place."""
+    assert isinstance(link, RabbitLink | MemoryLink)
+    ((exchange, bound),) = link.topology.own_queue.bindings
+    return Publication(body, exchange, bound.removesuffix("*") + kind, **more)
+
+
+def elected(rig: Rig) -> Topology:
+    """A queue of which one link at a time gets everything, and takes it late."""
+    exchange = f"{rig.exchange}.elected"
+    queue = Queue(f"{rig.exchange}.election", {"x-single-active-consumer": True}, (Binding(exchange, "#"),))
+    return Topology((Exchange(exchange, durable=False),), Queue(), queue, late_acks=True)
+
+
 def talk(sender: Link, receiver: Recorder, body: bytes) -> None:
     """`body` gets through, sent until it does: for links that have just come up again."""
 
     def heard() -> bool:
-        sender.publish(Publication(body, kind="CACHE"))
+        sender.publish(news(sender, body))
         wait_until(lambda: body in receiver.bodies, 0.2)
         return True
 
@@ -163,6 +182,18 @@ def acquired(link: Link) -> bool:
     return answers[0]
 
 
+def mesh(prefix: str, key: str) -> Topology:
+    """As programs of the older library have it: nothing durable, a queue whose messages expire, three exchanges."""
+    events, traces, spies = (f"{prefix}.{name}" for name in ("mesh", "snoop.trace", "snoop.spy"))
+    return Topology(
+        exchanges=tuple(Exchange(name, durable=False) for name in (events, traces, spies)),
+        own_queue=Queue(
+            arguments={"x-message-ttl": 50_000},
+            bindings=(Binding(events, key), Binding(traces, "#"), Binding(spies, "#")),
+        ),
+    )
+
+
 class LinkContract:
     """The promises of `miros_cache_net.amqp.link`."""
 
@@ -172,15 +203,15 @@ class LinkContract:
 
     # --- broadcasts -------------------------------------------------------------------------------------
 
-    def test_a_message_by_kind_reaches_every_other_link_of_the_place_and_not_its_sender(self, rig: Rig) -> None:
+    def test_message_reaches_every_link_but_its_sender(self, rig: Rig) -> None:
         (alpha, at_alpha), (_, at_beta), (_, at_gamma) = rig.up(), rig.up(), rig.up()
-        alpha.publish(Publication(b"news", kind="CACHE", key_id="k1"))
-        alpha.publish(Publication(b"last", kind="CACHE_FILE_WRITE"))
+        alpha.publish(news(alpha, b"news", key_id="k1"))
+        alpha.publish(news(alpha, b"last", kind="CACHE_FILE_WRITE"))
         for heard in (at_beta, at_gamma):
             heard.wait(deliveries=2)
             assert heard.deliveries == [
-                Delivery(b"news", topology.routing_key(rig.place(), "CACHE"), key_id="k1"),
-                Delivery(b"last", topology.routing_key(rig.place(), "CACHE_FILE_WRITE")),
+                Delivery(b"news", routing_key(rig.place(), "CACHE"), key_id="k1", exchange=rig.exchange),
+                Delivery(b"last", routing_key(rig.place(), "CACHE_FILE_WRITE"), exchange=rig.exchange),
             ]
         alpha.publish(Publication(b"to myself", queue=at_alpha.own_queue))
         at_alpha.wait(deliveries=1)
@@ -191,31 +222,31 @@ class LinkContract:
         _, inside = rig.up(rig.place("a", "b"))
         others = [rig.up(rig.place(*names)) for names in (("a", "c"), ("c", "b"), ("b", "a"), ("a.b", "c"))]
         others.append(rig.up(rig.place("a", "b", exchange=rig.exchange + ".other")))
-        sender.publish(Publication(b"news", kind="CACHE"))
+        sender.publish(news(sender, b"news"))
         inside.wait(deliveries=1)
         for link, heard in others:
             link.publish(Publication(b"end", queue=heard.own_queue))
             heard.wait(deliveries=1)
             assert heard.bodies == [b"end"]
 
-    def test_messages_of_one_sender_arrive_in_order_and_once(self, rig: Rig) -> None:
+    def test_messages_of_one_sender_arrive_once_in_order(self, rig: Rig) -> None:
         (sender, _), (_, heard) = rig.up(), rig.up()
         sent = [b"%d" % number for number in range(500)]
         for body in sent:
-            sender.publish(Publication(body, kind="CACHE"))
+            sender.publish(news(sender, body))
         wait_until(lambda: len(heard.deliveries) >= len(sent), 20)
         assert heard.bodies == sent
 
     def test_scopes_and_documents_may_hold_anything(self, rig: Rig) -> None:
         place = rig.place("lab/192.168.1.0%2F24 #*", "ü.json")
         (sender, _), (_, heard) = rig.up(place), rig.up(place)
-        sender.publish(Publication(b"news", kind="CACHE"))
+        sender.publish(news(sender, b"news"))
         heard.wait(deliveries=1)
-        assert topology.parse_routing_key(heard.deliveries[0].routing_key) == (place.scope, place.document, "CACHE")
+        assert parse_routing_key(heard.deliveries[0].routing_key) == (place.scope, place.document, "CACHE")
 
     # --- requests ---------------------------------------------------------------------------------------
 
-    def test_a_request_reaches_exactly_one_server_and_all_take_turns(self, rig: Rig) -> None:
+    def test_request_reaches_one_server_and_servers_take_turns(self, rig: Rig) -> None:
         asker, at_asker = rig.up()
         servers = [rig.up(serve=True)[1] for _ in range(3)]
         wait_until(lambda: rig.request_consumers(rig.place()) == 3)
@@ -235,13 +266,13 @@ class LinkContract:
         at_server.wait(deliveries=1)
         server.publish(Publication(b"answer", queue=at_server.deliveries[0].reply_to, key_id="k"))
         at_asker.wait(deliveries=1)
-        server.publish(Publication(b"end", kind="CACHE"))
+        server.publish(news(server, b"end"))
         wait_until(lambda: b"end" in bystander.bodies and b"end" in at_asker.bodies)
         assert at_asker.bodies == [b"answer", b"end"]
         assert at_asker.deliveries[0].key_id == "k" and not at_asker.deliveries[0].from_requests
         assert bystander.bodies == [b"end"]
 
-    def test_a_link_that_comes_up_learns_whether_anybody_can_answer(self, rig: Rig) -> None:
+    def test_new_link_learns_whether_anybody_can_answer(self, rig: Rig) -> None:
         _, first = rig.up()
         assert first.ups[0].request_servers == 0
         rig.up(serve=True)
@@ -250,7 +281,7 @@ class LinkContract:
         assert later.ups[0].request_servers == 1
         assert later.ups[0].own_queue != first.ups[0].own_queue
 
-    def test_requests_wait_while_nobody_serves_and_go_on_when_somebody_does(self, rig: Rig) -> None:
+    def test_requests_wait_until_somebody_serves(self, rig: Rig) -> None:
         (asker, _), (server, at_server), (_, at_other) = rig.up(), rig.up(serve=True), rig.up()
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
         server.serve_requests(False)
@@ -262,7 +293,7 @@ class LinkContract:
         wait_until(lambda: b"waits" in at_server.bodies)
         assert not at_other.deliveries
 
-    def test_serving_switched_quickly_ends_in_what_was_said_last(self, rig: Rig) -> None:
+    def test_quick_switching_ends_in_the_last_serving_state(self, rig: Rig) -> None:
         asker, _ = rig.up()
         server, at_server = rig.up()
         for _ in range(20):
@@ -272,7 +303,7 @@ class LinkContract:
         asker.publish(Publication(b"question", requests=True))
         wait_until(lambda: at_server.bodies == [b"question"])
 
-    def test_a_request_that_outlived_its_time_is_answered_by_nobody(self, rig: Rig) -> None:
+    def test_outlived_request_is_answered_by_nobody(self, rig: Rig) -> None:
         asker, _ = rig.up()
         confirms = Confirms()
         asker.publish(Publication(b"stale", requests=True, ttl_s=0.0, done=confirms.of(0)))
@@ -285,18 +316,52 @@ class LinkContract:
         wait_until(lambda: b"end" in at_server.bodies)
         assert at_server.bodies == [b"fresh", b"for ever", b"end"]
 
+    # --- late acknowledgements -------------------------------------------------------------------------------
+
+    def test_one_link_at_a_time_is_active(self, rig: Rig) -> None:
+        where = elected(rig)
+        (asker, _), (_, active), (_, waiting) = rig.up(where), rig.up(where, serve=True), rig.up(where, serve=True)
+        for number in range(20):
+            asker.publish(Publication(b"%d" % number, where.exchanges[0].name, "a.b"))
+        wait_until(lambda: len(active.deliveries) + len(waiting.deliveries) >= 20)
+        assert sorted([len(active.deliveries), len(waiting.deliveries)]) == [0, 20]
+        assert (active.deliveries or waiting.deliveries)[0].from_requests
+
+    def test_what_is_not_taken_goes_to_the_next(self, rig: Rig) -> None:
+        where = elected(rig)
+        (asker, _), (first, at_first) = rig.up(where), rig.up(where, serve=True)
+        for number in range(4):
+            asker.publish(Publication(b"%d" % number, where.exchanges[0].name, "a.b"))
+        at_first.wait(deliveries=4)
+        at_first.deliveries[1].taken()
+        _, at_second = rig.up(where, serve=True)
+        first.stop()
+        at_second.wait(deliveries=3)
+        assert at_second.bodies == [b"0", b"2", b"3"]
+
+    def test_late_taken_after_stop_is_harmless(self, rig: Rig) -> None:
+        where = elected(rig)
+        (asker, _), (first, at_first) = rig.up(where), rig.up(where, serve=True)
+        asker.publish(Publication(b"0", requests=True))
+        at_first.wait(deliveries=1)
+        first.stop()
+        at_first.deliveries[0].taken()
+        _, at_second = rig.up(where, serve=True)
+        at_second.wait(deliveries=1)
+        assert at_second.bodies == [b"0"]
+
     # --- confirms -----------------------------------------------------------------------------------------
 
-    def test_every_publication_is_confirmed_once_on_the_links_thread(self, rig: Rig) -> None:
+    def test_publication_is_confirmed_once_on_the_links_thread(self, rig: Rig) -> None:
         (link, heard), _ = rig.up(), rig.up()
         confirms = Confirms()
         for number in range(200):
-            link.publish(Publication(b"%d" % number, kind="CACHE", done=confirms.of(number)))
+            link.publish(news(link, b"%d" % number, done=confirms.of(number)))
         link.publish(Publication(b"nowhere", queue="amq.gen-nobody", done=confirms.of(200)))
         assert sorted(confirms.wait(201)) == [(number, True) for number in range(201)]
         assert confirms.threads == heard.threads != {threading.current_thread()}
 
-    def test_beyond_the_backlog_every_publication_is_settled_once_too(self, rig: Rig) -> None:
+    def test_publication_beyond_the_backlog_is_settled_once(self, rig: Rig) -> None:
         link, _ = rig.up()
         confirms = Confirms()
         hold = threading.Event()
@@ -304,9 +369,9 @@ class LinkContract:
         def block(_taken: bool) -> None:
             hold.wait(20)
 
-        link.publish(Publication(b"first", kind="CACHE", done=block))
+        link.publish(news(link, b"first", done=block))
         for number in range(5000):
-            link.publish(Publication(b"more", kind="CACHE", done=confirms.of(number)))
+            link.publish(news(link, b"more", done=confirms.of(number)))
         hold.set()
         assert len(confirms.wait(5000)) == 5000
         assert len({number for number, _ in confirms.results}) == 5000
@@ -318,37 +383,39 @@ class LinkContract:
         for number in range(count):
             if number % 500 == 0:
                 confirms.wait(number)
-            link.publish(Publication(b"", kind="CACHE", done=confirms.of(number)))
+            link.publish(news(link, b"", done=confirms.of(number)))
         assert all(taken for _, taken in confirms.wait(count))
 
     @pytest.mark.parametrize(
         "wrong",
         [
             Publication(b""),
-            Publication(b"", kind="CACHE", queue="q"),
-            Publication(b"", kind="CACHE", requests=True),
+            Publication(b"", "", "k", queue="q", requests=True),
+            Publication(b"", "somebody.elses.exchange", "k"),
             Publication(b"", queue="q" * 256),
-            Publication(b"", kind="k" * 256),
         ],
     )
-    def test_a_publication_that_no_broker_can_carry_is_refused_at_once(self, rig: Rig, wrong: Publication) -> None:
+    def test_impossible_publication_is_refused_at_once(self, rig: Rig, wrong: Publication) -> None:
         link, _ = rig.up()
-        with pytest.raises((ValueError, SettingsError)):
+        with pytest.raises(ValueError):
             link.publish(wrong)
+        for more in ({"queue": "q"}, {"requests": True}):
+            with pytest.raises(ValueError):
+                link.publish(news(link, b"", **more))
+        with pytest.raises(ValueError):
+            link.publish(news(link, b"", kind="k" * 256))
 
     # --- threads --------------------------------------------------------------------------------------------
 
-    def test_all_calls_to_a_listener_come_on_one_thread_which_is_the_links(self, rig: Rig) -> None:
+    def test_listener_is_called_on_the_links_thread_only(self, rig: Rig) -> None:
         (sender, _), (_, heard) = rig.up(), rig.up()
-        sender.publish(Publication(b"news", kind="CACHE"))
+        sender.publish(news(sender, b"news"))
         heard.wait(deliveries=1)
         assert len(heard.threads) == 1
         assert threading.current_thread() not in heard.threads
         assert heard.order == ["up", "delivered"]
 
-    def test_a_listener_that_raises_costs_nothing_but_a_log_line(
-        self, rig: Rig, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_raising_listener_costs_only_a_log_line(self, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         class Raises(Recorder):
             def link_up(self, up: LinkUp) -> None:
                 super().link_up(up)
@@ -362,7 +429,7 @@ class LinkContract:
         link.start(heard)
         heard.wait(ups=1)
         for body in (b"1", b"2", b"3"):
-            sender.publish(Publication(body, kind="CACHE"))
+            sender.publish(news(sender, body))
         wait_until(lambda: heard.bodies == [b"1", b"2", b"3"])
         logged = [record.getMessage() for record in caplog.records if "raised" in record.getMessage()]
         assert len(logged) == 2, "one line each for link_up and delivered, not one a message"
@@ -374,32 +441,43 @@ class LinkContract:
         def raises(_taken: bool) -> None:
             raise RuntimeError("planted")
 
-        link.publish(Publication(b"1", kind="CACHE", done=raises))
-        link.publish(Publication(b"2", kind="CACHE", done=confirms.of(2)))
+        link.publish(news(link, b"1", done=raises))
+        link.publish(news(link, b"2", done=confirms.of(2)))
         assert confirms.wait(1) == [(2, True)]
+
+    def test_standing_link_tells_how_long_it_heard_nothing(self, rig: Rig) -> None:
+        assert rig.link().silent_s is None
+        link, recorder = rig.up()
+        assert link.silent_s is not None and link.silent_s >= 0
+        rig.crash()
+        recorder.wait(downs=1)
+        assert link.silent_s is None
+        rig.restart()
+        recorder.wait(ups=2)
+        assert link.silent_s is not None
 
     # --- the end ----------------------------------------------------------------------------------------------
 
-    def test_stop_sends_what_was_handed_over_and_leaves_no_thread(self, rig: Rig) -> None:
+    def test_stop_sends_what_waits_and_leaves_no_thread(self, rig: Rig) -> None:
         _, heard = rig.up()
         before = set(threading.enumerate())
         link, recorder = rig.up()
         confirms = Confirms()
         for number in range(100):
-            link.publish(Publication(b"%d" % number, kind="CACHE", done=confirms.of(number)))
+            link.publish(news(link, b"%d" % number, done=confirms.of(number)))
         link.stop()
         assert confirms.results == [(number, True) for number in range(100)]
         assert set(threading.enumerate()) <= before
         wait_until(lambda: len(heard.deliveries) == 100)
         assert recorder.downs == [] and recorder.order == ["up"]
 
-    def test_after_stop_publications_are_lost_and_stopping_again_changes_nothing(self, rig: Rig) -> None:
+    def test_publications_after_stop_are_lost(self, rig: Rig) -> None:
         link, _ = rig.up()
         link.stop()
         link.stop()
         link.serve_requests(True)
         confirms = Confirms()
-        link.publish(Publication(b"late", kind="CACHE", done=confirms.of(0)))
+        link.publish(news(link, b"late", done=confirms.of(0)))
         assert confirms.results == [(0, False)]
 
     def test_a_link_never_started_stops_too(self, rig: Rig) -> None:
@@ -427,7 +505,7 @@ class LinkContract:
         listener.wait(ups=1)
         wait_until(lambda: set(threading.enumerate()) <= before)
 
-    def test_stopped_links_are_no_servers_and_their_queues_are_gone(self, rig: Rig) -> None:
+    def test_stopped_link_serves_nothing_and_loses_its_queue(self, rig: Rig) -> None:
         asker, _ = rig.up()
         server, at_server = rig.up(serve=True)
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
@@ -441,7 +519,7 @@ class LinkContract:
 
     # --- leases ---------------------------------------------------------------------------------------------
 
-    def test_one_link_of_a_place_holds_the_lease_until_it_gives_it_up(self, rig: Rig) -> None:
+    def test_one_link_of_a_place_holds_the_lease(self, rig: Rig) -> None:
         (alpha, _), (beta, _), (other, _) = rig.up(), rig.up(), rig.up(rig.place("another"))
         assert acquired(alpha)
         assert not acquired(beta)
@@ -463,7 +541,7 @@ class LinkContract:
         gamma, _ = rig.up()
         wait_until(lambda: acquired(gamma), what="the lease of a broker that died to be free")
 
-    def test_a_link_that_never_started_or_has_stopped_gets_no_lease(self, rig: Rig) -> None:
+    def test_link_that_does_not_run_gets_no_lease(self, rig: Rig) -> None:
         link = rig.link()
         assert not acquired(link)
         link.stop()
@@ -472,14 +550,14 @@ class LinkContract:
 
     # --- faults -------------------------------------------------------------------------------------------------
 
-    def test_a_broker_that_dies_is_told_once_and_the_link_comes_back_by_itself(self, rig: Rig) -> None:
+    def test_broker_death_is_told_once_and_link_returns(self, rig: Rig) -> None:
         (alpha, at_alpha), (beta, at_beta) = rig.up(), rig.up(serve=True)
         talk(alpha, at_beta, b"before")
         rig.crash()
         for heard in (at_alpha, at_beta):
             heard.wait(downs=1)
         confirms = Confirms()
-        alpha.publish(Publication(b"lost", kind="CACHE", done=confirms.of(0)))
+        alpha.publish(news(alpha, b"lost", done=confirms.of(0)))
         assert confirms.wait(1) == [(0, False)]
         rig.restart()
         for heard in (at_alpha, at_beta):
@@ -492,13 +570,13 @@ class LinkContract:
         wait_until(lambda: b"question" in at_beta.bodies, what="requests served again")
         assert b"lost" not in at_beta.bodies
 
-    def test_an_exchange_of_another_type_is_fatal_and_tried_no_more(self, rig: Rig) -> None:
+    def test_exchange_of_another_type_is_fatal(self, rig: Rig) -> None:
         rig.declare_exchange(rig.exchange, "fanout")
         link, recorder = rig.link(), Recorder()
         link.start(recorder)
         recorder.wait(downs=1)
         confirms = Confirms()
-        link.publish(Publication(b"news", kind="CACHE", done=confirms.of(0)))
+        link.publish(news(link, b"news", done=confirms.of(0)))
         assert confirms.wait(1) == [(0, False)]
         assert [type(error) for error in recorder.downs] == [ExchangeConflict]
         assert recorder.downs[0].fatal and rig.exchange in str(recorder.downs[0])
@@ -507,7 +585,7 @@ class LinkContract:
         rig.up()
         assert not recorder.ups, "a fatal error ends the trying"
 
-    def test_a_queue_deleted_under_a_link_is_made_again_and_no_other_link_is_disturbed(self, rig: Rig) -> None:
+    def test_deleted_queue_is_remade_without_disturbing_other_links(self, rig: Rig) -> None:
         (alpha, at_alpha), (_, at_beta) = rig.up(), rig.up()
         rig.delete_queue(at_beta.own_queue)
         at_beta.wait(ups=2)
@@ -516,16 +594,16 @@ class LinkContract:
         talk(alpha, at_beta, b"after")
         assert at_alpha.order == ["up"]
 
-    def test_a_request_queue_deleted_under_a_server_is_made_again(self, rig: Rig) -> None:
+    def test_deleted_request_queue_of_server_is_made_again(self, rig: Rig) -> None:
         (asker, _), (_, at_server) = rig.up(), rig.up(serve=True)
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
-        rig.delete_queue(topology.request_queue_name(rig.place()))
+        rig.delete_queue(request_queue_name(rig.place()))
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
         asker.publish(Publication(b"question", requests=True))
         wait_until(lambda: at_server.bodies == [b"question"])
         assert at_server.order == ["up", "delivered"], "the link stands"
 
-    def test_a_link_stands_where_the_request_queue_cannot_be_had(self, rig: Rig) -> None:
+    def test_link_stands_without_the_request_queue(self, rig: Rig) -> None:
         rig.withhold_requests(rig.place())
         (alpha, at_alpha), (_, at_beta) = rig.up(serve=True), rig.up()
         assert [at_alpha.ups[0].request_servers, at_beta.ups[0].request_servers] == [None, None]
@@ -535,7 +613,7 @@ class LinkContract:
         talk(alpha, at_beta, b"news")
         assert not at_alpha.downs and not at_beta.downs
 
-    def test_a_request_queue_that_goes_takes_no_link_along(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_lost_request_queue_takes_no_link_along(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "REQUEST_QUEUE_RETRY_S", 0.2)
         (asker, at_asker), (server, at_server) = rig.up(), rig.up(serve=True)
         wait_until(lambda: rig.request_consumers(rig.place()) == 1)
@@ -560,7 +638,7 @@ class LinkContract:
         wait_until(answered, what="a request to be served")
         assert at_asker.order == ["up"] and not at_server.downs
 
-    def test_an_exchange_deleted_under_the_links_is_noticed_and_made_again(self, rig: Rig) -> None:
+    def test_deleted_exchange_is_noticed_and_made_again(self, rig: Rig) -> None:
         (alpha, at_alpha), (_, at_beta) = rig.up(), rig.up()
         rig.delete_exchange(rig.exchange)
         for heard in (at_alpha, at_beta):
@@ -568,10 +646,122 @@ class LinkContract:
             assert [type(error) for error in heard.downs] == [TopologyLost]
         talk(alpha, at_beta, b"after")
 
-    def test_what_is_silently_lost_is_not_told_but_later_messages_arrive(self, rig: Rig) -> None:
+    def test_silent_loss_is_not_told_and_messages_continue(self, rig: Rig) -> None:
         alpha, at_alpha = rig.up()
-        alpha.publish(Publication(b"nobody", kind="CACHE"))
+        alpha.publish(news(alpha, b"nobody"))
         _, at_beta = rig.up()
         talk(alpha, at_beta, b"after")
         assert b"nobody" not in at_beta.bodies
         assert at_alpha.order == ["up"]
+
+    # --- another topology on the same classes -----------------------------------------------------------------------
+
+    def test_topology_of_three_exchanges_carries_what_is_bound(self, rig: Rig) -> None:
+        alpha, at_alpha = rig.up(mesh(rig.exchange, "heya.*"))
+        _, at_beta = rig.up(mesh(rig.exchange, "heya.#"))
+        _, at_gamma = rig.up(mesh(rig.exchange, "other"))
+        assert at_alpha.ups[0].request_servers is None, "such a topology has no queue for requests"
+        events, traces, spies = (exchange.name for exchange in mesh(rig.exchange, "").exchanges)
+        alpha.publish(Publication(b"event", events, "heya.man"))
+        alpha.publish(Publication(b"trace", traces, "anything"))
+        alpha.publish(Publication(b"spy", spies, ""))
+        at_beta.wait(deliveries=3)
+        at_gamma.wait(deliveries=2)
+        assert at_beta.deliveries == [
+            Delivery(b"event", "heya.man", exchange=events),
+            Delivery(b"trace", "anything", exchange=traces),
+            Delivery(b"spy", "", exchange=spies),
+        ]
+        assert len({each.app_id for each in at_beta.deliveries}) == 1, "the sender's own mark"
+        assert at_gamma.bodies == [b"trace", b"spy"]
+        alpha.publish(Publication(b"end", queue=at_alpha.own_queue))
+        at_alpha.wait(deliveries=1)
+        assert at_alpha.bodies == [b"end"]
+        assert acquired(alpha), "there is no lease to compete for"
+        with pytest.raises(ValueError):
+            alpha.publish(Publication(b"", requests=True))
+
+    def test_link_without_a_queue_only_sends(self, rig: Rig) -> None:
+        events = mesh(rig.exchange, "#").exchanges[0]
+        sender, at_sender = rig.up(Topology((events,), None))
+        assert at_sender.ups[0].own_queue == ""
+        alpha, at_alpha = rig.up(mesh(rig.exchange, "#"))
+        confirms = Confirms()
+        sender.publish(Publication(b"event", events.name, "a.b", message_id="7", reply_here=True, done=confirms.of(1)))
+        at_alpha.wait(deliveries=1)
+        assert at_alpha.deliveries[0].message_id == "7" and not at_alpha.deliveries[0].reply_to
+        assert confirms.wait(1) == [(1, True)]
+        alpha.publish(Publication(b"event", events.name, "a.b"))
+        assert at_sender.order == ["up"]
+
+    def test_mandatory_message_that_no_queue_takes_is_refused(self, rig: Rig) -> None:
+        link, recorder = rig.up()
+        confirms, refused = Confirms(), []
+
+        def send(number: int, key: str, mandatory: bool) -> None:
+            link.publish(
+                Publication(
+                    b"%d" % number,
+                    rig.exchange,
+                    key,
+                    message_id=f"id-{number}",
+                    mandatory=mandatory,
+                    done=confirms.of(number),
+                    refused=refused.append,
+                )
+            )
+
+        heard_by_own = routing_key(rig.place(), "CACHE")
+        for number, (key, mandatory) in enumerate([("nobody", True), ("nobody", False), (heard_by_own, True)]):
+            send(number, key, mandatory)
+            confirms.wait(number + 1)
+        assert confirms.results == [(0, False), (1, True), (2, True)]
+        assert [type(error) for error in refused] == [Unroutable]
+        assert not recorder.downs
+
+    def test_link_that_only_sends_returns_with_its_broker(self, rig: Rig) -> None:
+        events = mesh(rig.exchange, "#").exchanges[0]
+        sender, at_sender = rig.up(Topology((events,), None))
+        rig.crash()
+        rig.restart()
+        at_sender.wait(ups=2, timeout_s=60)
+        _, at_alpha = rig.up(mesh(rig.exchange, "#"))
+        sender.publish(Publication(b"after", events.name, "a.b"))
+        at_alpha.wait(deliveries=1)
+
+    def test_new_link_tells_which_address_it_dialled(self, rig: Rig) -> None:
+        _, at_alpha = rig.up()
+        assert at_alpha.ups[0].host == "127.0.0.1"
+
+    def test_two_topologies_at_one_broker_do_not_meet(self, rig: Rig) -> None:
+        (document, _), (_, at_mesh) = rig.up(), rig.up(mesh(rig.exchange, "#"))
+        document.publish(news(document, b"news"))
+        document.publish(Publication(b"end", queue=at_mesh.own_queue))
+        at_mesh.wait(deliveries=1)
+        assert at_mesh.bodies == [b"end"]
+
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_exchange_declared_otherwise_refuses_only_conflicting_links(self, rig: Rig, durable: bool) -> None:
+        events = mesh(rig.exchange, "#").exchanges[0].name
+        rig.declare_exchange(events, "topic", durable)
+        fleeting, lasting = Recorder(), Recorder()
+        rig.link(mesh(rig.exchange, "#")).start(fleeting)
+        rig.link(rig.place(exchange=events)).start(lasting)
+        refused, taken = (fleeting, lasting) if durable else (lasting, fleeting)
+        refused.wait(downs=1)
+        taken.wait(ups=1)
+        assert [type(error) for error in refused.downs] == [ExchangeConflict] and not refused.ups
+
+    def test_fleeting_exchange_is_redeclared_after_broker_restart(self, rig: Rig) -> None:
+        (alpha, at_alpha), (_, at_beta) = (rig.up(mesh(rig.exchange, "#")) for _ in range(2))
+        rig.crash()
+        rig.restart()
+        for heard in (at_alpha, at_beta):
+            heard.wait(ups=2, timeout_s=60)
+
+        def heard() -> bool:
+            alpha.publish(Publication(b"after", mesh(rig.exchange, "#").exchanges[0].name, "k"))
+            wait_until(lambda: b"after" in at_beta.bodies, 0.2)
+            return True
+
+        wait_until(heard, what="an event to get through")

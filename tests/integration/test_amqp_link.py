@@ -9,13 +9,14 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from miros_cache_net.amqp import topology
 from miros_cache_net.amqp.connection import RabbitLink
-from miros_cache_net.amqp.link import Link, Place
+from miros_cache_net.amqp.link import Link
 from miros_cache_net.amqp.link_options import LinkOptions
+from miros_cache_net.amqp.topology import Topology
+from miros_cache_net.fleet.place import Place, document_topology, request_queue_name
 from miros_cache_net.settings.broker_address import BrokerAddress
-from miros_cache_net.testing import RabbitServer, wait_until
-from tests.integration.link_contract import LinkContract, Rig
+from miros_cache_net.testing import ManualClock, RabbitServer, wait_until
+from tests.integration.link_contract import LinkContract, Recorder, Rig, news
 
 #: A canary flies often, so that tests need not wait for one.
 QUICK = LinkOptions(canary_interval_s=0.3, canary_timeout_s=2.0)
@@ -27,8 +28,8 @@ class RabbitRig(Rig):
         self.server = server
         self.address = BrokerAddress.parse(server.url)
 
-    def make(self, place: Place) -> Link:
-        return RabbitLink(place, [self.address], options=QUICK)
+    def make(self, topology: Topology) -> Link:
+        return RabbitLink(topology, [self.address], options=QUICK)
 
     def crash(self) -> None:
         self.server.kill()
@@ -45,9 +46,9 @@ class RabbitRig(Rig):
         finally:
             connection.close()
 
-    def declare_exchange(self, name: str, exchange_type: str) -> None:
+    def declare_exchange(self, name: str, exchange_type: str, durable: bool = False) -> None:
         with self.channel() as channel:
-            channel.exchange_declare(name, exchange_type)
+            channel.exchange_declare(name, exchange_type, durable=durable)
 
     def delete_exchange(self, name: str) -> None:
         with self.channel() as channel:
@@ -58,7 +59,7 @@ class RabbitRig(Rig):
 
     def withhold_requests(self, place: Place) -> None:
         """Somebody else's queue has its name, with other arguments."""
-        name = topology.request_queue_name(place)
+        name = request_queue_name(place)
 
         def taken() -> bool:
             with self.channel() as channel:
@@ -73,7 +74,7 @@ class RabbitRig(Rig):
 
     def grant_requests(self, place: Place) -> None:
         with self.channel() as channel:
-            channel.queue_delete(topology.request_queue_name(place))
+            channel.queue_delete(request_queue_name(place))
 
     def queue_exists(self, name: str) -> bool:
         connection = pika.BlockingConnection(pika.URLParameters(self.server.url))
@@ -89,7 +90,7 @@ class RabbitRig(Rig):
     def request_consumers(self, place: Place) -> int:
         with self.channel() as channel:
             try:
-                declared = channel.queue_declare(topology.request_queue_name(place), passive=True)
+                declared = channel.queue_declare(request_queue_name(place), passive=True)
             except pika.exceptions.ChannelClosedByBroker:
                 return 0
         return int(declared.method.consumer_count)
@@ -101,3 +102,19 @@ class TestRabbitLink(LinkContract):
         rig = RabbitRig(rabbit_server)
         yield rig
         rig.close()
+
+    def test_message_through_the_exchange_ends_links_silence(self, rig: Rig) -> None:
+        assert isinstance(rig, RabbitRig)
+        clock, recorder = ManualClock(), Recorder()
+        link = RabbitLink(document_topology(rig.place()), [rig.address], clock=clock)
+        link.start(recorder)
+        try:
+            recorder.wait(ups=1)
+            clock.advance(100)
+            assert link.silent_s == 100
+            other, _ = rig.up()
+            other.publish(news(other, b"1"))
+            recorder.wait(deliveries=1)
+            assert link.silent_s == 0
+        finally:
+            link.stop()

@@ -9,19 +9,17 @@ import psutil
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp.link import Publication
 from miros_cache_net.errors import (
     BrokerUnreachable,
 )
-from miros_cache_net.testing import RabbitServer, free_port, wait_until
-from tests.integration.link_contract import Confirms, talk
-from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told
-from tests.integration.tcp_forwarder import TcpForwarder
+from miros_cache_net.testing import RabbitServer, TcpForwarder, free_port, wait_until
+from tests.integration.link_contract import Confirms, news, talk
+from tests.integration.rabbit_links import StartLink, is_up, publish_inside, sockets_to, told
 
 # --- a broker that dies, stops, or takes nothing ---------------------------------------------------------------
 
 
-def test_each_publication_is_settled_once_while_the_broker_is_killed_under_it(
+def test_broker_kill_settles_each_publication_once(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     link, recorder = start_link(rabbit_url)
@@ -31,20 +29,20 @@ def test_each_publication_is_settled_once_while_the_broker_is_killed_under_it(
     sent = 0
     while not recorder.downs:
         if len(confirms.results) > sent - limits.PUBLISH_BACKLOG // 2:
-            link.publish(Publication(b"x" * 2000, kind="CACHE", done=confirms.of(sent)))
+            link.publish(news(link, b"x" * 2000, done=confirms.of(sent)))
             sent += 1
         if sent == 500 and killer.ident is None:
             killer.start()
     killer.join()
     rabbit_server.start()
     is_up(recorder, 2)
-    link.publish(Publication(b"after", kind="CACHE", done=confirms.of(sent)))
+    link.publish(news(link, b"after", done=confirms.of(sent)))
     assert len(confirms.wait(sent + 1)) == sent + 1
     assert len({number for number, _ in confirms.results}) == sent + 1
     assert confirms.results[-1] == (sent, True)
 
 
-def test_a_memory_alarm_blocks_publications_only_and_they_are_done_when_it_is_over(
+def test_memory_alarm_blocks_publications_until_it_is_over(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     options = {"canary_interval_s": 0.1, "canary_timeout_s": 0.5}
@@ -56,9 +54,8 @@ def test_a_memory_alarm_blocks_publications_only_and_they_are_done_when_it_is_ov
     rabbit_server.ctl("set_vm_memory_high_watermark", "0.000001")
     try:
         for number in range(10):
-            link.publish(Publication(b"%d" % number, kind="CACHE", done=confirms.of(number)))
-        # The broker's own shell publishes past the alarm.
-        rabbit_server.ctl("eval", _publish_inside(at_link.own_queue, "inside"))
+            link.publish(news(link, b"%d" % number, done=confirms.of(number)))
+        publish_inside(rabbit_server, at_link.own_queue, "inside")
         wait_until(lambda: b"inside" in at_link.bodies, 20, "a consumer going on during the alarm")
         assert confirms.results == []
     finally:
@@ -68,11 +65,7 @@ def test_a_memory_alarm_blocks_publications_only_and_they_are_done_when_it_is_ov
     assert at_link.order[0] == "up" and not at_link.downs and not at_other.downs
 
 
-def _publish_inside(queue: str, body: str) -> str:
-    return f'rabbit_basic:publish(rabbit_misc:r(<<"/">>, exchange, <<>>), <<"{queue}">>, [], <<"{body}">>).'
-
-
-def test_a_connection_that_goes_silent_is_noticed_by_its_heartbeat_and_stop_does_not_hang_on_it(
+def test_silent_connection_is_noticed_by_its_heartbeat(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     with TcpForwarder(rabbit_server.port) as forwarder:
@@ -84,14 +77,14 @@ def test_a_connection_that_goes_silent_is_noticed_by_its_heartbeat_and_stop_does
         is_up(recorder, 2)
         forwarder.freeze()
         confirms = Confirms()
-        link.publish(Publication(b"never confirmed", kind="CACHE", done=confirms.of(0)))
+        link.publish(news(link, b"never confirmed", done=confirms.of(0)))
         link.stop()
         assert confirms.results == [(0, False)]
         assert sockets_to(forwarder.port) == 0
         assert not [thread for thread in threading.enumerate() if "miros-cache-link" in thread.name]
 
 
-def test_a_broker_that_logs_in_and_then_says_nothing_is_told(
+def test_broker_that_is_silent_after_login_is_told(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     channel_open_ok = b"\x00\x14\x00\x0b"
@@ -101,7 +94,7 @@ def test_a_broker_that_logs_in_and_then_says_nothing_is_told(
         assert "does not answer" in str(told(recorder, BrokerUnreachable))
 
 
-def test_a_cut_connection_is_followed_by_one_to_the_next_address(
+def test_cut_connection_is_followed_by_the_next_address(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     with TcpForwarder(rabbit_server.port) as forwarder:
@@ -111,6 +104,20 @@ def test_a_cut_connection_is_followed_by_one_to_the_next_address(
         is_up(recorder, 2)
     assert [type(error) for error in recorder.downs] == [BrokerUnreachable]
     assert str(rabbit_server.port) in recorder.ups[1].broker
+
+
+def test_hanging_broker_is_left_for_the_next_address(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
+) -> None:
+    with TcpForwarder(rabbit_server.port) as forwarder:
+        hangs = f"amqp://127.0.0.1:{forwarder.port}"
+        options = {"heartbeat_s": 0, "canary_interval_s": 0.1, "canary_timeout_s": 0.5}
+        _, recorder = start_link(hangs, rabbit_url, **options)
+        is_up(recorder)
+        before = forwarder.accepted
+        forwarder.freeze()
+        is_up(recorder, 2)
+        assert forwarder.accepted == before
 
 
 def test_a_paused_broker_is_left_and_found_again(
@@ -132,7 +139,7 @@ def test_a_paused_broker_is_left_and_found_again(
 # --- the link's own life --------------------------------------------------------------------------------------------
 
 
-def test_a_link_has_two_connections_and_none_of_it_is_left_after_stop(
+def test_link_has_two_connections_and_stop_ends_them(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     before = set(threading.enumerate())
@@ -147,7 +154,7 @@ def test_a_link_has_two_connections_and_none_of_it_is_left_after_stop(
     assert set(threading.enumerate()) == before
 
 
-def test_a_link_that_never_came_up_leaves_nothing_either(start_link: StartLink) -> None:
+def test_link_that_never_came_up_leaves_nothing(start_link: StartLink) -> None:
     files = psutil.Process().num_fds()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for url in (f"amqp://127.0.0.1:{silent.getsockname()[1]}", f"amqp://127.0.0.1:{free_port()}"):
@@ -157,7 +164,7 @@ def test_a_link_that_never_came_up_leaves_nothing_either(start_link: StartLink) 
     assert not [thread for thread in threading.enumerate() if "miros-cache-link" in thread.name]
 
 
-def test_a_fault_inside_pika_costs_the_session_and_not_the_thread(
+def test_fault_inside_pika_costs_only_the_session(
     rabbit_url: str, start_link: StartLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (link, at_link), (_, at_other) = start_link(rabbit_url), start_link(rabbit_url)
@@ -168,7 +175,7 @@ def test_a_fault_inside_pika_costs_the_session_and_not_the_thread(
         raise ZeroDivisionError("planted")
 
     assert link._thread is not None
-    link._thread._services.add_callback_threadsafe(planted)
+    link._thread.services.add_callback_threadsafe(planted)
     is_up(at_link, 2)
     assert [type(error) for error in at_link.downs] == [BrokerUnreachable]
     assert "ZeroDivisionError" in caplog.text

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from miros_cache_net.amqp.connection import RabbitLink
-from miros_cache_net.amqp.link import Place
 from miros_cache_net.amqp.link_options import LinkOptions
 from miros_cache_net.errors import (
     BrokerUnreachable,
     SettingsError,
     TLSRefused,
 )
+from miros_cache_net.fleet.place import Place
 from miros_cache_net.settings.broker_address import BrokerAddress
+from tests.fake_servers import FakeServer, mute
 from tests.integration.conftest import TLSRabbit
 from tests.integration.link_contract import talk
 from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told
@@ -31,9 +32,7 @@ def test_tls_with_a_trusted_authority_carries_messages(tls_rabbit: TLSRabbit, st
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_certificate_that_is_not_trusted_or_for_another_host_is_refused(
-    tls_rabbit: TLSRabbit, start_link: StartLink, host: str
-) -> None:
+def test_untrusted_certificate_is_refused(tls_rabbit: TLSRabbit, start_link: StartLink, host: str) -> None:
     trusted = tls_rabbit.authority.path if host == "localhost" else None
     _, recorder = start_link(f"amqps://{host}:{tls_rabbit.tls_port}", tls_ca_file=trusted)
     error = told(recorder, TLSRefused)
@@ -46,14 +45,21 @@ def test_without_verification_any_certificate_will_do(tls_rabbit: TLSRabbit, sta
     is_up(recorder)
 
 
-def test_tls_to_a_port_without_it_and_the_other_way_round_is_told(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
+def test_tls_mismatch_with_the_port_is_told(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
     _, at_plain = start_link(f"amqps://127.0.0.1:{tls_rabbit.tcp_port}", connect_timeout_s=1.0)
     _, at_tls = start_link(f"amqp://127.0.0.1:{tls_rabbit.tls_port}", connect_timeout_s=1.0)
     told(at_plain, TLSRefused)
     told(at_tls, BrokerUnreachable)
 
 
-def test_an_unreadable_file_of_authorities_is_a_settings_error(tmp_path: Path, place: Place) -> None:
+def test_server_that_hangs_before_tls_is_told(start_link: StartLink) -> None:
+    with FakeServer(mute) as server:
+        link, recorder = start_link(f"amqps://127.0.0.1:{server.port}", connect_timeout_s=0.5)
+        assert "hangs" in str(told(recorder, BrokerUnreachable))
+        link.stop()
+
+
+def test_unreadable_authorities_file_is_a_settings_error(tmp_path: Path, place: Place) -> None:
     empty = tmp_path / "empty.pem"
     empty.touch()
     for file in (tmp_path / "missing.pem", empty, tmp_path):

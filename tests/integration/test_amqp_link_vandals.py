@@ -9,24 +9,22 @@ import pika
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp import topology
+from miros_cache_net.amqp import channels
 from miros_cache_net.amqp.connection import RabbitLink
-from miros_cache_net.amqp.link import Place, Publication
+from miros_cache_net.amqp.link import Publication
 from miros_cache_net.errors import (
     ExchangeConflict,
     LoginRefused,
     TopologyLost,
 )
+from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings.broker_address import BrokerAddress
-from miros_cache_net.testing import RabbitServer, wait_until
+from miros_cache_net.testing import RabbitServer, TcpForwarder, wait_until
 from tests.integration.link_contract import Recorder, talk
 from tests.integration.rabbit_links import StartLink, channel_to, is_up, sockets_to, told
-from tests.integration.tcp_forwarder import TcpForwarder
 
 
-def test_an_exchange_deleted_and_made_again_leaves_no_link_deaf(
-    rabbit_url: str, start_link: StartLink, place: Place
-) -> None:
+def test_recreated_exchange_leaves_no_link_deaf(rabbit_url: str, start_link: StartLink, place: Place) -> None:
     sockets = sockets_to(BrokerAddress.parse(rabbit_url).port)
     # So long a time out that only the canary's return can tell.
     options = {"canary_interval_s": 0.3, "canary_timeout_s": 600.0}
@@ -42,7 +40,7 @@ def test_an_exchange_deleted_and_made_again_leaves_no_link_deaf(
     wait_until(lambda: sockets_to(BrokerAddress.parse(rabbit_url).port) == sockets + 4, what="the lost sockets to go")
 
 
-def test_a_deleted_queue_is_noticed_without_waiting_for_a_canary(
+def test_deleted_queue_is_noticed_without_a_canary(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     _, recorder = start_link(rabbit_url, canary_interval_s=600.0)
@@ -52,7 +50,7 @@ def test_a_deleted_queue_is_noticed_without_waiting_for_a_canary(
     assert [type(error) for error in recorder.downs] == [TopologyLost]
 
 
-def test_after_a_fatal_error_nothing_is_tried_any_more(
+def test_fatal_error_ends_all_attempts(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
 ) -> None:
     class NoPause(random.Random):
@@ -63,7 +61,7 @@ def test_after_a_fatal_error_nothing_is_tried_any_more(
         channel.exchange_declare(place.exchange, "fanout", durable=True)
     with TcpForwarder(rabbit_server.port) as forwarder:
         address = BrokerAddress("127.0.0.1", forwarder.port)
-        link, recorder = RabbitLink(place, [address], rng=NoPause()), Recorder()
+        link, recorder = RabbitLink(document_topology(place), [address], rng=NoPause()), Recorder()
         link.start(recorder)
         told(recorder, ExchangeConflict)
         # Time enough for those who go on trying without a pause.
@@ -73,9 +71,7 @@ def test_after_a_fatal_error_nothing_is_tried_any_more(
         assert forwarder.accepted <= 2, "both connections of the one attempt"
 
 
-def test_canaries_are_heard_by_nobody_and_a_quiet_link_stays_up(
-    rabbit_url: str, start_link: StartLink, place: Place
-) -> None:
+def test_canaries_are_unheard_and_keep_link_up(rabbit_url: str, start_link: StartLink, place: Place) -> None:
     _, recorder = start_link(rabbit_url, canary_interval_s=0.02, canary_timeout_s=20.0)
     _, other = start_link(rabbit_url)
     is_up(recorder)
@@ -97,13 +93,13 @@ def test_a_missing_canary_is_noticed_within_its_time(
         channel.queue_bind(queue, place.exchange, "lost.*")
         _, recorder = start_link(rabbit_url, canary_interval_s=0.2, canary_timeout_s=0.2)
         is_up(recorder)
-        monkeypatch.setattr(topology, "canary_key", lambda token: f"lost.{token}")
+        monkeypatch.setattr(channels, "canary_key", lambda token: f"lost.{token}")
         told(recorder, TopologyLost)
         monkeypatch.undo()
     is_up(recorder, 2)
 
 
-def test_a_server_that_hangs_keeps_few_requests_from_the_others(rabbit_url: str, start_link: StartLink) -> None:
+def test_hanging_server_keeps_few_requests_from_others(rabbit_url: str, start_link: StartLink) -> None:
     asker, at_asker = start_link(rabbit_url)
     hanging, at_hanging = start_link(rabbit_url, serve=True)
     is_up(at_asker)
@@ -123,7 +119,7 @@ def test_a_server_that_hangs_keeps_few_requests_from_the_others(rabbit_url: str,
     wait_until(lambda: len(at_hanging.deliveries) + len(at_other.deliveries) == 41)
 
 
-def test_every_message_is_acknowledged_soon_not_only_full_batches(
+def test_every_message_is_acknowledged_soon(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     link, recorder = start_link(rabbit_url)
@@ -138,7 +134,7 @@ def test_every_message_is_acknowledged_soon_not_only_full_batches(
     wait_until(lambda: kept()[recorder.own_queue] == "0")
 
 
-def test_properties_that_cannot_be_decoded_cost_neither_the_message_nor_the_link(
+def test_undecodable_properties_cost_neither_message_nor_link(
     rabbit_url: str, start_link: StartLink, place: Place
 ) -> None:
     _, recorder = start_link(rabbit_url)

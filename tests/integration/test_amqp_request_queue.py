@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Place, Publication
+from miros_cache_net.amqp.link import Publication
+from miros_cache_net.fleet.place import Place, request_queue_name
 from miros_cache_net.testing import RabbitServer, wait_until
 from tests.integration.link_contract import Confirms, acquired, talk
 from tests.integration.rabbit_links import StartLink, channel_to, is_up, requests_at, wait_for_servers
@@ -45,7 +45,7 @@ def tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rights", [(NO_REQUESTS, ALL, ALL), (ALL, ALL, NO_REQUESTS)], ids=["declare", "consume"])
-def test_rights_that_keep_requests_out_keep_no_link_out(
+def test_rights_without_requests_keep_no_link_out(
     user: User,
     rights: tuple[str, str, str],
     rabbit_url: str,
@@ -58,15 +58,15 @@ def test_rights_that_keep_requests_out_keep_no_link_out(
     is_up(recorder)
     is_up(at_other)
     talk(link, at_other, b"news")
-    wait_until(lambda: "cannot be had" in caplog.text, what="the refusal to be told")
+    wait_until(lambda: "is unavailable" in caplog.text, what="the refusal to be told")
     user.may(ALL, ALL, ALL)
     wait_for_servers(rabbit_url, place)
     assert recorder.order == ["up"]
-    told = [record.getMessage() for record in caplog.records if "cannot be had" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "is unavailable" in record.getMessage()]
     assert len(told) == 1 and "403 ACCESS_REFUSED" in told[0] and user.name in told[0]
 
 
-def test_a_request_that_the_rights_forbid_is_lost_alone(
+def test_request_that_rights_forbid_is_lost_alone(
     user: User, rabbit_url: str, start_link: StartLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     user.may(ALL, NO_DEFAULT, ALL)
@@ -90,10 +90,10 @@ def test_a_request_that_the_rights_forbid_is_lost_alone(
     wait_until(answered, what="a request to be served")
 
 
-def test_a_request_queue_with_other_arguments_is_told_once_and_awaited(
+def test_request_queue_with_other_arguments_is_awaited(
     rabbit_url: str, start_link: StartLink, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = topology.request_queue_name(place)
+    queue = request_queue_name(place)
     with channel_to(rabbit_url) as channel:
         channel.queue_declare(queue, durable=True)
     _, recorder = start_link(rabbit_url, serve=True)
@@ -102,15 +102,15 @@ def test_a_request_queue_with_other_arguments_is_told_once_and_awaited(
     with channel_to(rabbit_url) as channel:
         channel.queue_delete(queue)
     wait_for_servers(rabbit_url, place)
-    told = [record.getMessage() for record in caplog.records if "cannot be had" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "is unavailable" in record.getMessage()]
     assert len(told) == 1 and "406 PRECONDITION_FAILED" in told[0]
     assert recorder.order == ["up"]
 
 
-def test_an_idle_asker_finds_a_request_queue_that_was_deleted(
+def test_idle_asker_finds_a_deleted_request_queue(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
 ) -> None:
-    (asker, at_asker), name = start_link(rabbit_url), topology.request_queue_name(place)
+    (asker, at_asker), name = start_link(rabbit_url), request_queue_name(place)
     is_up(at_asker)
     rabbit_server.ctl("delete_queue", name)
 
@@ -143,7 +143,7 @@ def test_where_rights_grant_no_lease_everybody_may_discover(user: User, rabbit_u
     wait_until(alone, what="the lease of alpha alone")
 
 
-def test_a_lease_that_a_frozen_broker_grants_late_is_given_back(
+def test_late_lease_of_frozen_broker_is_given_back(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "LEASE_WAIT_S", 0.2)

@@ -13,13 +13,17 @@ import pytest
 
 from miros_cache_net.discovery.challenge import Challenger
 from miros_cache_net.discovery.lan import LanChart
-from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, Verdict, target_for
+from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, Verdict
+from miros_cache_net.discovery.probe.target import target_for
 from miros_cache_net.discovery.scout import ProducerScoutChart
 from miros_cache_net.events import AMQP_CONSUMER_CHECK, CONNECTION_DISCOVERY
+from miros_cache_net.fleet.place import place_of
 from miros_cache_net.node import CacheNode
 from miros_cache_net.settings import Settings
 from miros_cache_net.testing import Fleet, RabbitServer
-from miros_cache_net.wire.keyring import generate_key
+from miros_cache_net.wire.gate import Gate
+from miros_cache_net.wire.keyring import generate_key, open_ring
+from miros_cache_net.wire.kinds import CHALLENGE_ANSWER, STATUS
 from tests.charts.recorder import Recorder
 
 
@@ -37,7 +41,7 @@ def asked(prober: Prober, settings: Settings, peer: str, challenger: Challenger 
     return answer.result(30)
 
 
-def test_a_node_answers_and_a_broker_without_one_does_not(
+def test_node_answers_and_broker_without_one_does_not(
     hosts: Fleet, prober: Prober, rabbit_server: RabbitServer
 ) -> None:
     peer = f"127.0.0.1:{rabbit_server.port}"
@@ -48,9 +52,7 @@ def test_a_node_answers_and_a_broker_without_one_does_not(
     assert asked(prober, settings, peer).verdict is Verdict.NOBODY_ANSWERED
 
 
-def test_a_node_with_another_key_is_told_from_no_node(
-    hosts: Fleet, prober: Prober, rabbit_server: RabbitServer
-) -> None:
+def test_node_with_another_key_differs_from_none(hosts: Fleet, prober: Prober, rabbit_server: RabbitServer) -> None:
     alpha = hosts.add("alpha")
     settings = hosts.settings(
         "scout", file=str(alpha.node.file_chart.path), keys=generate_key().decode(), scout_timeout_s=1
@@ -81,10 +83,13 @@ def test_an_answer_counts_for_its_own_question_only(hosts: Fleet) -> None:
     challenger = Challenger(settings, settings.exchange)
     one, other = challenger.question("10.0.0.1"), challenger.question("10.0.0.2")
     assert one is not None and other is not None
-    answer = challenger._gate.seal("challenge_answer", one._body).body
+    place = place_of(settings, settings.file)
+    gate = Gate(open_ring(settings), scope=place.scope, document=place.document, node="alpha", host="alpha")
+    question = gate.open(one.body).body
+    answer = gate.seal(CHALLENGE_ANSWER, question).body
     assert one.judge(answer)
     assert not other.judge(answer)
-    for junk in (b"", b"junk", one.body, challenger._gate.seal("status", one._body).body):
+    for junk in (b"", b"junk", one.body, gate.seal(STATUS, question).body):
         assert not one.judge(junk)
 
 

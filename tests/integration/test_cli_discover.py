@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pika
 import pytest
 
 from miros_cache_net.cache import Cache, read_cache
-from miros_cache_net.testing import NetworkHost, free_port
+from miros_cache_net.discovery.lan_document import OLD_FILE
+from miros_cache_net.discovery.old_mesh import OLD_EXCHANGE
+from miros_cache_net.settings.key_file import generate_key
+from miros_cache_net.testing import NetworkHost, RabbitServer, free_port
 from tests.cli_command import COMMAND, clean_environment, error_line, run, terminal
 from tests.fake_servers import FakeServer, Visit, generous_rabbit
 from tests.lan_peers import LanPeers
@@ -29,9 +34,7 @@ def on(host: NetworkHost, directory: Path, *arguments: str, **settings: str) -> 
 # --- the network ------------------------------------------------------------------------------------
 
 
-def test_discover_prints_what_it_found_and_writes_the_cache_which_the_next_one_reuses(
-    network_namespaces: Networks, tmp_path: Path
-) -> None:
+def test_discover_prints_and_caches_what_it_found(network_namespaces: Networks, tmp_path: Path) -> None:
     here, there = network_namespaces(2)
     with LanPeers(there, open=[there.address]):
         first = on(here, tmp_path, "discover")
@@ -42,19 +45,28 @@ def test_discover_prints_what_it_found_and_writes_the_cache_which_the_next_one_r
     # nobody is there any more: what follows comes from the cache
     second = on(here, tmp_path, "discover")
     assert (second.returncode, there.address in second.stdout) == (0, True)
-    assert "reused, nothing was asked; --force looks again" in error_line(second)
+    assert error_line(second).startswith(f"reused {tmp_path / DEFAULT}: discovered ")
+    assert error_line(second).endswith("; nothing was sent; --force discovers again")
     known = json.loads(on(here, tmp_path, "discover", "--json").stdout)
     assert (known["hosts"], known["reused"]) == ([there.address], True)
+    assert re.fullmatch(r"discovered .+ by .+, expires in .+ min", known["why_reused"])
     forced = on(here, tmp_path, "discover", "--force", "--json")
     assert forced.returncode == 1
     found = json.loads(forced.stdout)
     assert (found["hosts"], found["reused"], found["swept"], found["my_address"]) == ([], False, 253, here.address)
+    assert found["why_reused"] == ""
     assert list(read_cache(tmp_path / DEFAULT).dict["addresses"]) == []
 
 
-def test_a_broker_that_may_not_be_told_the_password_is_shown_with_what_helps(
-    network_namespaces: Networks, tmp_path: Path
-) -> None:
+def test_key_of_another_program_outlives_the_next_discovery(tmp_path: Path) -> None:
+    candidate = f"127.0.0.1:{free_port()}"
+    assert run(tmp_path, "discover", candidate).returncode == 1
+    assert run(tmp_path, "update", 'note="hello"').returncode == 0
+    assert run(tmp_path, "discover", "--force", candidate).returncode == 1
+    assert read_cache(tmp_path / DEFAULT).dict["note"] == "hello"
+
+
+def test_untrusted_broker_is_shown_with_the_remedy(network_namespaces: Networks, tmp_path: Path) -> None:
     here, there = network_namespaces(2)
     with LanPeers(there, open=[there.address]):
         finished = here.run([*COMMAND, "discover"], cwd=tmp_path, env=clean_environment(tmp_path), check=False)
@@ -63,9 +75,7 @@ def test_a_broker_that_may_not_be_told_the_password_is_shown_with_what_helps(
     assert "set MIROS_CACHE_TRUSTED_NETWORKS=auto" in finished.stderr
 
 
-def test_a_network_that_is_too_large_ends_with_what_helps_and_the_cache_as_it_was(
-    network_namespaces: Networks, tmp_path: Path
-) -> None:
+def test_too_large_network_keeps_cache_and_names_remedy(network_namespaces: Networks, tmp_path: Path) -> None:
     (here,) = network_namespaces(1)
     finished = on(here, tmp_path, "discover", MIROS_CACHE_SWEEP_PREFIX="/25")
     assert finished.returncode == 3
@@ -118,23 +128,23 @@ def test_no_usable_host_is_a_no(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
-def test_a_young_document_of_another_kind_is_left_alone(tmp_path: Path, force: tuple[str, ...]) -> None:
+def test_young_document_of_another_kind_is_left_alone(tmp_path: Path, force: tuple[str, ...]) -> None:
     with Cache(tmp_path / DEFAULT) as cache:
         cache.write({"hosts": 1})
     finished = run(tmp_path, "discover", f"127.0.0.1:{free_port()}", *force)
     assert (finished.returncode, finished.stdout) == (2, "")
-    assert "holds a young document of another kind" in error_line(finished)
+    assert "holds a fresh document of another kind" in error_line(finished)
     assert read_cache(tmp_path / DEFAULT).dict == {"hosts": 1}
 
 
 def test_a_url_is_refused_without_repeating_its_password(tmp_path: Path) -> None:
     finished = run(tmp_path, "discover", "amqp://u:secret@127.0.0.1")
     assert finished.returncode == 2
-    assert "no URL" in error_line(finished)
+    assert "not a URL" in error_line(finished)
     assert "secret" not in finished.stderr
 
 
-def test_while_another_program_discovers_its_result_is_waited_for(tmp_path: Path) -> None:
+def test_discovery_of_another_program_is_waited_for(tmp_path: Path) -> None:
     discovering = "\n".join(
         [
             "import sys, time",
@@ -170,3 +180,40 @@ def test_while_another_program_discovers_its_result_is_waited_for(tmp_path: Path
             found = json.loads(waiting.stdout.read())
         assert server.visits == []
     assert (found["hosts"], found["reused"]) == (["10.0.0.9"], True)
+
+
+# --- for programs of the older package ---------------------------------------------------------------
+
+
+def test_legacy_needs_no_node_and_no_old_program(rabbit_server: RabbitServer, tmp_path: Path) -> None:
+    parameters = pika.URLParameters(rabbit_server.start().url)
+    peer = f"{parameters.host}:{parameters.port}"
+    found = []
+    with pika.BlockingConnection(parameters) as connection:
+        channel = connection.channel()
+        channel.exchange_delete(OLD_EXCHANGE)
+        for _ in range(2):
+            key = generate_key().decode()
+            found.append(run(tmp_path, "discover", "--legacy", "--force", "--json", peer, MIROS_CACHE_KEYS=key))
+            channel.exchange_declare(OLD_EXCHANGE, "topic")
+        channel.exchange_delete(OLD_EXCHANGE)
+    assert [(each.returncode, json.loads(each.stdout)["hosts"]) for each in found] == [(0, [peer])] * 2
+    document = read_cache(tmp_path / OLD_FILE).dict
+    assert list(document["addresses"]) == [], "a port has an old program drop the whole list"
+    assert f"peer:{peer}" in document
+
+
+def test_legacy_discovery_without_peers_leaves_expired_file(tmp_path: Path) -> None:
+    assert run(tmp_path, "discover", "--legacy", f"127.0.0.1:{free_port()}").returncode == 1
+    known = read_cache(tmp_path / OLD_FILE)
+    assert (known.expired, list(known.dict["addresses"]), known.dict["time_out_in_minutes"]) == (True, [], 0)
+
+
+def test_legacy_wants_the_name_that_old_programs_read(tmp_path: Path) -> None:
+    finished = run(tmp_path, "discover", "--legacy", "--file", "mine.json")
+    assert (finished.returncode, OLD_FILE in error_line(finished)) == (2, True)
+    (tmp_path / "app").mkdir()
+    assert (
+        run(tmp_path, "discover", "--legacy", "--file", f"app/{OLD_FILE}", f"127.0.0.1:{free_port()}").returncode == 1
+    )
+    assert (tmp_path / "app" / OLD_FILE).exists()

@@ -35,7 +35,7 @@ def written(tmp_path: Path) -> Path:
 # --- read -----------------------------------------------------------------------------------------
 
 
-def test_read_prints_the_document_and_says_elsewhere_how_old_it_is(written: Path) -> None:
+def test_read_prints_document_and_tells_its_age_separately(written: Path) -> None:
     finished = run(written, "read")
     assert finished.returncode == 0
     assert json.loads(finished.stdout) == {"hosts": ["10.0.0.2"], "name": "café", "time_out_in_minutes": 60}
@@ -46,7 +46,7 @@ def test_read_prints_the_document_and_says_elsewhere_how_old_it_is(written: Path
     assert "expires in 60 min" in line
 
 
-def test_read_json_prints_one_object_with_the_fields_of_the_payload(written: Path) -> None:
+def test_read_json_prints_the_fields_of_the_payload(written: Path) -> None:
     finished = run(written, "read", "--json")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.count("\n") == 1
@@ -61,13 +61,13 @@ def test_read_of_one_key_prints_its_value_only(written: Path) -> None:
     assert json.loads(run(written, "read", "--key", "hosts", "--json").stdout)["dict"] == {"hosts": ["10.0.0.2"]}
 
 
-def test_read_of_a_key_that_is_not_there_is_a_no_that_names_those_that_are(written: Path) -> None:
+def test_read_of_missing_key_names_existing_keys(written: Path) -> None:
     finished = run(written, "read", "--key", "nope")
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "no key 'nope'; its keys are hosts, name, time_out_in_minutes" in finished.stderr
 
 
-def test_read_of_an_absent_file_is_a_no_and_makes_nothing(tmp_path: Path) -> None:
+def test_read_of_absent_file_fails_and_makes_nothing(tmp_path: Path) -> None:
     finished = run(tmp_path, "read")
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "there is no such file" in error_line(finished)
@@ -77,7 +77,7 @@ def test_read_of_an_absent_file_is_a_no_and_makes_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_read_of_an_expired_document_prints_it_and_says_no(tmp_path: Path) -> None:
+def test_read_of_expired_document_prints_it_and_fails(tmp_path: Path) -> None:
     with Cache(tmp_path / DEFAULT) as cache:
         cache.write({"a": 1, "time_out_in_minutes": 0})
     finished = run(tmp_path, "read")
@@ -94,7 +94,7 @@ def test_read_says_how_long_ago_a_document_expired(tmp_path: Path) -> None:
     assert "discovered 3 h ago by a program that writes plain JSON, expired 2 h ago" in line
 
 
-def test_read_of_a_file_that_holds_no_document_says_so_and_leaves_it(tmp_path: Path) -> None:
+def test_read_of_malformed_file_fails_and_leaves_it(tmp_path: Path) -> None:
     (tmp_path / DEFAULT).write_text("{not json")
     os.utime(tmp_path / DEFAULT, (1e9, 1e9))
     finished = run(tmp_path, "read")
@@ -112,7 +112,7 @@ def test_json_survives_a_terminal_that_knows_no_unicode(written: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["option", "environment", "dotenv", "toml", "user", "named"])
-def test_every_place_that_can_name_the_cache_file_is_heeded(place: str, tmp_path: Path) -> None:
+def test_every_setting_of_the_cache_file_is_heeded(place: str, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere" / "peers.json"
     target.parent.mkdir()
     arguments: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def test_every_place_that_can_name_the_cache_file_is_heeded(place: str, tmp_path
 # --- write ----------------------------------------------------------------------------------------
 
 
-def test_write_takes_standard_input_a_file_or_a_dash(tmp_path: Path) -> None:
+def test_write_takes_standard_input_file_or_dash(tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text('{"from": "file"}')
     for arguments, stdin, expected in (
         (("write",), '{"from": "pipe"}', "pipe"),
@@ -160,7 +160,7 @@ def test_write_json_prints_what_is_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("write",), ("update", "a=b")], ids=lambda value: value[0])
-def test_bad_input_is_one_line_and_leaves_the_document(arguments: tuple[str, ...], written: Path) -> None:
+def test_bad_input_is_one_line_and_changes_nothing(arguments: tuple[str, ...], written: Path) -> None:
     before = (written / DEFAULT).read_bytes()
     finished = run(written, *arguments, stdin="{")
     assert (finished.returncode, finished.stdout) == (2, "")
@@ -176,7 +176,7 @@ def test_a_source_that_cannot_be_read_is_named(source: str, said: str, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_terminal_write_says_that_it_waits_for_input(tmp_path: Path) -> None:
+def test_terminal_write_says_it_waits_for_input(tmp_path: Path) -> None:
     with terminal(tmp_path, "write") as screen:
         screen.show("type a JSON object, then Ctrl-D")
         screen.type('{"typed": true}\n\x04')
@@ -184,7 +184,7 @@ def test_on_a_terminal_write_says_that_it_waits_for_input(tmp_path: Path) -> Non
     assert read_cache(tmp_path / DEFAULT).dict == {"typed": True}
 
 
-def test_on_a_terminal_ctrl_c_gives_up_and_writes_nothing(tmp_path: Path) -> None:
+def test_terminal_ctrl_c_writes_nothing(tmp_path: Path) -> None:
     with terminal(tmp_path, "write") as screen:
         screen.show("type a JSON object")
         assert end_by(screen.process, signal.SIGINT) == 130
@@ -193,7 +193,7 @@ def test_on_a_terminal_ctrl_c_gives_up_and_writes_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_terminal_a_write_that_waits_says_for_what(written: Path) -> None:
+def test_waiting_write_on_a_terminal_says_for_what(written: Path) -> None:
     with contextlib.ExitStack() as stack, Cache(written / DEFAULT) as cache:
         screens = []
 
@@ -214,7 +214,7 @@ def test_a_directory_in_the_files_place_is_refused(tmp_path: Path) -> None:
     for arguments in (("read",), ("write",), ("update", "a=1"), ("watch", "--timeout", "0")):
         finished = run(tmp_path, *arguments, "--file", ".", stdin="{}")
         assert finished.returncode == 3
-        assert "it is a directory; name a file in it" in error_line(finished)
+        assert "is a directory; name a file in it" in error_line(finished)
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     for arguments in (("read",), ("write",), ("update", "a=1")):
         finished = run(tmp_path, *arguments, "--file", "pipe", stdin="{}")
         assert finished.returncode == 3
-        assert "it is no regular file" in error_line(finished)
+        assert "not a regular file" in error_line(finished)
 
 
-def test_a_link_in_the_files_place_is_not_written_through(tmp_path: Path) -> None:
+def test_link_in_the_files_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("{}")
     (tmp_path / "link").symlink_to("target")
     finished = run(tmp_path, "write", "--file", "link", stdin='{"a": 1}')
@@ -266,9 +266,7 @@ def others_directory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("arguments", [("read",), ("update", "a=2")], ids=lambda value: value[0])
-def test_a_file_that_is_closed_to_us_says_who_owns_it_and_who_we_are(
-    arguments: tuple[str, ...], others_directory: Path
-) -> None:
+def test_closed_file_error_names_owner_and_user(arguments: tuple[str, ...], others_directory: Path) -> None:
     Path(sidecar_path(others_directory / DEFAULT)).chmod(0)
     finished = run(others_directory, *arguments, before=(sys.executable, "-c", STRANGER))
     assert finished.returncode == 3
@@ -281,7 +279,7 @@ def test_a_file_that_is_closed_to_us_says_who_owns_it_and_who_we_are(
 # --- update ---------------------------------------------------------------------------------------
 
 
-def test_update_sets_and_deletes_keys_and_leaves_the_others(written: Path) -> None:
+def test_update_changes_only_the_named_keys(written: Path) -> None:
     finished = run(written, "update", 'site="lab"', "n=[1, 2]", "--delete", "name", "--delete", "absent")
     assert finished.returncode == 0, finished.stderr
     assert read_cache(written / DEFAULT).dict == {
@@ -305,7 +303,7 @@ def test_update_does_not_make_the_document_younger(written: Path) -> None:
         (("a=1", "--delete", "a"), "the key 'a' is both set and deleted"),
     ],
 )
-def test_an_update_of_nothing_or_of_opposites_is_refused(arguments: tuple[str, ...], said: str, written: Path) -> None:
+def test_empty_or_contradictory_update_is_refused(arguments: tuple[str, ...], said: str, written: Path) -> None:
     finished = run(written, "update", *arguments)
     assert (finished.returncode, finished.stdout) == (2, "")
     assert said in error_line(finished)
@@ -314,7 +312,7 @@ def test_an_update_of_nothing_or_of_opposites_is_refused(arguments: tuple[str, .
 # --- watch ----------------------------------------------------------------------------------------
 
 
-def test_watch_prints_one_json_line_for_each_change_whoever_made_it(written: Path) -> None:
+def test_watch_prints_one_json_line_for_each_change(written: Path) -> None:
     with start(written, "watch", "--json", "--count", "3") as watching:
         assert watching.stderr is not None
         assert watching.stdout is not None
@@ -329,7 +327,7 @@ def test_watch_prints_one_json_line_for_each_change_whoever_made_it(written: Pat
         assert watching.wait(AMPLE_S) == 0
 
 
-def test_watch_says_for_people_which_keys_are_new_changed_and_gone(written: Path) -> None:
+def test_watch_tells_people_which_keys_changed(written: Path) -> None:
     with start(written, "watch", "--count", "1") as watching:
         assert watching.stderr is not None
         assert watching.stdout is not None
@@ -339,7 +337,7 @@ def test_watch_says_for_people_which_keys_are_new_changed_and_gone(written: Path
         assert "new: new, changed: hosts, gone: name time_out_in_minutes; discovered just now by" in line
 
 
-def test_watch_lives_through_a_file_that_holds_no_document_for_a_while(written: Path) -> None:
+def test_watch_survives_a_file_without_a_document(written: Path) -> None:
     with start(written, "watch", "--json", "--count", "1") as watching:
         assert watching.stderr is not None
         assert watching.stdout is not None
@@ -350,14 +348,14 @@ def test_watch_lives_through_a_file_that_holds_no_document_for_a_while(written: 
         assert json.loads(watching.stdout.readline())["dict"] == {"mended": True}
 
 
-def test_watch_says_no_when_its_time_passes_without_a_change(written: Path) -> None:
+def test_watch_without_a_change_fails_after_its_time(written: Path) -> None:
     for arguments in (("--timeout", "0"), ("--timeout", "0.1", "--count", "2")):
         finished = run(written, "watch", *arguments)
         assert (finished.returncode, finished.stdout) == (1, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_watch_at_once_without_a_word(number: signal.Signals, code: int, written: Path) -> None:
+def test_signal_ends_watch_at_once_without_a_word(number: signal.Signals, code: int, written: Path) -> None:
     with start(written, "watch") as watching:
         assert watching.stderr is not None
         watching.stderr.readline()
@@ -365,7 +363,7 @@ def test_a_signal_ends_watch_at_once_without_a_word(number: signal.Signals, code
         assert watching.stderr.read().strip() == ""
 
 
-def test_the_command_leaves_the_file_writable_and_no_other_file_but_its_lock(written: Path) -> None:
+def test_command_leaves_only_writable_file_and_lock(written: Path) -> None:
     assert run(written, "update", "a=1").returncode == 0
     assert stat.S_IMODE((written / DEFAULT).stat().st_mode) & 0o200
     assert {path.name for path in written.iterdir()} == {DEFAULT, f".{DEFAULT}.lock"}

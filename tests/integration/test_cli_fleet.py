@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,9 +67,7 @@ def processes() -> Iterator[ExitStack]:
 # --- node, status, read --fleet -------------------------------------------------------------------
 
 
-def test_nodes_keep_two_directories_in_step_and_the_commands_see_it(
-    place: dict[str, str], processes: ExitStack, tmp_path: Path
-) -> None:
+def test_nodes_keep_two_directories_in_step(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
     nodes = [started(processes, alpha, "node", **place), started(processes, beta, "node", "--json", **place)]
     for directory in (alpha, beta):
@@ -81,6 +81,9 @@ def test_nodes_keep_two_directories_in_step_and_the_commands_see_it(
     assert (asked.returncode, json.loads(asked.stdout)) == (0, {"hosts": ["10.0.0.2"]})
     assert "the fleet: discovered" in error_line(asked)
     assert list(gamma.iterdir()) == []
+
+    assert json.loads(run(alpha, "read", "--json", **place).stdout)["connected"]
+    assert not json.loads(run(gamma, "read", "--json", **place).stdout)["connected"]
 
     status = run(alpha, "status", "--json", **place)
     assert status.returncode == 0, status.stderr
@@ -100,6 +103,37 @@ def test_nodes_keep_two_directories_in_step_and_the_commands_see_it(
     assert {"role", "connected", "cache"} < set(happenings)
     assert happenings[-1] == "stopping"
     assert [read(directory, "err") for directory in (alpha, beta)] == ["", ""]
+
+
+def test_the_fleets_key_is_rotated_with_two_hosts_and_stops_without_one(
+    place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    del place["MIROS_CACHE_KEYS"]
+    alpha, beta = tmp_path / "alpha", tmp_path / "beta"
+    keys = Path(".config", "miros-cache-net", "keys")
+    alpha.mkdir()
+    assert run(alpha, "key", "new", **place).returncode == 0
+    (beta / keys).parent.mkdir(parents=True)
+    bring = f"cp -p {alpha / keys} {beta / keys}"
+    subprocess.run(bring, shell=True, check=True)
+    nodes = [started(processes, directory, "node", **place) for directory in (alpha, beta)]
+    for directory in (alpha, beta):
+        wait_until(lambda here=directory: "in step" in read(here, "out"))
+
+    rotated = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, "--json", **place)
+    assert rotated.returncode == 0, rotated.stderr
+    new = json.loads(rotated.stdout)["key_id"]
+    nodes_now = json.loads(run(beta, "status", "--json", **place).stdout)["nodes"]
+    assert [node["keys"] for node in nodes_now] == [[new], [new]]
+    name = nodes_now[0]["node"]
+    shown = run(alpha, "status", name, "nobody-12345678", **place)
+    assert (shown.returncode, name in shown.stdout, "1 node," in shown.stdout) == (1, True, True)
+    assert "no answer from nobody-12345678" in shown.stderr
+
+    assert end_by(nodes[1], signal.SIGTERM) == 0
+    stopped = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, **place)
+    assert stopped.returncode == 1
+    assert "stopped: only these of 2 hosts answer: alpha" in stopped.stderr.replace(name.partition("-")[0], "alpha")
 
 
 def test_commands_find_the_nodes_of_their_file(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
@@ -135,12 +169,50 @@ def test_commands_find_the_nodes_of_their_file(place: dict[str, str], processes:
         assert "2 nodes in step with the fleet" in [finding["detail"] for finding in doctor]
 
 
-def test_a_node_without_a_broker_serves_the_file_says_so_and_ends_cleanly(processes: ExitStack, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("by_key", "code"), [(True, 0), (False, 130)], ids=["q", "Ctrl-C"])
+def test_top_follows_the_fleet_until_it_is_left(
+    by_key: bool, code: int, place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    alpha, beta = tmp_path / "alpha", tmp_path / "beta"
+    for directory in (alpha, beta):
+        started(processes, directory, "node", **place)
+    for directory in (alpha, beta):
+        wait_until(lambda here=directory: "in step" in read(here, "out"))
+    with terminal(alpha, "top", **place) as top:
+        top.show("2 nodes, the same document")
+        run(beta, "write", stdin='{"a": 1}', **place)
+        top.show("1 key")
+        run(beta, "update", "b=2", **place)
+        top.show("new: b")
+        top.type("\r")
+        top.show("uptime_s")
+        top.type("\x1b")
+        if by_key:
+            top.type("q")
+        else:
+            top.process.send_signal(signal.SIGINT)
+        assert top.end() == code
+    # the screen of before is back, and the cursor
+    assert top.shown.rindex("\x1b[?1049l") > top.shown.rindex("uptime_s") and "\x1b[?25h" in top.shown
+    assert "Traceback" not in top.shown
+
+
+def test_top_in_a_pipe_prints_once_or_says_how(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    started(processes, tmp_path / "alpha", "node", **place)
+    wait_until(lambda: "in step" in read(tmp_path / "alpha", "out"))
+    once = run(tmp_path, "top", "--once", **place)
+    assert (once.returncode, once.stderr) == (0, "")
+    assert "1 node, the same document" in once.stdout and "in step" in once.stdout and "\x1b" not in once.stdout
+    live = run(tmp_path, "top", **place)
+    assert live.returncode == 2 and "--once" in error_line(live)
+
+
+def test_node_without_broker_serves_and_ends_cleanly(processes: ExitStack, tmp_path: Path) -> None:
     url = f"amqp://user:{SECRET}@127.0.0.1:{free_port()}"
     environment = {"MIROS_CACHE_AMQP_URL": url, "MIROS_CACHE_KEYS": generate_key().decode()}
     node = started(processes, tmp_path / "alone", "node", **environment)
     directory = tmp_path / "alone"
-    wait_until(lambda: "no answer of RabbitMQ" in read(directory, "err"), what="the log names the broker")
+    wait_until(lambda: "does not answer" in read(directory, "err"), what="the log names the broker")
     with Cache(directory / DEFAULT) as cache:
         cache.write({"a": 1})
     wait_until(lambda: "discovered just now" in read(directory, "out"), what="the node has seen the write")
@@ -148,7 +220,7 @@ def test_a_node_without_a_broker_serves_the_file_says_so_and_ends_cleanly(proces
     assert SECRET not in read(directory, "out") + read(directory, "err")
 
 
-def test_a_node_says_when_it_loses_the_broker_and_when_it_has_it_again(
+def test_node_tells_when_broker_is_lost_and_back(
     rabbit_server: RabbitServer, place: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
     directory = tmp_path / "alpha"
@@ -175,21 +247,19 @@ def test_a_node_says_when_it_loses_the_broker_and_when_it_has_it_again(
     # a broker that goes down may be found half down before it is gone
     assert 1 <= len(lost) == failed <= 2
     assert all(f"RabbitMQ at amqp://guest@{rabbit_server.address}:{rabbit_server.port}" in line for line in lost)
-    assert "not encrypted as ours are: some other program sends to this exchange" in refused
+    assert "not encrypted in our format: another program sends to this exchange" in refused
 
 
-def test_nobody_there_is_a_no_that_says_what_to_start(place: dict[str, str], tmp_path: Path) -> None:
+def test_missing_fleet_is_a_no_with_the_remedy(place: dict[str, str], tmp_path: Path) -> None:
     for arguments in (("status",), ("read", "--fleet")):
         finished = run(tmp_path, *arguments, **place)
         assert finished.returncode == 1
-        assert "nobody there: is `miros-cache-net node`" in error_line(finished)
+        assert "no host answered: does `miros-cache-net node`" in error_line(finished)
         assert f"scope {place['MIROS_CACHE_SCOPE']!r}" in error_line(finished)
         assert "document '.miros_rabbitmq_cache.json'" in error_line(finished)
 
 
-def test_a_key_that_the_fleet_does_not_have_is_hinted_at(
-    place: dict[str, str], processes: ExitStack, tmp_path: Path
-) -> None:
+def test_status_hints_at_a_key_unknown_to_fleet(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     directory = tmp_path / "alpha"
     started(processes, directory, "node", **place)
     wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
@@ -200,43 +270,51 @@ def test_a_key_that_the_fleet_does_not_have_is_hinted_at(
         assert "do they have this key?" in finished.stderr.splitlines()[-1]
 
 
-def test_a_host_that_holds_another_key_is_shown_as_such_on_itself(
-    place: dict[str, str], processes: ExitStack, tmp_path: Path
-) -> None:
+def test_host_with_another_key_shows_it_on_itself(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
     started(processes, alpha, "node", **place)
     wait_until(lambda: "in step with the fleet" in read(alpha, "out"), what="linked")
-    assert (
-        json.loads(run(tmp_path, "doctor", "--json", **place).stdout)[-2]["detail"] == "1 node in step with the fleet"
-    )
+    assert "1 node in step with the fleet" in run(tmp_path, "doctor", **place).stdout
     other = {**place, "MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.1"}
     started(processes, beta, "node", **other)
 
     def shown() -> bool:
         run(alpha, "update", "heard=true", **place)
         status = run(beta, "status", **other)
-        return status.returncode == 1 and "is in a key that this host does not hold" in status.stdout
+        return status.returncode == 1 and "is encrypted with a key that this host does not have" in status.stdout
 
     wait_until(shown, timeout_s=30, what="the trouble of the host with the other key")
     doctor = run(beta, "doctor", "--json", **other)
     failed = [each for each in json.loads(doctor.stdout) if each["outcome"] == "FAILED"]
-    assert [each["check"] for each in failed] == ["answers"] and "do they have this key?" in failed[0]["detail"]
+    assert [each["check"] for each in failed] == ["understood"]
+    assert "with a key that this host does not have" in failed[0]["detail"] and "copy the key file" in failed[0]["fix"]
 
 
 @pytest.mark.parametrize("arguments", [("node",), ("status",), ("read", "--fleet")], ids=" ".join)
-def test_without_a_key_every_command_of_the_fleet_says_how_to_make_one(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_fleet_commands_without_key_tell_the_remedy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     finished = run(tmp_path, *arguments)
     assert finished.returncode == 2
     assert "no key configured" in error_line(finished)
     assert "`miros-cache-net key new`" in error_line(finished)
 
 
-def test_a_node_whose_directory_is_missing_does_not_start(place: dict[str, str], tmp_path: Path) -> None:
+def test_node_with_missing_directory_does_not_start(place: dict[str, str], tmp_path: Path) -> None:
     finished = run(tmp_path, "node", "--file", "absent/cache.json", **place)
     assert finished.returncode == 3
     assert "its directory does not exist; create it" in error_line(finished)
+
+
+def test_node_serves_metrics_or_says_why_not(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    started(processes, tmp_path / "alpha", "node", "--metrics", address, **place)
+    wait_until(lambda: "in step" in read(tmp_path / "alpha", "out"))
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as page:
+        assert b"miros_cache_connected 1.0" in page.read()
+    second = tmp_path / "beta"
+    second.mkdir()
+    finished = run(second, "node", "--metrics", address, **place)
+    assert finished.returncode == 2
+    assert f"no metrics at {address}: the port is taken; name another with --metrics" in error_line(finished)
 
 
 # --- a broker that says no ------------------------------------------------------------------------
@@ -263,16 +341,16 @@ def refusals(rabbit_server: RabbitServer) -> dict[str, dict[str, str]]:
 
 
 NOES = [
-    ("no broker", "broker", "Connection refused): start it there, or correct MIROS_CACHE_AMQP_URL"),
-    ("wrong password", "login", "refused the user or the password: correct them in MIROS_CACHE_AMQP_URL"),
+    ("no broker", "broker", "Connection refused): start it, or correct MIROS_CACHE_AMQP_URL"),
+    ("wrong password", "login", "refused the user name or password: correct them in MIROS_CACHE_AMQP_URL"),
     ("closed vhost", "vhost", "rabbitmqctl set_permissions -p / visitor"),
     ("absent vhost", "vhost", "rabbitmqctl add_vhost absent"),
-    ("other exchange", "exchange", "is not a durable topic exchange"),
+    ("other exchange", "exchange", "another type or durability"),
 ]
 
 
 @pytest.mark.parametrize(("case", "step", "said"), NOES, ids=[case for case, _, _ in NOES])
-def test_a_broker_that_says_no_is_one_line_with_the_mend_and_doctor_names_the_step(
+def test_refusing_broker_is_one_line_with_the_remedy(
     case: str, step: str, said: str, refusals: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     environment = {**refusals[case], "MIROS_CACHE_KEYS": generate_key().decode()}
@@ -281,9 +359,9 @@ def test_a_broker_that_says_no_is_one_line_with_the_mend_and_doctor_names_the_st
     assert said in error_line(asked)
     doctor = run(tmp_path, "doctor", "--json", **environment)
     assert doctor.returncode == 1
-    failed = {found["check"]: found["detail"] for found in json.loads(doctor.stdout) if found["outcome"] == "FAILED"}
-    assert list(failed) == [step]
-    assert said in failed[step]
+    findings = [found for found in json.loads(doctor.stdout) if found["outcome"] == "FAILED"]
+    assert [found["check"] for found in findings] == [step]
+    assert said in f"{findings[0]['detail']}: {findings[0]['fix']}" and findings[0]["fix"] not in findings[0]["detail"]
     assert SECRET not in asked.stderr + doctor.stdout + doctor.stderr
 
 
@@ -300,26 +378,92 @@ def test_doctor_is_content_where_a_node_would_run(place: dict[str, str], tmp_pat
         "key",
         "directory",
         "file",
+        "disk",
+        "bridge",
         "broker",
         "login",
         "vhost",
         "exchange",
         "fleet",
+        "messages",
         "answers",
         "clock",
     )
     assert checks == [[name, "ok"] for name in names]
 
 
-def test_doctor_on_a_machine_without_anything_names_what_to_do_first(tmp_path: Path) -> None:
+def test_doctor_tells_warnings_from_failures(place: dict[str, str], tmp_path: Path) -> None:
+    assert run(tmp_path, "write", stdin='{"a": 1}', **place).returncode == 0
+    misspelt = {**place, "MIROS_CACHE_DIGEST_INTERVALS": "3"}
+    finished, strict = run(tmp_path, "doctor", **misspelt), run(tmp_path, "doctor", "--strict", **misspelt)
+    assert (finished.returncode, strict.returncode) == (0, 1)
+    assert finished.stdout.endswith("\n2 warnings\n") and "all is well" not in finished.stdout
+    lines = [line.strip().split(maxsplit=1) for line in finished.stdout.splitlines()]
+    assert ["fix:", "did you mean MIROS_CACHE_DIGEST_INTERVAL_S?"] in lines
+    assert ["variable", "warning  MIROS_CACHE_DIGEST_INTERVALS is not a setting and is ignored"] in lines
+    assert ["expiry", "warning  the document never expires"] in lines
+
+
+def test_doctor_fails_while_the_broker_has_an_alarm(
+    rabbit_server: RabbitServer, place: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
+    directory = tmp_path / "alpha"
+    started(processes, directory, "node", **place)
+    wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
+    rabbit_server.ctl("set_disk_free_limit", "1000000GB")
+    try:
+        wait_until(lambda: "disk space alarm" in rabbit_server.ctl("status").lower(), 30, what="the alarm")
+        finished = run(tmp_path, "doctor", **place)
+    finally:
+        rabbit_server.ctl("set_disk_free_limit", "1MB")
+    assert finished.returncode == 1
+    assert "accepts no messages: low on disk" in finished.stdout and "1 check failed" in finished.stdout
+    assert "fix:" in finished.stdout and "rabbitmq-diagnostics alarms" in finished.stdout
+
+
+def test_report_holds_everything_but_secrets(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    directory = tmp_path / "alpha"
+    started(processes, directory, "node", **place)
+    wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
+    secrets = {**place, "RABBIT_PASSWORD": SECRET}
+    finished = run(directory, "doctor", "--report", "report.tar.gz", **secrets)
+    assert finished.returncode == 0, finished.stdout
+    assert "wrote " in finished.stderr
+    with tarfile.open(directory / "report.tar.gz") as archive:
+        parts = {member.name.rpartition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
+        texts = {name: part.read().decode() for name, part in parts.items() if part is not None}
+    assert set(texts) == {"about.json", "doctor.json", "nodes.json", "health.json", "settings.json"}
+    assert json.loads(texts["nodes.json"])[0]["state"] == "in step"
+    assert json.loads(texts["about.json"])["libraries"]["pika"]
+    whole = "".join(texts.values())
+    assert SECRET not in whole and place["MIROS_CACHE_KEYS"] not in whole
+    assert (directory / "report.tar.gz").stat().st_mode & 0o777 == 0o600
+    again = run(directory, "doctor", "--report", "report.tar.gz", **secrets)
+    assert again.returncode == 2 and "name another file after --report" in again.stderr
+
+
+def test_doctor_tells_of_a_broker_that_hangs(
+    rabbit_server: RabbitServer, place: dict[str, str], tmp_path: Path
+) -> None:
+    rabbit_server.pause()
+    try:
+        finished = run(tmp_path, "doctor", **place)
+    finally:
+        rabbit_server.resume()
+    assert finished.returncode == 1
+    assert "accepts connections but sends nothing: it hangs" in finished.stdout
+    assert " start it, or" not in finished.stdout
+
+
+def test_doctor_on_an_empty_machine_names_first_steps(tmp_path: Path) -> None:
     finished = run(tmp_path, "doctor", MIROS_CACHE_AMQP_URL=f"amqp://127.0.0.1:{free_port()}")
     assert finished.returncode == 1
     assert "run `miros-cache-net key new`" in finished.stdout
-    assert "start it there, or correct MIROS_CACHE_AMQP_URL" in finished.stdout
+    assert "start it, or correct MIROS_CACHE_AMQP_URL" in finished.stdout
     assert finished.stdout.endswith("\n2 checks failed\n")
 
 
-def test_doctor_with_malformed_settings_names_the_setting_and_skips_what_needs_it(tmp_path: Path) -> None:
+def test_doctor_names_malformed_setting_and_skips_its_checks(tmp_path: Path) -> None:
     finished = run(tmp_path, "doctor", "--json", RABBIT_PORT="many")
     assert finished.returncode == 1
     found = {each["check"]: (each["outcome"], each["detail"]) for each in json.loads(finished.stdout)}
@@ -331,7 +475,7 @@ def test_doctor_with_malformed_settings_names_the_setting_and_skips_what_needs_i
 # --- scout ----------------------------------------------------------------------------------------
 
 
-def test_scout_says_for_each_host_yes_or_no_and_why(rabbit_server: RabbitServer, tmp_path: Path) -> None:
+def test_scout_says_yes_or_no_for_each_host(rabbit_server: RabbitServer, tmp_path: Path) -> None:
     rabbit_server.start()
     usable, closed = f"127.0.0.1:{rabbit_server.port}", f"127.0.0.1:{free_port()}"
     environment = {"MIROS_CACHE_EXCHANGE": "amq.topic", "MIROS_CACHE_SCOUT_TIMEOUT_S": "2"}
@@ -361,14 +505,14 @@ def test_scout_says_done_if_every_answer_is_yes(rabbit_server: RabbitServer, tmp
 
 
 @pytest.mark.parametrize("host", [f"amqp://user:{SECRET}@127.0.0.1", f"user:{SECRET}@127.0.0.1", "a b", ":5672"])
-def test_what_is_no_host_is_refused_and_a_password_in_it_is_not_repeated(host: str, tmp_path: Path) -> None:
+def test_malformed_host_is_refused_without_repeating_its_password(host: str, tmp_path: Path) -> None:
     finished = run(tmp_path, "scout", host)
     assert finished.returncode == 2
     assert "host:port" in error_line(finished)
     assert SECRET not in finished.stderr
 
 
-def test_on_a_terminal_scout_counts_the_answers_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_terminal_scout_counts_answers_until_ctrl_c(tmp_path: Path) -> None:
     environment = {"MIROS_CACHE_SCOUT_TIMEOUT_S": "60"}
     with (
         FakeServer(mute) as silent,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -30,6 +31,26 @@ def leftovers(directory: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def test_page_stays_up_until_interrupted(tmp_path: Path, rabbit_server: RabbitServer) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--view"],
+        cwd=tmp_path,
+        env={**environment(tmp_path, rabbit_server.url), "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        url = next(line.split()[-1] for line in demo.stdout if line.startswith("The live page: "))
+        assert any("look at" in line and url in line for line in demo.stdout)
+        with urlopen(f"{url}charts", timeout=30) as answer:
+            assert "CacheNode" in json.load(answer)
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+    assert demo.returncode == 0 and "Where to look next" in rest
+    wait_until(lambda: not leftovers(tmp_path), what="every process of the demo to be gone")
 
 
 def test_one_discovers_two_reuse_and_nothing_is_left(tmp_path: Path, rabbit_server: RabbitServer) -> None:
@@ -58,8 +79,9 @@ def test_one_discovers_two_reuse_and_nothing_is_left(tmp_path: Path, rabbit_serv
     assert facts["ciphertext"].startswith("gAAAAA") and facts["messages"] > 0
     assert facts["discovery_s"] > max(facts["reuse_s"].values()) > 0
     assert 0 < facts["restart_s"] < facts["discovery_s"]
+    assert facts["successor"] in ("beta", "gamma")
     assert min(facts["spread_s"].values()) > 0
-    assert "by RabbitMQ, without discovering" in done.stderr
+    assert "through RabbitMQ, without discovering" in done.stderr
     wait_until(lambda: not leftovers(tmp_path), what="every process of the demo to be gone")
     assert list(tmp_path.iterdir()) == []
 

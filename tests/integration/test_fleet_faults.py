@@ -161,9 +161,7 @@ def vandal(server: RabbitServer) -> Iterator[pika.adapters.blocking_connection.B
         connections_closed,
     ],
 )
-def test_after_the_fault_all_hosts_agree_and_nothing_acknowledged_is_lost(
-    tmp_path: Path, rabbit: RabbitServer, fault: Fault
-) -> None:
+def test_hosts_agree_and_lose_nothing_after_a_fault(tmp_path: Path, rabbit: RabbitServer, fault: Fault) -> None:
     before = set(threading.enumerate())
     url = rabbit.url_for("node", "first", "fleet")
     with Fleet(tmp_path, url, exchange=EXCHANGE, heartbeat_s=2, digest_interval_s=1.0) as hosts:
@@ -188,7 +186,7 @@ def is_ours(thread: threading.Thread) -> bool:
     return "amqp" in thread.name or "link" in thread.name
 
 
-def test_a_slow_a_cut_and_a_half_open_network_only_delay(tmp_path: Path, rabbit: RabbitServer) -> None:
+def test_bad_network_only_delays(tmp_path: Path, rabbit: RabbitServer) -> None:
     with (
         TcpForwarder(rabbit.port) as forwarder,
         Fleet(tmp_path, rabbit.url_for("node", "first", "fleet"), digest_interval_s=1.0) as hosts,
@@ -220,9 +218,7 @@ def undigested(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"digest_interval_s": 3600.0}
 
 
-def test_the_newest_is_sent_when_the_alarm_ends_not_with_the_next_digest(
-    tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
-) -> None:
+def test_newest_is_sent_when_the_alarm_ends(tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]) -> None:
     with Fleet(tmp_path, rabbit.url_for("node", "first", "fleet"), **undigested) as hosts:
         alpha, _ = hosts.add("alpha"), hosts.add("beta")
         alpha.write({"n": 0})
@@ -234,7 +230,7 @@ def test_the_newest_is_sent_when_the_alarm_ends_not_with_the_next_digest(
         hosts.agree(on=lambda contents: contents == {"n": 1})
 
 
-def test_what_was_lost_on_its_way_is_sent_again_over_the_next_link_not_with_a_digest(
+def test_lost_message_is_resent_over_the_next_link(
     tmp_path: Path, rabbit: RabbitServer, undigested: dict[str, Any]
 ) -> None:
     near = rabbit.url_for("node", "first", "fleet")

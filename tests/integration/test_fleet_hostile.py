@@ -19,11 +19,11 @@ import psutil
 import pytest
 from pika import frame, spec
 
-from miros_cache_net.amqp.topology import request_queue_name, routing_key
 from miros_cache_net.clock import SystemClock
 from miros_cache_net.discovery.probe.handshake import Handshake
 from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import NotAuthentic
+from miros_cache_net.fleet.place import request_queue_name, routing_key
 from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.envelope import Message, Origin, decode, encode
 from miros_cache_net.wire.gate import Gate
@@ -114,7 +114,7 @@ async def offer(port: int, messages: list[bytes], seconds: int) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     handshake = Handshake(reader, writer)
     await handshake.greet()
-    await handshake.login("guest", "guest")
+    await handshake.login("PLAIN", "\0guest\0guest")
     await handshake.open_vhost("/")
     await handshake.find_exchange("amq.topic")
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def offer(port: int, messages: list[bytes], seconds: int) -> int:
     return 10_000 * seconds
 
 
-def test_ten_thousand_garbage_messages_a_second_are_counted_said_once_and_never_requeued(
+def test_garbage_flood_is_counted_and_told_once(
     attacker: Attacker, rabbit_server: RabbitServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = attacker.place
@@ -198,19 +198,19 @@ HERE = b'"here"'
         b'{"a":' * 70 + b"1" + b"}" * 70,
     ],
 )
-def test_json_that_parsers_disagree_on_is_refused_even_under_the_right_key(attacker: Attacker, body: bytes) -> None:
+def test_ambiguous_json_is_refused_under_the_right_key(attacker: Attacker, body: bytes) -> None:
     message = attacker.ring.decrypt(attacker.gate.seal("CACHE", "here").body)
     attacker.send(attacker.seal_raw(message.replace(HERE, body)))
     wait_until(lambda: attacker.counted("malformed") == 1, what="the refusal")
 
 
-def test_a_message_that_says_something_twice_is_refused_even_under_the_right_key(attacker: Attacker) -> None:
+def test_duplicate_keys_are_refused_under_the_right_key(attacker: Attacker) -> None:
     message = attacker.ring.decrypt(attacker.gate.seal("CACHE", {}).body)
     attacker.send(attacker.seal_raw(b'{"v":2,' + message[1:]))
     wait_until(lambda: attacker.counted("malformed") == 1, what="the refusal")
 
 
-def test_documents_of_another_format_and_nonsense_bodies_change_nothing(attacker: Attacker) -> None:
+def test_nonsense_documents_change_nothing(attacker: Attacker) -> None:
     bodies: list[Any] = [None, 1, [], {"a": 1}, {"_miros_cache_net": {"format": 99}}, {"a": 1, "_miros_cache_net": []}]
 
     def received() -> int:
@@ -279,9 +279,7 @@ def count_of(host: Host) -> int:
     return int(host.status()["counters"].get("refused_not_authentic", 0))
 
 
-def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart_changes_nothing(
-    hosts: Fleet, rabbit_server: RabbitServer
-) -> None:
+def test_replay_of_everything_changes_nothing(hosts: Fleet, rabbit_server: RabbitServer) -> None:
     clock = MovableClock()
     rabbit_server.ctl("trace_on")
     alpha = hosts.add("alpha", clock=clock, digest_interval_s=0.3)
@@ -296,14 +294,18 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     beta = hosts.add("beta", clock=clock, digest_interval_s=0.3)
     alpha.node.fleet_status()
     theirs = Document.unwritten({}).written({"n": 0}, Stamp(clock.wall_ms() - 60_000, 0, "mallory"), clock.wall_ms())
-    for kind, body in (("CACHE_FILE_WRITE", theirs.to_json()), ("challenge", {"address": "", "nonce": ""})):
+    of_commands = {"CACHE_FILE_WRITE": theirs.to_json(), "challenge": {"address": "", "nonce": ""}, "trace_request": {}}
+    for kind, body in of_commands.items():
         properties = pika.BasicProperties(reply_to=spy.answers)
         key = routing_key(attacker.place, kind)
         attacker.channel.basic_publish(attacker.place.exchange, key, attacker.gate.seal(kind, body).body, properties)
-    wait_until(lambda: spy.listen() >= set(KINDS) - {"challenge_answer"}, what="every kind of message to be heard")
+    # answers to the attacker are not heard, and no host here takes part in the mesh
+    unheard = {"challenge_answer", "trace", "mesh"}
+    wait_until(lambda: spy.listen() >= set(KINDS) - unheard, what="every kind of message to be heard")
     rabbit_server.ctl("trace_off")
-    due = Counter({CHALLENGE_ANSWER: 2})
-    wait_until(lambda: spy.answered() == due, what="the answers to the challenge")
+    # a watch is answered for as long as it lasts
+    due = Counter({CHALLENGE_ANSWER: 2, "trace": 10_000})
+    wait_until(lambda: spy.answered()[CHALLENGE_ANSWER] == 2, what="the answers to the challenge")
     state = alpha.cache.read().version
 
     spy.repeat(100, [alpha, beta], [])
@@ -311,6 +313,7 @@ def test_everything_ever_said_repeated_at_once_an_hour_later_and_after_a_restart
     # one that expired before the other host had it is new to that host
     due[ANSWER] = due[UNCHANGED] = asked[CACHE_FILE_READ]
     assert spy.answered() <= due
+    assert [host.status()["counters"]["trace_watches"] for host in (alpha, beta)] == [1, 1]
     clock.ahead_ms = 3_600_000
     spy.repeat(100, [alpha, beta], [])
     assert spy.answered() <= due
@@ -360,7 +363,7 @@ def own_queues(server: RabbitServer) -> list[str]:
     return [name for name, consumers in map(str.split, filter(None, listed)) if consumers == "1" and "amq.gen" in name]
 
 
-def test_an_answer_and_a_status_of_last_week_are_state_and_answer_nothing(
+def test_replayed_answers_and_statuses_answer_nothing(
     hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
     rabbit_server.ctl("trace_on")
@@ -394,9 +397,7 @@ def test_an_answer_and_a_status_of_last_week_are_state_and_answer_nothing(
     attacker.close()
 
 
-def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
-    hosts: Fleet, rabbit_server: RabbitServer
-) -> None:
+def test_halves_beyond_a_cap_make_no_chatter(hosts: Fleet, rabbit_server: RabbitServer) -> None:
     interval: dict[str, Any] = {"digest_interval_s": 1.0}
     alpha, beta = hosts.add("alpha", **interval), hosts.add("beta", **interval)
     alpha.write({})
@@ -407,7 +408,7 @@ def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
 
     def apart(*them: Host) -> bool:
         statuses = [host.node.status() for host in them]
-        return all("pass a cap together" in status["trouble"] and not status["connected"] for status in statuses)
+        return all("exceed a cap together" in status["trouble"] and not status["connected"] for status in statuses)
 
     beta = hosts.add("beta", wait=False, **interval)
     wait_until(lambda: apart(alpha, beta), timeout_s=60, what="both to say so")
@@ -426,7 +427,7 @@ def test_two_halves_of_a_cap_are_said_by_every_host_and_make_no_chatter(
     attacker.close()
 
 
-def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Fleet, rabbit_server: RabbitServer) -> None:
+def test_flood_leaves_room_for_the_fleets_writes(hosts: Fleet, rabbit_server: RabbitServer) -> None:
     alpha, beta = (hosts.add(name, digest_interval_s=1.0) for name in ("alpha", "beta"))
     garbage = [publishing(alpha.node.place.exchange, routing_key(alpha.node.place, "CACHE"), b"x" * 512)]
     flood = threading.Thread(target=lambda: asyncio.run(offer(rabbit_server.port, garbage, 1)))
@@ -442,9 +443,7 @@ def test_a_flood_leaves_room_for_the_writes_of_the_fleet(hosts: Fleet, rabbit_se
         assert [counters.get(name, 0) for name in ("links_made", "links_failed", "sendings_lost")] == [1, 0, 0]
 
 
-def test_a_host_whose_clock_is_wrong_is_named_and_takes_part_like_any_other(
-    hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path
-) -> None:
+def test_host_with_wrong_clock_is_named_and_serves(hosts: Fleet, rabbit_server: RabbitServer, tmp_path: Path) -> None:
     beta = hosts.add("beta")
     beta.write({"a": 1})
     slow = hosts.add("slow", start=False)

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from miros_cache_net.amqp.link import Place
-from miros_cache_net.amqp.topology import routing_key
 from miros_cache_net.clock import SYSTEM_CLOCK
 from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import NotAuthentic, SettingsError
+from miros_cache_net.fleet.place import Place, routing_key
 from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key, key_id, list_keys, new_key, promote, remove
@@ -62,9 +61,7 @@ def add_key(path: Path, key: bytes) -> None:
         stream.write(key + b"\n")
 
 
-def test_a_rotation_under_load_loses_no_write_and_restarts_nobody(
-    hosts: Fleet, tmp_path: Path, rabbit_server: RabbitServer
-) -> None:
+def test_rotation_under_load_loses_no_write(hosts: Fleet, tmp_path: Path, rabbit_server: RabbitServer) -> None:
     first = generate_key()
     (alpha, alpha_keys), (beta, beta_keys) = (host_with_key_file(hosts, n, tmp_path, first) for n in ("alpha", "beta"))
     alpha.write({"begun": True})
@@ -137,7 +134,7 @@ def errors() -> Iterator[Recorder]:
     made.stop()
 
 
-def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_the_key(
+def test_host_away_during_rotation_recovers_with_the_key(
     hosts: Fleet, tmp_path: Path, errors: Recorder, rabbit_server: RabbitServer
 ) -> None:
     old, new = generate_key(), generate_key()
@@ -145,7 +142,7 @@ def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_
     alpha.write({"a": 1})
     wait_for_servers(rabbit_server.url, alpha.node.place)
     late, late_keys = host_with_key_file(hosts, "late", tmp_path, old, fits=False)
-    said = f"said to be of key {key_id(new)}; this host holds {key_id(old)}: compare `miros-cache-net key list`"
+    said = f"names key {key_id(new)}; this host holds {key_id(old)}: compare `miros-cache-net key list`"
     errors.wait_for(lambda events: any(said in e.payload.message for e in events))
     # the fleet refuses the removed key, and says so once however often the late host asks, and then sends digests
     wait_until(lambda: alpha.status()["counters"].get("refused_not_authentic", 0) >= 5, what="the refusals")
@@ -153,7 +150,7 @@ def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_
     assert sum(said in payload.message for payload in errors.payloads) == 1
     assert late.read() == {}
     assert late.status()["keys"] == [key_id(old)]
-    wait_until(lambda: "a key that this host does not hold" in late.status()["trouble"], what="the trouble")
+    wait_until(lambda: "a key that this host does not have" in late.status()["trouble"], what="the trouble")
     add_key(late_keys, new)
     promote(late_keys, list_keys(late_keys)[-1].key_id)
     hosts.agree(on=lambda contents: contents == {"a": 1}, timeout_s=30)
@@ -161,7 +158,7 @@ def test_a_host_that_was_away_during_a_rotation_says_so_and_recovers_when_given_
     assert late.connected
 
 
-def test_a_key_file_that_others_can_read_is_refused_with_the_mend(hosts: Fleet, tmp_path: Path) -> None:
+def test_exposed_key_file_is_refused_with_the_remedy(hosts: Fleet, tmp_path: Path) -> None:
     keys = tmp_path / "open.keys"
     keys.write_bytes(generate_key() + b"\n")
     keys.chmod(0o644)

@@ -25,7 +25,7 @@ def test_hosts_agree_over_verified_tls(hosts: Fleet, tls_rabbit: TLSRabbit) -> N
     assert alpha.status()["broker"].endswith(f"amqps://guest@127.0.0.1:{tls_rabbit.tls_port}")
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused_by_name(hosts: Fleet, tmp_path: Path) -> None:
+def test_certificate_of_unknown_authority_is_refused_by_name(hosts: Fleet, tmp_path: Path) -> None:
     alpha = hosts.add("alpha", tls_ca_file=issue(tmp_path, "another").path, wait=False)
     trouble = wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
     assert "certificate" in trouble
@@ -33,7 +33,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_by_name(hosts: Fleet, 
     assert not alpha.connected
 
 
-def test_a_certificate_for_another_host_name_is_refused_by_name(tmp_path: Path, tls_rabbit: TLSRabbit) -> None:
+def test_certificate_for_another_host_is_refused_by_name(tmp_path: Path, tls_rabbit: TLSRabbit) -> None:
     with Fleet(tmp_path, f"amqps://guest:guest@localhost:{tls_rabbit.tls_port}") as hosts:
         alpha = hosts.add("alpha", tls_ca_file=tls_rabbit.authority.path, wait=False)
         trouble = wait_until(lambda: alpha.status()["trouble"], what="the trouble to be known")
@@ -41,5 +41,5 @@ def test_a_certificate_for_another_host_name_is_refused_by_name(tmp_path: Path, 
     assert "certificate is not valid for 'localhost'" in trouble
 
 
-def test_a_host_told_not_to_verify_takes_any_certificate(hosts: Fleet, tmp_path: Path) -> None:
+def test_host_without_verification_takes_any_certificate(hosts: Fleet, tmp_path: Path) -> None:
     hosts.add("alpha", tls_ca_file=issue(tmp_path, "another").path, tls_verify=False)

@@ -61,7 +61,7 @@ def second_cable(host: NetworkHost, beside: NetworkHost, address: str, *, interf
 # --- one network ------------------------------------------------------------------------------------
 
 
-def test_the_sweep_finds_every_broker_and_tells_the_refusing_from_the_silent(network_namespaces: Networks) -> None:
+def test_sweep_finds_brokers_among_refusing_and_silent_hosts(network_namespaces: Networks) -> None:
     here, there = network_namespaces(2)
     good, late = others(there, 10, 77, 250), others(there, 20, 30, 40)
     with LanPeers(there, open=good, late=late, silent=others(there, 50), refusing=others(there, 60, 61)):
@@ -79,7 +79,7 @@ def test_the_sweep_finds_every_broker_and_tells_the_refusing_from_the_silent(net
     assert {each["dst"] for each in table} >= set(good)
 
 
-def test_own_addresses_are_no_peers_and_own_subnets_are_trusted_only_when_asked_to(
+def test_own_subnets_are_trusted_only_on_request(
     network_namespaces: Networks,
 ) -> None:
     here, there = network_namespaces(2)
@@ -98,7 +98,7 @@ def test_every_port_of_the_settings_brokers_is_asked(network_namespaces: Network
     assert sorted(found["other_addresses"]) == sorted([first, f"{second}:5999"])
 
 
-def test_a_network_that_is_too_large_is_declined_with_what_helps_and_its_neighbours_are_asked(
+def test_too_large_network_is_declined_with_the_remedy(
     network_namespaces: Networks,
 ) -> None:
     here, there = network_namespaces(2)
@@ -116,7 +116,7 @@ def test_a_network_that_is_too_large_is_declined_with_what_helps_and_its_neighbo
         assert "MIROS_CACHE_SWEEP_PREFIX=21" in found["declined"][0]
 
 
-def test_a_network_larger_than_the_kernels_neighbour_table_is_swept_whole(network_namespaces: Networks) -> None:
+def test_network_beyond_the_neighbour_table_is_swept_whole(network_namespaces: Networks) -> None:
     here, there = network_namespaces(2)
     for host, number in ((here, 1), (there, 2)):
         host.run(["ip", "address", "flush", "dev", "eth0"])
@@ -168,7 +168,7 @@ def test_a_machine_without_any_network_says_so(network_namespaces: Networks) -> 
 # --- IPv6 -------------------------------------------------------------------------------------------
 
 
-def test_an_ipv6_neighbour_is_found_unless_it_is_a_machine_found_under_ipv4_already(
+def test_ipv6_neighbour_is_found_once(
     network_namespaces: Networks,
 ) -> None:
     here, both, only6 = network_namespaces(3)
@@ -184,7 +184,7 @@ def test_an_ipv6_neighbour_is_found_unless_it_is_a_machine_found_under_ipv4_alre
 # --- several networks -------------------------------------------------------------------------------
 
 
-def test_two_lans_and_a_router_each_machine_finds_its_own_and_reaches_the_other_when_told(
+def test_machines_on_two_lans_find_their_own(
     network_namespaces: Networks,
 ) -> None:
     left, router = network_namespaces(2)
@@ -201,7 +201,7 @@ def test_two_lans_and_a_router_each_machine_finds_its_own_and_reaches_the_other_
     assert (told["other_addresses"], told["swept"]) == ([right.address], 0)
 
 
-def test_containers_on_a_docker_bridge_are_found_and_a_bridge_without_any_is_not_asked(
+def test_containers_on_a_docker_bridge_are_found(
     network_namespaces: Networks,
 ) -> None:
     here, container = network_namespaces(2)

@@ -57,9 +57,7 @@ def program(host: NetworkHost, file: Path, *arguments: str, **settings: str) -> 
         process.communicate(timeout=AMPLE_S)
 
 
-def test_a_young_file_gives_its_peers_at_once_and_not_a_packet_leaves(
-    network_namespaces: Networks, tmp_path: Path
-) -> None:
+def test_young_file_gives_peers_without_a_packet(network_namespaces: Networks, tmp_path: Path) -> None:
     here, there = network_namespaces(2)
     file = tmp_path / "lan.json"
     with Cache(file) as cache:
@@ -86,7 +84,7 @@ def real_brokers(network_namespaces: Networks) -> Iterator[tuple[list[NetworkHos
         yield hosts, brokers
 
 
-def test_real_brokers_are_found_and_a_second_host_has_them_from_the_first_without_a_sweep(
+def test_second_host_reuses_peers_without_a_sweep(
     real_brokers: tuple[list[NetworkHost], list[RabbitServer]], tmp_path: Path
 ) -> None:
     (first, second, *_), brokers = real_brokers

@@ -81,7 +81,7 @@ def site(hosts: Hosts, tmp_path: Path) -> Site:
     return Site(tmp_path, hosts[0].address)
 
 
-def test_hosts_of_one_site_and_network_share_their_lan_and_no_others_see_it(hosts: Hosts, site: Site) -> None:
+def test_hosts_of_one_site_and_network_share_lan(hosts: Hosts, site: Site) -> None:
     _broker, first, second, third = hosts
     network = first.address.rpartition(".")[0] + ".0"
     with site.node(first, "first", MIROS_CACHE_SITE="lab"):
@@ -96,7 +96,7 @@ def test_hosts_of_one_site_and_network_share_their_lan_and_no_others_see_it(host
         assert site.finder("first") == "first"
 
 
-def test_discover_asks_the_nodes_of_its_own_site_and_network(hosts: Hosts, site: Site) -> None:
+def test_discover_asks_nodes_of_its_own_site(hosts: Hosts, site: Site) -> None:
     broker, first, second, _third = hosts
     with site.node(first, "first", MIROS_CACHE_SITE="lab"):
         for name, answer in (("lab", "ok"), ("office", "nobody_answered")):
@@ -104,7 +104,7 @@ def test_discover_asks_the_nodes_of_its_own_site_and_network(hosts: Hosts, site:
             assert [check["reason"] for check in found["checks"]] == [answer]
 
 
-def test_a_scope_that_is_given_goes_before_the_network(hosts: Hosts, site: Site) -> None:
+def test_given_scope_goes_before_the_network(hosts: Hosts, site: Site) -> None:
     _broker, first, _second, third = hosts
     shared = {"MIROS_CACHE_SITE": "lab", "MIROS_CACHE_SCOPE": "fleet"}
     with site.node(first, "first", **shared), site.node(third, "third", **shared):

@@ -13,7 +13,7 @@ from miros_cache_net.testing import RabbitServer, wait_until
 PROGRAM = """
 import os, sys, time
 from miros_cache_net.amqp.connection import RabbitLink
-from miros_cache_net.amqp.link import Place
+from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings.broker_address import BrokerAddress
 
 class Listener:
@@ -22,7 +22,7 @@ class Listener:
     def link_down(self, error): ...
     def delivered(self, delivery): ...
 
-RabbitLink(Place("forking", "s", "d"), [BrokerAddress.parse(sys.argv[1])]).start(Listener())
+RabbitLink(document_topology(Place("forking", "s", "d")), [BrokerAddress.parse(sys.argv[1])]).start(Listener())
 while not os.path.exists(sys.argv[2]):
     time.sleep(0.01)
 child = os.fork()
@@ -34,9 +34,7 @@ time.sleep(60)
 """
 
 
-def test_a_forked_child_does_not_keep_its_killed_parents_link_alive(
-    tmp_path: Path, rabbit_server: RabbitServer
-) -> None:
+def test_forked_child_does_not_keep_parents_link_alive(tmp_path: Path, rabbit_server: RabbitServer) -> None:
     up, child_file = tmp_path / "up", tmp_path / "child"
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, rabbit_server.url, str(up), str(child_file)])
     try:

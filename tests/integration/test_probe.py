@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from contextlib import closing
 
 import pika
 import pytest
@@ -18,9 +18,11 @@ import pytest
 from miros_cache_net import limits
 from miros_cache_net.discovery.probe.handshake import Greeting
 from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.discovery.probe.resolve import Address, LookUp
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
-from tests.fake_servers import FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
+from tests.descriptors import descriptors_left
+from tests.fake_servers import PROTOCOL_HEADER, FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
 
 PASSWORD = "s3cr3t-that-nobody-may-see"
 #: Far above what any answer takes: a test that needs it all has failed.
@@ -68,6 +70,16 @@ def test_an_address_without_a_route_is_named_so(prober: Prober) -> None:
     assert ask(prober, target(5672, host="255.255.255.255")).verdict is Verdict.NO_ROUTE
 
 
+@pytest.mark.parametrize("count", range(3))
+def test_probe_without_descriptors_says_so_and_works_later(prober: Prober, count: int) -> None:
+    with descriptors_left(count):
+        refused = ask(prober, target(1))
+        assert refused.verdict is Verdict.NO_ROUTE and "ulimit" in refused.detail
+        for descriptor in [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]:
+            os.close(descriptor)
+    assert ask(prober, target(1)).verdict is Verdict.REFUSED
+
+
 def test_a_name_without_an_address_is_unresolvable(prober: Prober) -> None:
     for name in ("no-such-host.invalid", "two..dots"):
         assert ask(prober, target(5672, host=name)).verdict is Verdict.UNRESOLVABLE
@@ -80,7 +92,7 @@ def test_a_port_whose_queue_is_full_is_silent(prober: Prober) -> None:
     assert result.round_trip_s is None
 
 
-def test_a_probe_does_not_take_itself_for_a_server(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_does_not_take_itself_for_a_server(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     # What the kernel does by chance once in a while on loopback, done on purpose: bind, then dial oneself.
     port = free_port()
     ordinary = socket.socket
@@ -99,38 +111,75 @@ def test_a_probe_does_not_take_itself_for_a_server(prober: Prober, monkeypatch: 
     assert answer.result(AMPLE_S).verdict is Verdict.REFUSED
 
 
-def test_a_name_is_tried_at_each_of_its_addresses(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeServer(generous_rabbit, host="127.0.0.4") as server:
-        two = [(socket.AF_INET, 0, 0, "", (host, server.port)) for host in ("127.0.0.3", "127.0.0.4")]
-        real = socket.getaddrinfo
+def test_name_is_tried_at_each_of_its_addresses() -> None:
+    asked: list[str] = []
 
-        def look_up(host: str, *arguments: object, **options: object) -> object:
-            if host != "peer.example":
-                return real(host, *arguments, **options)  # type: ignore[call-overload]
-            if options.get("flags", 0) & socket.AI_NUMERICHOST:
-                raise socket.gaierror(socket.EAI_NONAME, "no number")
-            return two
+    def look_up(host: str, port: int) -> list[Address]:
+        asked.append(host)
+        return [(socket.AF_INET, (each, port)) for each in ("127.0.0.3", "127.0.0.4")]
 
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with FakeServer(generous_rabbit, host="127.0.0.4") as server, closing(Prober(look_up=look_up)) as prober:
         result = ask(prober, target(server.port, host="peer.example"))
+    assert asked == ["peer.example"]
     assert (result.verdict, result.address) == (Verdict.OK, "127.0.0.4")
 
 
-def test_a_resolver_that_hangs_costs_names_their_time_and_numbers_nothing(
-    prober: Prober, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hang_up(_visit: Visit) -> None: ...
+
+
+def speak_http(visit: Visit) -> None:
+    visit.hear(len(PROTOCOL_HEADER))
+    visit.say(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
+def at_each(*hosts: str) -> LookUp:
+    def look_up(_host: str, port: int) -> list[Address]:
+        return [(socket.AF_INET, (each, port)) for each in hosts]
+
+    return look_up
+
+
+@pytest.mark.parametrize("talk", [hang_up, mute, speak_http, greeter("Qpid")])
+def test_name_without_rabbit_is_tried_at_next_address(talk: Callable[[Visit], None]) -> None:
+    with (
+        FakeServer(talk, host="127.0.0.3") as other,
+        FakeServer(generous_rabbit, host="127.0.0.4", port=other.port),
+        closing(Prober(look_up=at_each("127.0.0.3", "127.0.0.4"))) as prober,
+    ):
+        result = ask(prober, target(other.port, host="peer.example", timeout_s=6.0))
+    assert other.visits
+    assert (result.verdict, result.address) == (Verdict.OK, "127.0.0.4")
+
+
+def test_address_that_came_furthest_is_told() -> None:
+    with (
+        FakeServer(speak_http, host="127.0.0.3") as other,
+        closing(Prober(look_up=at_each("127.0.0.3", "127.0.0.4"))) as prober,
+    ):
+        result = ask(prober, target(other.port, host="peer.example"))
+    assert (result.verdict, result.address) == (Verdict.NOT_AMQP, "127.0.0.3")
+
+
+def test_address_that_came_furthest_is_told_after_timeout() -> None:
+    with (
+        FakeServer(speak_http, host="127.0.0.3") as other,
+        FakeServer(mute, host="127.0.0.4", port=other.port),
+        closing(Prober(look_up=at_each("127.0.0.3", "127.0.0.4"))) as prober,
+    ):
+        result = ask(prober, target(other.port, host="peer.example", timeout_s=2.0))
+    assert (result.verdict, result.address) == (Verdict.NOT_AMQP, "127.0.0.3")
+
+
+def test_hanging_resolver_delays_names_but_not_numbers() -> None:
     release = threading.Event()
     looking: list[object] = []
-    real = socket.getaddrinfo
 
-    def look_up(host: str, *arguments: object, **options: Any) -> object:
-        if options.get("flags", 0) & socket.AI_NUMERICHOST:
-            return real(host, *arguments, **options)  # type: ignore[call-overload]
+    def look_up(host: str, port: int) -> list[Address]:
         looking.append(host)
         assert release.wait(AMPLE_S)
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    prober = Prober(look_up=look_up)
     names = [f"slow{n}.example" for n in range(limits.LOOKUPS_AT_ONCE + 8)]
     try:
         slow: list[Future[ProbeResult]] = [Future() for _ in names * 3]
@@ -141,6 +190,7 @@ def test_a_resolver_that_hangs_costs_names_their_time_and_numbers_nothing(
         assert sorted(looking) == sorted(names[: limits.LOOKUPS_AT_ONCE]), "equal questions share one lookup"
     finally:
         release.set()
+        prober.close()
 
 
 # --- servers that are no RabbitMQ -----------------------------------------------------------------
@@ -198,7 +248,7 @@ def endless_frame(visit: Visit) -> None:
     [hangs_up, http, garbage, torrent, another_version, damaged_greeting, nested_greeting, endless_frame],
     ids=lambda talk: talk.__name__,
 )
-def test_what_talks_but_is_no_amqp_is_told_at_once(prober: Prober, talk: Callable[[Visit], None]) -> None:
+def test_server_without_amqp_is_told_at_once(prober: Prober, talk: Callable[[Visit], None]) -> None:
     with FakeServer(talk) as server:
         result = ask(prober, target(server.port))
     assert result.verdict is Verdict.NOT_AMQP
@@ -206,7 +256,7 @@ def test_what_talks_but_is_no_amqp_is_told_at_once(prober: Prober, talk: Callabl
     assert result.round_trip_s is not None
 
 
-def test_no_more_than_the_cap_is_read_from_one_that_talks_without_end(prober: Prober) -> None:
+def test_endless_talker_is_read_up_to_the_cap(prober: Prober) -> None:
     said = 0
 
     def talk(visit: Visit) -> None:
@@ -222,14 +272,14 @@ def test_no_more_than_the_cap_is_read_from_one_that_talks_without_end(prober: Pr
     assert said < 16 * 1024 * 1024
 
 
-def test_one_that_takes_the_connection_and_says_nothing_costs_its_time_bound(prober: Prober) -> None:
+def test_silent_server_costs_its_time_bound(prober: Prober) -> None:
     with FakeServer(mute) as server:
         result = ask(prober, target(server.port, timeout_s=SHORT_S))
     assert result.verdict is Verdict.SILENT
     assert result.round_trip_s is not None
 
 
-def test_one_that_dribbles_a_greeting_without_end_costs_its_time_bound(prober: Prober) -> None:
+def test_endless_dribble_costs_its_time_bound(prober: Prober) -> None:
     gone = threading.Event()
 
     def dribble(visit: Visit) -> None:
@@ -255,7 +305,7 @@ def test_amqp_of_another_product_gets_no_password(prober: Prober) -> None:
 # --- the password ---------------------------------------------------------------------------------
 
 
-def test_a_fake_rabbitmq_outside_the_trusted_networks_harvests_no_password(prober: Prober) -> None:
+def test_fake_rabbitmq_outside_trusted_networks_gets_no_password(prober: Prober) -> None:
     with FakeServer(generous_rabbit) as server:
         result = ask(prober, target(server.port, networks=ELSEWHERE))
         assert server.heard() == b"AMQP\0\0\x09\x01"
@@ -264,19 +314,19 @@ def test_a_fake_rabbitmq_outside_the_trusted_networks_harvests_no_password(probe
     assert "MIROS_CACHE_TRUSTED_NETWORKS" in result.detail
 
 
-def test_no_password_goes_out_where_none_is_to_be_sent(prober: Prober) -> None:
+def test_password_stays_where_none_is_to_be_sent(prober: Prober) -> None:
     with FakeServer(generous_rabbit) as server:
         assert ask(prober, target(server.port, send_password=False)).verdict is Verdict.NOT_TRUSTED
         assert server.heard() == b"AMQP\0\0\x09\x01"
 
 
-def test_trust_is_judged_by_the_address_that_a_name_leads_to(prober: Prober) -> None:
+def test_trust_is_judged_by_the_resolved_address(prober: Prober) -> None:
     with FakeServer(generous_rabbit) as server:
         assert ask(prober, target(server.port, host="localhost", networks=ELSEWHERE)).verdict is Verdict.NOT_TRUSTED
         assert ask(prober, target(server.port, host="localhost")).verdict is Verdict.OK
 
 
-def test_no_text_form_and_no_log_shows_the_password(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
+def test_password_is_in_no_text_and_no_log(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     def fail(result: ProbeResult) -> None:
@@ -324,9 +374,7 @@ def test_rabbitmq_says_which_step_it_refuses(prober: Prober, rabbit_server: Rabb
     ]
 
 
-def test_an_exchange_of_ones_own_is_found_and_nothing_is_published_into_it(
-    prober: Prober, rabbit_server: RabbitServer
-) -> None:
+def test_own_exchange_is_found_and_nothing_published(prober: Prober, rabbit_server: RabbitServer) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(rabbit_server.start().url))
     channel = connection.channel()
     channel.exchange_declare("probe.fanout", "fanout")
@@ -339,7 +387,7 @@ def test_an_exchange_of_ones_own_is_found_and_nothing_is_published_into_it(
     connection.close()
 
 
-def test_a_probe_that_has_its_answer_says_goodbye_and_declares_nothing(prober: Prober) -> None:
+def test_probe_says_goodbye_and_declares_nothing(prober: Prober) -> None:
     with FakeServer(generous_rabbit) as server:
         assert ask(prober, target(server.port)).ok
         heard = server.heard()
@@ -351,7 +399,7 @@ def test_a_probe_that_has_its_answer_says_goodbye_and_declares_nothing(prober: P
     assert heard.count(EXCHANGE.encode()) == 1
 
 
-def test_an_answer_stands_even_if_the_goodbye_is_never_returned(prober: Prober) -> None:
+def test_answer_stands_without_a_returned_goodbye(prober: Prober) -> None:
     def talk(visit: Visit) -> None:
         try:
             generous_rabbit(visit, until=pika.spec.Connection.Close)
@@ -362,14 +410,14 @@ def test_an_answer_stands_even_if_the_goodbye_is_never_returned(prober: Prober) 
         assert ask(prober, target(server.port, timeout_s=2.0)).verdict is Verdict.OK
 
 
-def test_a_rabbitmq_that_freezes_after_its_greeting_is_silent(prober: Prober) -> None:
+def test_rabbitmq_that_freezes_after_greeting_is_silent(prober: Prober) -> None:
     with FakeServer(greeter()) as server:
         result = ask(prober, target(server.port, timeout_s=SHORT_S))
     assert result.verdict is Verdict.SILENT
     assert result.server == "RabbitMQ 3.99.0"
 
 
-def test_a_rabbitmq_without_password_logins_is_not_sent_one(prober: Prober) -> None:
+def test_rabbitmq_without_password_logins_gets_no_password(prober: Prober) -> None:
     with FakeServer(greeter(mechanisms="EXTERNAL AMQPLAIN")) as server:
         assert ask(prober, target(server.port)).verdict is Verdict.LOGIN_REFUSED
         assert PASSWORD.encode() not in server.heard()
@@ -378,7 +426,7 @@ def test_a_rabbitmq_without_password_logins_is_not_sent_one(prober: Prober) -> N
 # --- many, cancelled, forked ----------------------------------------------------------------------
 
 
-def test_two_hundred_probes_run_at_once_on_one_thread(prober: Prober) -> None:
+def test_two_hundred_probes_run_on_one_thread(prober: Prober) -> None:
     everybody = threading.Barrier(200)
 
     def greet_when_all_are_here(visit: Visit) -> None:
@@ -406,7 +454,7 @@ def test_two_hundred_probes_run_at_once_on_one_thread(prober: Prober) -> None:
     assert threading.active_count() <= threads_before + 1
 
 
-def test_no_more_run_at_once_than_the_bound_and_all_get_their_turn() -> None:
+def test_probes_are_bounded_and_all_get_a_turn() -> None:
     prober = Prober(at_once=3)
     here = threading.Semaphore(0)
     go_on = threading.Event()
@@ -429,7 +477,7 @@ def test_no_more_run_at_once_than_the_bound_and_all_get_their_turn() -> None:
         prober.close()
 
 
-def test_a_cancelled_probe_hangs_up_and_says_so_once(prober: Prober) -> None:
+def test_cancelled_probe_hangs_up_and_answers_once(prober: Prober) -> None:
     results: list[ProbeResult] = []
     told = threading.Event()
 
@@ -466,7 +514,7 @@ def test_a_probe_cancelled_before_its_turn_never_dials() -> None:
         prober.close()
 
 
-def test_closing_cancels_all_ends_the_thread_and_a_later_probe_starts_again() -> None:
+def test_closed_prober_cancels_all_and_can_start_again() -> None:
     prober = Prober(at_once=2)
     with FakeServer(mute) as server:
         answers: list[Future[ProbeResult]] = [Future() for _ in range(5)]
@@ -480,7 +528,7 @@ def test_closing_cancels_all_ends_the_thread_and_a_later_probe_starts_again() ->
     prober.close()
 
 
-def test_a_probe_is_cancelled_in_vain_when_its_thread_has_ended() -> None:
+def test_probe_whose_thread_has_ended_ignores_cancelling() -> None:
     prober = Prober()
     answer: Future[ProbeResult] = Future()
     handle = prober.probe(target(free_port()), answer.set_result)
@@ -490,21 +538,21 @@ def test_a_probe_is_cancelled_in_vain_when_its_thread_has_ended() -> None:
     assert answer.result(0).verdict is Verdict.REFUSED
 
 
-def test_the_thread_ends_when_nothing_is_asked_and_comes_back() -> None:
+def test_idle_thread_ends_and_comes_back() -> None:
     prober = Prober(idle_s=0.01)
     for _ in range(3):
         assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
         wait_until(lambda: not [t for t in threading.enumerate() if t.name == "miros-cache-probes"])
 
 
-def test_a_probe_asked_at_the_moment_the_thread_ends_is_answered() -> None:
+def test_probe_asked_as_the_thread_ends_is_answered() -> None:
     prober = Prober(idle_s=0.0)
     for _ in range(100):
         assert ask(prober, target(1)).verdict is Verdict.REFUSED
     prober.close()
 
 
-def test_an_asker_that_raises_does_not_end_the_thread(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
+def test_raising_asker_does_not_end_the_thread(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
     def fail(result: ProbeResult) -> None:
         raise RuntimeError("planted")
 
@@ -513,7 +561,7 @@ def test_an_asker_that_raises_does_not_end_the_thread(prober: Prober, caplog: py
     assert "planted" in caplog.text
 
 
-def test_an_asker_that_raises_does_not_keep_the_thread_for_ever() -> None:
+def test_raising_asker_does_not_keep_the_thread_forever() -> None:
     prober = Prober(idle_s=0.0)
 
     def fail(result: ProbeResult) -> None:
@@ -523,7 +571,7 @@ def test_an_asker_that_raises_does_not_keep_the_thread_for_ever() -> None:
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "miros-cache-probes"])
 
 
-def test_a_mistake_inside_a_probe_is_logged_and_answered(
+def test_mistake_inside_a_probe_is_logged_and_answered(
     prober: Prober, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Greeting, start: object) -> None:
@@ -536,7 +584,7 @@ def test_a_mistake_inside_a_probe_is_logged_and_answered(
     assert "planted" in caplog.text and PASSWORD not in caplog.text
 
 
-def test_a_forked_child_probes_on_its_own_and_the_parents_probe_goes_on(prober: Prober) -> None:
+def test_forked_child_probes_beside_the_parents_probe(prober: Prober) -> None:
     with FakeServer(mute) as server:
         parents: Future[ProbeResult] = Future()
         handle = prober.probe(target(server.port), parents.set_result)
@@ -580,7 +628,7 @@ def test_no_descriptor_is_left_open(prober: Prober) -> None:
 # --- what is asked --------------------------------------------------------------------------------
 
 
-def test_the_name_of_an_exchange_that_amqp_cannot_carry_is_refused_before_any_dialling() -> None:
+def test_too_long_exchange_name_is_refused_before_dialling() -> None:
     with pytest.raises(ValueError, match="exchange"):
         target(5672, exchange="x" * 256)
     target(5672, exchange="x" * 255)

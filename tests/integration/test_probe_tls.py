@@ -40,7 +40,7 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def test_verified_tls_earns_the_password_where_the_network_does_not(prober: Prober, tls_rabbit: TLSRabbit) -> None:
+def test_verified_tls_earns_the_password(prober: Prober, tls_rabbit: TLSRabbit) -> None:
     context = ssl.create_default_context(cafile=str(tls_rabbit.authority.path))
     assert ask(prober, f"amqps://guest:guest@127.0.0.1:{tls_rabbit.tls_port}", context).verdict is Verdict.OK
 
@@ -66,25 +66,25 @@ def test_a_certificate_of_another_host_is_named(prober: Prober, tls_rabbit: TLSR
     assert "localhost" in result.detail
 
 
-def test_plain_amqp_to_a_tls_port_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
+def test_plain_amqp_to_tls_port_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
     result = ask(prober, f"amqp://guest:guest@127.0.0.1:{tls_rabbit.tls_port}")
     assert result.verdict is Verdict.TLS_MISMATCH
     assert "amqps://" in result.detail
 
 
-def test_tls_to_a_plain_amqp_port_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
+def test_tls_to_plain_amqp_port_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
     result = ask(prober, f"amqps://guest:guest@127.0.0.1:{tls_rabbit.tcp_port}")
     assert result.verdict is Verdict.TLS_MISMATCH
     assert "amqp://" in result.detail
 
 
-def test_tls_to_one_that_says_nothing_costs_its_time_bound(prober: Prober) -> None:
+def test_silent_tls_server_costs_its_time_bound(prober: Prober) -> None:
     with FakeServer(lambda visit: visit.hear_until_the_end()) as server:
         assert ask(prober, f"amqps://u:p@127.0.0.1:{server.port}", timeout_s=0.3).verdict is Verdict.SILENT
         server.heard()
 
 
-def test_a_server_that_wants_a_client_certificate_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
+def test_demand_for_a_client_certificate_is_a_mismatch(prober: Prober, tls_rabbit: TLSRabbit) -> None:
     demanding = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     demanding.load_cert_chain(tls_rabbit.certificate.path, tls_rabbit.certificate.key_path)
     demanding.load_verify_locations(tls_rabbit.authority.path)

@@ -76,7 +76,7 @@ def test_the_private_server_listens_on_loopback_only(rabbit_server: RabbitServer
     assert addresses and addresses <= {"127.0.0.1", "::1"}
 
 
-def test_users_and_virtual_hosts_can_be_added_and_have_urls(rabbit_server: RabbitServer) -> None:
+def test_users_and_virtual_hosts_can_be_added(rabbit_server: RabbitServer) -> None:
     rabbit_server.start()
     with connect(rabbit_server.add_user("testing_user", "testing_word")) as connection:
         assert connection.is_open
@@ -86,9 +86,7 @@ def test_users_and_virtual_hosts_can_be_added_and_have_urls(rabbit_server: Rabbi
         connect(rabbit_server.url_for("testing_user", "another_word"))
 
 
-def test_a_new_users_password_is_in_no_process_listing(
-    rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_password_is_in_no_process_listing(rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> None:
     rabbit_server.start()
     commands: list[str] = []
     real_run = subprocess.run
@@ -108,7 +106,7 @@ def test_connections_are_counted(rabbit_server: RabbitServer) -> None:
     wait_until(lambda: rabbit_server.connection_count() == before, what="the connections to be gone")
 
 
-def test_a_paused_server_accepts_and_says_nothing_until_it_is_resumed(rabbit_server: RabbitServer) -> None:
+def test_paused_server_is_silent_until_resumed(rabbit_server: RabbitServer) -> None:
     rabbit_server.start()
     rabbit_server.pause()
     try:
@@ -133,7 +131,7 @@ def test_rabbitmqctl_failing_says_what_rabbitmqctl_said(rabbit_server: RabbitSer
 # --- a server's life -------------------------------------------------------------------------------
 
 
-def test_a_killed_server_comes_back_on_the_same_port_with_what_was_durable(own_server: RabbitServer) -> None:
+def test_killed_server_comes_back_on_the_same_port(own_server: RabbitServer) -> None:
     with connect(own_server.url) as connection:
         connection.channel().exchange_declare("kept", "topic", durable=True)
         connection.channel().exchange_declare("lost", "topic", durable=False)
@@ -153,7 +151,7 @@ def test_a_killed_server_comes_back_on_the_same_port_with_what_was_durable(own_s
             connection.channel().exchange_declare("lost", "topic", passive=True)
 
 
-def test_stopping_and_closing_leaves_no_process_and_no_directory() -> None:
+def test_closed_server_leaves_no_process_and_no_directory() -> None:
     with RabbitServer() as server:
         assert len(processes_in(server.directory)) >= 2, "the server and its port mapper should be seen while they run"
         server.stop()
@@ -163,7 +161,7 @@ def test_stopping_and_closing_leaves_no_process_and_no_directory() -> None:
     assert not server.directory.exists()
 
 
-def test_a_test_process_that_is_killed_leaves_no_server_behind() -> None:
+def test_killed_test_process_leaves_no_server_behind() -> None:
     program = textwrap.dedent("""
         import sys
         from miros_cache_net.testing import RabbitServer
@@ -183,7 +181,7 @@ def test_a_test_process_that_is_killed_leaves_no_server_behind() -> None:
     wait_until(lambda: not directory.exists(), what="its directory to be removed")
 
 
-def test_a_server_started_in_a_thread_outlives_that_thread(rabbit_server: RabbitServer) -> None:
+def test_server_started_in_a_thread_outlives_it(rabbit_server: RabbitServer) -> None:
     rabbit_server.kill()
     thread = threading.Thread(target=rabbit_server.start)
     thread.start()
@@ -192,7 +190,7 @@ def test_a_server_started_in_a_thread_outlives_that_thread(rabbit_server: Rabbit
         assert connection.is_open
 
 
-def test_a_server_that_cannot_start_says_why_from_its_log() -> None:
+def test_server_that_cannot_start_says_why() -> None:
     with (
         pytest.raises(RabbitFailed, match=r"(?s)rabbitmq-server ended.*no_such_setting"),
         RabbitServer(config="no_such_setting = 1"),
@@ -200,13 +198,32 @@ def test_a_server_that_cannot_start_says_why_from_its_log() -> None:
         pass
 
 
-def test_a_machine_without_rabbitmq_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_rabbitmq_is_told_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(rabbit_files.PROGRAMS_VARIABLE, raising=False)
     monkeypatch.setattr(rabbit_files, "PROGRAM_PLACES", ("/nonexistent/rabbitmq",))
     with pytest.raises(RabbitNotInstalled, match="script/bootstrap, or apt-get install rabbitmq-server"):
         RabbitServer()
 
 
-def test_a_forked_child_that_ends_does_not_take_the_server_along(rabbit_server: RabbitServer) -> None:
+def test_another_rabbitmq_is_taken_from_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = rabbit_files.find_programs()
+    monkeypatch.setenv(rabbit_files.PROGRAMS_VARIABLE, str(tmp_path))
+    with pytest.raises(RabbitNotInstalled, match=f"TEST_RABBITMQ={tmp_path}: no rabbitmq-server"):
+        RabbitServer()
+    for name, program in (
+        ("rabbitmq-server", "echo theirs >&2; exit 3"),
+        ("rabbitmqctl", f'exec {own}/rabbitmqctl "$@"'),
+        ("epmd", 'exec epmd "$@"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(RabbitFailed, match=r"(?s)ended with code 3.*theirs"), RabbitServer():
+        pass
+
+
+def test_forked_child_does_not_take_the_server_along(rabbit_server: RabbitServer) -> None:
     rabbit_server.start()
     child = os.fork()
     if child == 0:
@@ -230,7 +247,7 @@ def listen_on(host: NetworkHost) -> subprocess.Popen[str]:
     return process
 
 
-def test_hosts_reach_each_other_over_tcp_and_the_tester_reaches_them(
+def test_hosts_and_tester_reach_each_other_over_tcp(
     network_namespaces: Callable[[int], tuple[NetworkHost, ...]],
 ) -> None:
     alpha, beta, gamma = network_namespaces(3)
@@ -247,7 +264,7 @@ def test_hosts_reach_each_other_over_tcp_and_the_tester_reaches_them(
             assert address == alpha.address
 
 
-def test_an_unplugged_host_hears_nothing_until_it_is_plugged_in(
+def test_unplugged_host_hears_nothing_until_plugged_in(
     network_namespaces: Callable[[int], tuple[NetworkHost, ...]],
 ) -> None:
     alpha, beta = network_namespaces(2)
@@ -263,7 +280,7 @@ def test_an_unplugged_host_hears_nothing_until_it_is_plugged_in(
         listener.wait(10)
 
 
-def test_two_networks_at_once_do_not_meet_and_nothing_of_them_stays() -> None:
+def test_two_networks_do_not_meet_and_leave_nothing() -> None:
     with Network(1) as (here,), Network(1) as (there,):
         assert here.address.rpartition(".")[0] != there.address.rpartition(".")[0]
         forgotten = here.popen(["sleep", "600"])
@@ -275,7 +292,7 @@ def test_two_networks_at_once_do_not_meet_and_nothing_of_them_stays() -> None:
     assert f"mcn{os.getpid()}x" not in namespaces + interfaces
 
 
-def test_a_network_whose_test_process_was_killed_is_removed_by_the_next() -> None:
+def test_network_of_a_killed_test_process_is_removed() -> None:
     program = "import sys; from miros_cache_net.testing import Network; n = Network(1)\n"
     program += "print(n.__enter__()[0].name, flush=True); sys.stdin.read()"
     with subprocess.Popen(
@@ -300,7 +317,7 @@ def test_without_root_a_network_says_what_it_needs(monkeypatch: pytest.MonkeyPat
 # --- small helpers ---------------------------------------------------------------------------------
 
 
-def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
+def test_manual_clock_stands_still_until_moved() -> None:
     clock = ManualClock(wall_ms=1_000, monotonic_s=5.0)
     assert (clock.wall_ms(), clock.monotonic_s()) == (1_000, 5.0)
     clock.advance(1.5)
@@ -311,7 +328,7 @@ def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
         clock.advance(-1)
 
 
-def test_wait_until_returns_what_became_true_and_tolerates_not_yet() -> None:
+def test_wait_until_returns_what_became_true() -> None:
     answers = iter([0, AssertionError("not yet"), ConnectionRefusedError("not yet"), 7])
 
     def look() -> int:
@@ -323,17 +340,17 @@ def test_wait_until_returns_what_became_true_and_tolerates_not_yet() -> None:
     assert wait_until(look) == 7
 
 
-def test_wait_until_gives_up_with_what_it_waited_for_and_saw_last() -> None:
+def test_wait_until_gives_up_with_its_last_look() -> None:
     with pytest.raises(AssertionError, match=r"waited 0 s in vain for the moon; the last look gave \[\]"):
         wait_until(list, timeout_s=0, what="the moon")
 
 
-def test_wait_until_passes_a_programming_error_on_at_once() -> None:
+def test_wait_until_passes_on_programming_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         wait_until(lambda: 1 / 0)
 
 
-def test_a_free_port_is_free_and_no_client_port_of_the_system() -> None:
+def test_free_port_is_free_and_no_client_port() -> None:
     port = free_port()
     assert port < 32_768
     with socket.create_server(("127.0.0.1", port)):

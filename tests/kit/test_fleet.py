@@ -25,7 +25,7 @@ from miros_cache_net.testing import (
 MakeFleet = Callable[..., Fleet]
 
 
-def test_a_host_that_was_cut_off_catches_up_once_healed(fleet: MakeFleet) -> None:
+def test_host_cut_off_catches_up_once_healed(fleet: MakeFleet) -> None:
     hosts = fleet(3)
     hosts[0].write({"a": 1})
     hosts[1].cut()
@@ -44,7 +44,7 @@ def test_a_host_that_is_cut_off_hears_nothing(fleet: MakeFleet) -> None:
     assert hosts[1].read() == {}
 
 
-def test_a_host_that_is_started_while_cut_off_stays_cut_off(fleet: MakeFleet) -> None:
+def test_host_started_while_cut_off_stays_cut_off(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     hosts[1].stop()
     hosts[1].cut()
@@ -65,7 +65,7 @@ def test_updates_and_deletes_reach_every_host(fleet: MakeFleet) -> None:
     hosts.agree(on=lambda contents: contents == {})
 
 
-def test_a_stopped_host_misses_what_it_gets_when_it_starts(fleet: MakeFleet) -> None:
+def test_stopped_host_catches_up_when_it_starts(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     hosts[1].stop()
     assert not hosts[1].running
@@ -88,7 +88,7 @@ def test_hosts_that_do_not_agree_are_told_apart(fleet: MakeFleet) -> None:
     assert "host-1 (cut off) holds {}, version " in lines[2]
 
 
-def test_hosts_that_agree_on_something_else_are_a_failure(fleet: MakeFleet) -> None:
+def test_agreement_on_something_else_is_a_failure(fleet: MakeFleet) -> None:
     hosts = fleet(1)
     with pytest.raises(AssertionError, match="host-0"):
         hosts.agree(on=lambda contents: contents == {"a": 1}, timeout_s=0.05)
@@ -101,7 +101,7 @@ def test_a_fleet_of_which_nobody_runs_cannot_agree(fleet: MakeFleet) -> None:
         hosts.agree()
 
 
-def test_a_write_on_a_host_whose_clock_is_ahead_wins(fleet: MakeFleet) -> None:
+def test_write_by_a_clock_ahead_wins(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     for host in hosts:
         host.cut()
@@ -113,7 +113,7 @@ def test_a_write_on_a_host_whose_clock_is_ahead_wins(fleet: MakeFleet) -> None:
     hosts.agree(on=lambda contents: contents == {"by": "the one ahead"})
 
 
-def test_a_hosts_clock_can_be_wrong_and_set_right_again(fleet: MakeFleet) -> None:
+def test_hosts_clock_can_be_wrong_and_right_again(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     hosts[0].skew(-3600)
     assert hosts[1].status()["clock_ms"] - hosts[0].status()["clock_ms"] > 3_500_000
@@ -134,7 +134,7 @@ def test_a_stopped_host_has_no_status(fleet: MakeFleet) -> None:
         hosts[0].status()
 
 
-def test_a_full_disk_takes_no_write_and_loses_nothing(fleet: MakeFleet) -> None:
+def test_full_disk_takes_no_write_and_loses_nothing(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     hosts[0].write({"a": 1})
     hosts.agree()
@@ -148,7 +148,7 @@ def test_a_full_disk_takes_no_write_and_loses_nothing(fleet: MakeFleet) -> None:
     hosts.agree(on=lambda contents: contents == {"a": 1, "b": 2, "c": 3})
 
 
-def test_a_disk_that_cannot_be_mounted_says_what_it_needs(fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unmountable_disk_says_what_it_needs(fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = fleet(1)
     monkeypatch.setattr(small_disk.os, "geteuid", lambda: 1000)
     with pytest.raises(DiskUnavailable, match="root"):
@@ -162,7 +162,7 @@ def test_no_disk_of_a_host_outlives_its_fleet(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
 
-def test_the_disk_of_a_killed_test_process_goes_with_the_next_one(tmp_path: Path, fleet: MakeFleet) -> None:
+def test_disk_of_a_killed_test_process_is_removed(tmp_path: Path, fleet: MakeFleet) -> None:
     program = "import os, pathlib, sys; from miros_cache_net.testing.small_disk import SmallDisk; "
     program += "SmallDisk(pathlib.Path(sys.argv[1])); os._exit(0)"
     (tmp_path / "left behind").mkdir()
@@ -187,7 +187,7 @@ def test_a_host_starts_from_its_default(fleet: MakeFleet) -> None:
     assert fleet().add("alpha", default={"a": 1}).read() == {"a": 1}
 
 
-def test_a_host_keeps_the_time_that_it_is_given(fleet: MakeFleet, manual_clock: ManualClock) -> None:
+def test_host_keeps_the_time_that_it_is_given(fleet: MakeFleet, manual_clock: ManualClock) -> None:
     host = fleet().add(clock=manual_clock)
     host.write({"a": 1, "time_out_in_minutes": 1})
     assert not host.cache.read().expired
@@ -208,7 +208,7 @@ def test_settings_reach_every_host(fleet: MakeFleet) -> None:
     assert hosts.add(scope="office").status()["scope"] == "office"
 
 
-def test_a_node_of_the_programs_own_follows_the_hosts(fleet: MakeFleet) -> None:
+def test_node_of_the_programs_own_follows_its_host(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     with_settings = CacheNode(settings=hosts[1].settings)
     try:
@@ -220,7 +220,7 @@ def test_a_node_of_the_programs_own_follows_the_hosts(fleet: MakeFleet) -> None:
         with_settings.stop()
 
 
-def test_a_program_runs_on_a_host_of_a_fleet_in_memory(fleet: MakeFleet) -> None:
+def test_program_runs_on_a_host_in_memory(fleet: MakeFleet) -> None:
     hosts = fleet(2)
     hosts[0].write({"a": 1})
     hosts.agree()
@@ -247,7 +247,7 @@ def test_a_networked_program_follows_a_host_in_memory(fleet: MakeFleet) -> None:
     assert program.communicate(timeout=60)[0] == "follower\n"
 
 
-def test_real_hosts_are_on_rabbitmq_and_can_be_cut_off(fleet: MakeFleet) -> None:
+def test_real_hosts_use_rabbitmq_and_can_be_cut(fleet: MakeFleet) -> None:
     hosts = fleet(3, real=True)
     assert "RabbitMQ" in hosts[0].status()["broker"]
     hosts[1].cut()

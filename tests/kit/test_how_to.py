@@ -23,7 +23,7 @@ def test_every_snippet_of_the_how_to_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_a_snippet_of_the_how_to_passes_as_it_is_typed(tmp_path: Path, name: str) -> None:
+def test_how_to_snippet_passes_as_typed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(SNIPPETS[name])
     plugin = "miros_cache_net.testing.fixtures"
     command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
@@ -40,7 +40,7 @@ def test_a_snippet_of_the_how_to_passes_as_it_is_typed(tmp_path: Path, name: str
     assert "passed" in finished.stdout
 
 
-def test_every_public_name_of_the_kit_can_be_had_and_is_in_the_reference() -> None:
+def test_every_public_name_is_in_the_reference() -> None:
     text = REFERENCE.read_text()
     for name in testing.__all__:
         assert getattr(testing, name).__name__ == name

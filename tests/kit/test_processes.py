@@ -25,7 +25,7 @@ MakeFleet = Callable[..., Fleet]
 
 
 @pytest.mark.parametrize("kind", ["process", "namespace"])
-def test_a_killed_host_and_one_cut_off_catch_up(fleet: MakeFleet, kind: str) -> None:
+def test_killed_host_and_cut_host_catch_up(fleet: MakeFleet, kind: str) -> None:
     hosts = fleet(3, kind=kind)
     hosts[1].cut()
     hosts[2].kill()
@@ -46,7 +46,7 @@ def test_a_host_that_is_cut_off_notices(fleet: MakeFleet, kind: str) -> None:
     hosts[0].wait_joined()
 
 
-def test_a_hosts_file_in_a_namespace_can_be_on_a_full_disk(fleet: MakeFleet) -> None:
+def test_namespace_host_can_have_a_full_disk(fleet: MakeFleet) -> None:
     hosts = fleet(2, kind="namespace")
     hosts[1].fill_disk()
     with pytest.raises(NoSpace):
@@ -72,7 +72,7 @@ def test_a_process_has_the_time_of_its_host(fleet: MakeFleet) -> None:
     assert abs(ahead_s()) < 100
 
 
-def test_a_second_process_of_a_host_follows_the_first(fleet: MakeFleet) -> None:
+def test_second_process_of_a_host_follows(fleet: MakeFleet) -> None:
     host = fleet(1, kind="process")[0]
     follower = host.spawn()
     wait_until(lambda: follower.status()["connected"], timeout_s=30, what="it to follow")
@@ -89,7 +89,7 @@ def test_no_process_outlives_its_fleet(fleet: MakeFleet, tmp_path: Path) -> None
     assert not any(psutil.pid_exists(each.pid) for each in processes)
 
 
-def test_what_only_a_process_can_do_names_the_kind(fleet: MakeFleet) -> None:
+def test_missing_feature_names_the_kind_it_needs(fleet: MakeFleet) -> None:
     with pytest.raises(NotThisKind, match="kind='process'"):
         fleet(1)[0].spawn()
     with pytest.raises(NotThisKind, match="kind='thread'"):
@@ -123,7 +123,7 @@ def test_a_command_that_fails_says_why(fleet: MakeFleet) -> None:
         process.ask("dance")
 
 
-def test_the_key_of_a_fleet_is_in_no_process_listing(fleet: MakeFleet) -> None:
+def test_fleet_key_is_in_no_process_listing(fleet: MakeFleet) -> None:
     hosts = fleet(1, kind="process")
     command_lines = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
     assert not any(hosts.key in line for line in command_lines)

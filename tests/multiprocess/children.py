@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 #: Nothing here takes long unless somebody waits for somebody who never comes.
 DEADLINE_S = 90.0
 
+# a codec is loaded when it is first used, from where other users may not read
+codecs.lookup("utf-8-sig")
+
 
 class Child:
     """A forked process that runs a function; `said` is what the function wrote with `say`."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, gid: int = 0) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *arguments: Any, uid: int = 0, gid: int = 0, groups: Sequence[int] = ()
+    ) -> None:
         self._reader, writer = os.pipe()
         self.said = b""
         self.status: int | None = None
@@ -26,7 +32,7 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._reader)
-            _run(function, arguments, writer, uid, gid)
+            _run(function, arguments, writer, (uid, gid, groups))
         os.close(writer)
 
     def kill(self) -> None:
@@ -63,11 +69,14 @@ def join_all(children: Iterable[Child]) -> list[int]:
     return [child.join(deadline_s) for child in children]
 
 
-def _run(function: Callable[..., Any], arguments: tuple[Any, ...], writer: int, uid: int, gid: int) -> None:
+def _run(
+    function: Callable[..., Any], arguments: tuple[Any, ...], writer: int, user: tuple[int, int, Sequence[int]]
+) -> None:
     code = 1
+    uid, gid, groups = user
     try:
         if gid:
-            os.setgroups([])
+            os.setgroups(groups)
             os.setresgid(gid, gid, gid)
         if uid:
             os.setresuid(uid, uid, uid)

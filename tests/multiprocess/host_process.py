@@ -49,6 +49,9 @@ def _link_of(entry: Path) -> str:
 class LinkToNowhere:
     """A `Link` that stands at once; what is sent counts as confirmed and reaches nobody."""
 
+    silent_s = 0.0
+    alarm = ""
+
     def start(self, listener: Any) -> None:
         from miros_cache_net.amqp.link import LinkUp
 

@@ -17,7 +17,7 @@ from tests.multiprocess.children import Child
 #: What the store asks of the kernel; memory and scheduling are not its business.
 CALLS = (
     "openat,open,close,read,pread64,write,pwrite64,flock,fstat,newfstatat,stat,lstat,fchmod,fchown,utimensat,fsync,"
-    "rename,renameat,renameat2,unlink,unlinkat,getdents64,lseek,fcntl,dup,statx"
+    "rename,renameat,renameat2,unlink,unlinkat,getdents64,lseek,fcntl,dup,statx,linkat,fgetxattr,fsetxattr"
 )
 
 

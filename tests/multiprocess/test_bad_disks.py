@@ -14,7 +14,9 @@ import pytest
 
 from miros_cache_net.cache import Cache
 from miros_cache_net.cache_chart.chart import CacheFileChart
-from miros_cache_net.errors import NoSpace
+from miros_cache_net.cli.checks.file_checks import check_file
+from miros_cache_net.cli.checks.finding import FAILED, OK, WARNING
+from miros_cache_net.errors import FileRefused, FileSystemReadOnly, NoSpace
 from miros_cache_net.events import CACHE, CACHE_ERROR, CACHE_FILE_READ, CACHE_FILE_WRITE, event
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
@@ -89,9 +91,7 @@ def fill(disk: Path) -> Path:
             return filler
 
 
-def test_a_full_disk_keeps_the_old_document_answers_reads_and_recovers(
-    disk: Path, observe: Callable[[Path], Observed]
-) -> None:
+def test_full_disk_keeps_document_and_recovers(disk: Path, observe: Callable[[Path], Observed]) -> None:
     it = observe(disk / "cache.json")
     assert it.write_and_read({"a": 1}) == {"a": 1}
     filler = fill(disk)
@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_old_document_answers_reads_and_recovers(
     assert it.write_and_read({"a": 3}) == {"a": 3}
 
 
-def test_a_disk_with_room_for_half_of_the_document_is_full_too(disk: Path) -> None:
+def test_half_written_document_on_full_disk_is_dropped(disk: Path) -> None:
     with Cache(disk / "cache.json") as cache:
         cache.write({"a": 1})
         with pytest.raises(NoSpace):
@@ -114,9 +114,7 @@ def test_a_disk_with_room_for_half_of_the_document_is_full_too(disk: Path) -> No
         assert cache.write({"a": 3}).dict == {"a": 3}
 
 
-def test_a_disk_that_was_full_from_the_beginning_is_served_once_there_is_room(
-    disk: Path, observe: Callable[[Path], Observed]
-) -> None:
+def test_disk_full_from_the_beginning_recovers(disk: Path, observe: Callable[[Path], Observed]) -> None:
     filler = fill(disk)
     it = observe(disk / "cache.json")
     assert it.error_of_read().reason == "no_space"
@@ -124,9 +122,7 @@ def test_a_disk_that_was_full_from_the_beginning_is_served_once_there_is_room(
     assert it.write_and_read({"a": 1}) == {"a": 1}
 
 
-def test_a_read_only_file_system_is_read_without_the_lock_and_recovers(
-    disk: Path, observe: Callable[[Path], Observed]
-) -> None:
+def test_read_only_file_system_is_read_and_recovers(disk: Path, observe: Callable[[Path], Observed]) -> None:
     with Cache(disk / "cache.json") as cache:
         cache.write({"a": 1})
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
@@ -137,8 +133,66 @@ def test_a_read_only_file_system_is_read_without_the_lock_and_recovers(
     assert it.write_and_read({"a": 3}) == {"a": 3}
 
 
+def found(path: Path, check: str) -> tuple[str, str]:
+    """What `doctor` says of it."""
+    return next((each.outcome, f"{each.detail}; {each.fix}") for each in check_file(path) if each.check == check)
+
+
+def test_doctor_finds_a_full_disk_before_writes_do(disk: Path) -> None:
+    path = disk / "cache.json"
+    with Cache(path) as cache:
+        cache.write({"a": "x" * 10_000})
+        outcome, detail = found(path, "disk")
+        assert (outcome, "KiB left; free some" in detail) == (WARNING, True)
+        fill(disk)
+        outcome, detail = found(path, "disk")
+        assert (outcome, "no space left; free some" in detail) == (FAILED, True)
+        with pytest.raises(NoSpace, match="free some"):
+            cache.update({"b": 1})
+    assert sorted(os.listdir(disk)) == [".cache.json.lock", "cache.json", "filler"]
+
+
+def test_file_system_of_unknown_size_is_not_full(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", tmp_path], check=True)
+    try:
+        assert found(tmp_path / "cache.json", "disk")[0] == OK
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_read_only_mount_errors_name_the_remedy(disk: Path) -> None:
+    path = disk / "cache.json"
+    with Cache(path) as cache:
+        cache.write({"a": 1})
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    outcome, detail = found(path, "directory")
+    assert (outcome, "mount it writable" in detail) == (FAILED, True)
+    with pytest.raises(FileSystemReadOnly, match="mount it writable"):
+        Cache(path).update({"b": 1})
+
+
+@pytest.mark.parametrize("options", ["bind", "bind,ro"])
+def test_bind_mounted_file_is_read_and_refuses_writes(tmp_path: Path, options: str) -> None:
+    path, outside = tmp_path / "cache.json", tmp_path / "outside.json"
+    Cache(outside).write({"a": 1})
+    path.touch()
+    assert found(outside, "file")[0] == OK
+    subprocess.run(["mount", "-o", options, outside, path], check=True)
+    try:
+        with Cache(path) as cache:
+            assert cache.read().dict == {"a": 1}
+            outcome, detail = found(path, "file")
+            assert (outcome, "mount its directory instead" in detail) == (FAILED, True)
+            with pytest.raises(FileRefused, match="mount its directory instead"):
+                cache.update({"b": 1})
+            assert cache.read().dict == {"a": 1}
+        assert sorted(os.listdir(tmp_path)) == [".cache.json.lock", ".outside.json.lock", "cache.json", "outside.json"]
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
 @pytest.mark.parametrize("which", ["cache.json", ".cache.json.lock", "."])
-def test_an_immutable_file_lock_or_directory_is_said_to_be_one(observe: Callable[[Path], Observed], which: str) -> None:
+def test_immutable_file_lock_or_directory_is_named(observe: Callable[[Path], Observed], which: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with Cache(directory / "cache.json") as cache:
@@ -155,9 +209,7 @@ def test_an_immutable_file_lock_or_directory_is_said_to_be_one(observe: Callable
         wait_until(lambda: (directory / "cache.json").stat().st_mode & 0o222, what="the chart to leave")
 
 
-def test_a_vanished_directory_is_said_and_its_return_mends_it(
-    tmp_path: Path, observe: Callable[[Path], Observed]
-) -> None:
+def test_vanished_directory_is_reported_until_it_returns(tmp_path: Path, observe: Callable[[Path], Observed]) -> None:
     directory = tmp_path / "there"
     it = observe(directory / "cache.json")
     assert it.error_of_write({"a": 1}).reason == "no_directory"
@@ -169,9 +221,7 @@ def test_a_vanished_directory_is_said_and_its_return_mends_it(
     assert it.write_and_read({"a": 4}) == {"a": 4}
 
 
-def test_what_is_planted_is_an_error_event_with_a_reason_of_its_own_and_service_recovers(
-    tmp_path: Path, observe: Callable[[Path], Observed]
-) -> None:
+def test_planted_link_or_pipe_is_reported_and_recovered(tmp_path: Path, observe: Callable[[Path], Observed]) -> None:
     path = tmp_path / "cache.json"
     it = observe(path)
     other = tmp_path / "other"

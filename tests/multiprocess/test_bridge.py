@@ -20,6 +20,7 @@ from miros_cache_net.fleet.host_side import HostSide
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.bridge_lock import bridge_lock_path
 from miros_cache_net.host.messages import State
+from miros_cache_net.observe.registry import Registry
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import Fleet, Host, NodeProcessFailed, RabbitServer, wait_until
 from tests.multiprocess.children import Child, join_all, say
@@ -62,7 +63,7 @@ def split(processes: list[HostProcess]) -> tuple[HostProcess, list[HostProcess]]
     return bridge, [each for each, role in roles.items() if role == "follower"]
 
 
-def test_twenty_followers_hear_of_every_writer_without_a_watch_of_their_own(start: Start, cache: Cache) -> None:
+def test_twenty_followers_hear_every_writer_without_a_watch(start: Start, cache: Cache) -> None:
     processes = start(1) + start(20)
     bridge, followers = split(processes)
     assert len(followers) == 20
@@ -79,7 +80,7 @@ def test_twenty_followers_hear_of_every_writer_without_a_watch_of_their_own(star
     assert followers[0].status()["broker"] == "nowhere"
 
 
-def test_a_follower_loads_neither_pika_nor_cryptography_nor_inotify(start: Start, cache: Cache) -> None:
+def test_follower_loads_no_pika_cryptography_or_inotify(start: Start, cache: Cache) -> None:
     bridge, (follower,) = split(start(1) + start(1))
     follower.write({"n": 1})
     bridge.wait_for(contents={"n": 1})
@@ -90,7 +91,7 @@ def test_a_follower_loads_neither_pika_nor_cryptography_nor_inotify(start: Start
     assert "cryptography" in bridge.ask("modules")
 
 
-def test_a_killed_bridge_is_replaced_again_and_again_and_nobody_misses_a_change(start: Start, cache: Cache) -> None:
+def test_killed_bridges_are_replaced_without_a_missed_change(start: Start, cache: Cache) -> None:
     processes = start(10)
     written = itertools.count(1)
     took_s: list[float] = []
@@ -110,7 +111,7 @@ def test_a_killed_bridge_is_replaced_again_and_again_and_nobody_misses_a_change(
     assert [line for each in processes for line in each.errors()] == []
 
 
-def test_a_stopped_bridge_hangs_nobody_and_is_followed_again_when_it_goes_on(start: Start, cache: Cache) -> None:
+def test_stopped_bridge_hangs_nobody_and_recovers(start: Start, cache: Cache) -> None:
     bridge, followers = split(start(1) + start(3))
     bridge.signal(signal.SIGSTOP)
     cache.write({"n": 1})
@@ -134,7 +135,7 @@ def test_a_stopped_bridge_hangs_nobody_and_is_followed_again_when_it_goes_on(sta
         assert sum(line.get("reason") == "bridge" for line in each.said()) == 1
 
 
-def test_a_stopped_follower_delays_nobody_and_has_the_newest_when_it_goes_on(start: Start, cache: Cache) -> None:
+def test_stopped_follower_delays_nobody_and_catches_up(start: Start, cache: Cache) -> None:
     _, followers = split(start(1) + start(3))
     sleeper, *awake = followers
     sleeper.signal(signal.SIGSTOP)
@@ -148,7 +149,7 @@ def test_a_stopped_follower_delays_nobody_and_has_the_newest_when_it_goes_on(sta
     assert [line for each in awake for line in each.errors()] == []
 
 
-def test_a_follower_that_slept_through_a_takeover_has_what_was_written_since(start: Start, cache: Cache) -> None:
+def test_follower_asleep_during_takeover_catches_up(start: Start, cache: Cache) -> None:
     bridge, (sleeper, heir) = split(start(1) + start(2))
     sleeper.signal(signal.SIGSTOP)
     bridge.kill()
@@ -160,7 +161,7 @@ def test_a_follower_that_slept_through_a_takeover_has_what_was_written_since(sta
     sleeper.wait_for(contents={"n": 1}, connected=True)
 
 
-def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache) -> None:
+def test_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache) -> None:
     bridge, followers = split(start(1) + start(2))
     # its process goes on: what this lets go of only when it ends is of no use to the others
     bridge.ask("stop")
@@ -171,7 +172,7 @@ def test_a_bridge_that_ends_in_good_order_hands_over(start: Start, cache: Cache)
     assert successor.status()["counters"]["followers"] == 1
 
 
-def test_where_no_socket_can_be_made_followers_watch_the_file(tmp_path: Path, start: Start, cache: Cache) -> None:
+def test_followers_without_a_socket_watch_the_file(tmp_path: Path, start: Start, cache: Cache) -> None:
     (probe,) = start(1)
     (socket_path,) = tmp_path.glob(".bridge-*.sock")
     probe.kill()
@@ -218,7 +219,7 @@ def test_followers_ask_the_fleet_through_their_bridge(
     assert [each.ask("modules") for each in followers] == [[], []]
 
 
-def test_followers_learn_that_the_link_is_down_and_why(start: Start) -> None:
+def test_followers_learn_why_the_link_is_down(start: Start) -> None:
     with RabbitServer() as rabbit:
         _, followers = fleet_settings(start, rabbit.url)
         rabbit.kill()
@@ -253,7 +254,7 @@ class Chart:
 
 
 def lead(writer: int, path: Path) -> None:
-    side = HostSide(Chart(), path, ["fleet"])
+    side = HostSide(Chart(), path, ["fleet"], Registry())
     assert side.start()
     side.serve()
     side.tell(State("v1", True))
@@ -262,7 +263,7 @@ def lead(writer: int, path: Path) -> None:
 
 
 def follow(writer: int, path: Path) -> None:
-    side = HostSide(Chart(), path, ["fleet"])
+    side = HostSide(Chart(), path, ["fleet"], Registry())
     side.start()
     wait_until(lambda: side.told == State("v1", True), what="the bridge's state")
     side.stop()
@@ -276,20 +277,21 @@ def parsed_before() -> None:
 
 def intrude(writer: int, path: Path) -> None:
     with pytest.raises(PermissionRefused):
-        HostSide(Chart(), path, ["fleet"])
+        HostSide(Chart(), path, ["fleet"], Registry())
     with pytest.raises(PermissionError):
         SocketAddress(bridge_lock_path(path, ["fleet"])).connect()
 
 
 @needs_root
 @pytest.mark.usefixtures("parsed_before")
-def test_a_group_that_shares_the_directory_shares_the_bridge_and_others_do_not(tmp_path: Path) -> None:
+def test_only_group_members_share_the_bridge(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     os.chown(shared, 0, GROUP)
     shared.chmod(0o775)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o055)
+    for parent in (tmp_path, *tmp_path.parents):
+        if "pytest-" in str(parent):
+            parent.chmod(parent.stat().st_mode | 0o055)
     bridge = Child(lead, shared / "cache.json", uid=1234, gid=GROUP)
     try:
         wait_until(lambda: list(shared.glob(".bridge-*.sock")), what="the socket")

@@ -99,7 +99,7 @@ def count_and_compare(writer: int, path: Path, gate: Path, until_s: float) -> No
     say(writer, str(turns))
 
 
-def test_of_fifty_processes_everybody_gets_his_turn_and_nothing_is_lost(path: Path, gate: Path) -> None:
+def test_fifty_processes_take_turns_and_lose_nothing(path: Path, gate: Path) -> None:
     until_s = time.monotonic() + 5.0
     children = [Child(count_and_compare, path, gate, until_s) for _ in range(50)]
     gate.touch()
@@ -109,7 +109,7 @@ def test_of_fifty_processes_everybody_gets_his_turn_and_nothing_is_lost(path: Pa
     assert sum(turns) == read_cache(path).dict["n"]
 
 
-def test_fifty_processes_that_start_at_once_without_a_file_are_all_served(path: Path, gate: Path) -> None:
+def test_fifty_processes_start_at_once_without_a_file(path: Path, gate: Path) -> None:
     def start(writer: int) -> None:
         wait_for(gate)
         chart = CacheFileChart(path, default_json={"made": True}, watch=True)
@@ -177,7 +177,7 @@ def read_and_check(writer: int, path: Path, until_s: float) -> None:
     say(writer, str(reads))
 
 
-def test_a_storm_of_kills_tears_nothing_and_loses_nothing_that_was_acknowledged(path: Path) -> None:
+def test_storm_of_kills_loses_nothing_acknowledged(path: Path) -> None:
     with Cache(path) as cache:
         cache.write({})
     rng = random.Random(7)
@@ -236,7 +236,7 @@ def test_processes_of_one_plain_user_lose_nothing(path: Path, gate: Path) -> Non
 
 @needs_root
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o027])
-def test_users_that_share_a_group_directory_exclude_each_other_and_root(path: Path, gate: Path, umask: int) -> None:
+def test_users_of_a_group_directory_exclude_each_other(path: Path, gate: Path, umask: int) -> None:
     os.chown(path.parent, 0, GROUP)
     path.parent.chmod(0o2770)
     count_as([(1234, GROUP), (1235, GROUP), (1236, GROUP), (0, 0)], path, gate, umask)
@@ -246,7 +246,7 @@ def test_users_that_share_a_group_directory_exclude_each_other_and_root(path: Pa
 
 
 @needs_root
-def test_a_user_of_the_group_recovers_a_file_that_another_left_unwritable(path: Path) -> None:
+def test_group_member_recovers_a_file_left_unwritable(path: Path) -> None:
     os.chown(path.parent, 0, GROUP)
     path.parent.chmod(0o2770)
 
@@ -273,7 +273,7 @@ def test_a_user_of_the_group_recovers_a_file_that_another_left_unwritable(path: 
 
 
 @needs_root
-def test_another_user_can_neither_hold_the_lock_nor_change_the_file_but_may_read_it(path: Path) -> None:
+def test_another_user_can_only_read(path: Path) -> None:
     with Cache(path) as cache:
         cache.write({"a": 1})
 
@@ -293,7 +293,7 @@ def test_another_user_can_neither_hold_the_lock_nor_change_the_file_but_may_read
 # --- forks and threads --------------------------------------------------------------------------------------
 
 
-def test_a_cache_and_a_chart_of_the_parent_do_no_harm_in_a_forked_child(path: Path) -> None:
+def test_parents_cache_and_chart_are_harmless_in_child(path: Path) -> None:
     chart = CacheFileChart(path)
     cache = Cache(path)
     cache.write({"by": "parent"})
@@ -319,7 +319,7 @@ def test_a_cache_and_a_chart_of_the_parent_do_no_harm_in_a_forked_child(path: Pa
     cache.close()
 
 
-def test_a_bare_dict_in_a_forked_child_goes_to_the_childs_first_chart(path: Path) -> None:
+def test_bare_dict_in_child_goes_to_childs_chart(path: Path) -> None:
     chart = CacheFileChart(path.with_name("parent.json"))
 
     def write_without_a_name(writer: int) -> None:
@@ -332,7 +332,7 @@ def test_a_bare_dict_in_a_forked_child_goes_to_the_childs_first_chart(path: Path
     chart.stop()
 
 
-def test_a_child_forked_while_threads_write_can_write_too(path: Path) -> None:
+def test_child_forked_while_threads_write_can_write(path: Path) -> None:
     import threading
 
     cache = Cache(path)

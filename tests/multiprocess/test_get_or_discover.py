@@ -49,7 +49,7 @@ def start(directory: Path, count: int, seconds: float) -> list[Any]:
     return processes
 
 
-def test_of_twenty_processes_one_discovers_and_all_have_its_result(tmp_path: Path) -> None:
+def test_one_of_twenty_processes_discovers_for_all(tmp_path: Path) -> None:
     processes = start(tmp_path, 20, 0.5)
     for process in processes:
         process.join(AMPLE_S)
@@ -58,7 +58,7 @@ def test_of_twenty_processes_one_discovers_and_all_have_its_result(tmp_path: Pat
     assert {path.read_text() for path in tmp_path.glob("result-*")} == {str(winner)}
 
 
-def test_when_the_one_that_discovers_is_killed_another_takes_over(tmp_path: Path) -> None:
+def test_another_takes_over_when_the_discoverer_is_killed(tmp_path: Path) -> None:
     processes = start(tmp_path, 3, 5.0)
     wait_until(lambda: runs(tmp_path), timeout_s=30, what="one to begin")
     first = runs(tmp_path)[0]
@@ -85,33 +85,33 @@ def fails() -> dict[str, Any]:
     raise ConnectionError("planted")
 
 
-def test_what_the_discovery_raises_reaches_its_caller_and_the_next_one_tries(cache: Cache) -> None:
+def test_discovery_error_reaches_its_caller(cache: Cache) -> None:
     with pytest.raises(ConnectionError, match="planted"):
         cache.get_or_discover(fails)
     assert cache.get_or_discover(lambda: {"found": 2}).dict == {"found": 2}
 
 
 @pytest.mark.parametrize("broken", ["{broken", "[1]", ""])
-def test_a_file_that_holds_no_document_is_set_aside_and_discovered_again(cache: Cache, broken: str) -> None:
+def test_malformed_file_is_set_aside_and_discovered_again(cache: Cache, broken: str) -> None:
     cache.path.write_text(broken)
     assert cache.get_or_discover(lambda: {"found": 3}).dict == {"found": 3}
     (aside,) = cache.path.parent.glob("cache.json.corrupt-*")
     assert aside.read_text() == broken
 
 
-def test_a_discovery_that_fails_leaves_a_file_that_held_no_document_expired(cache: Cache) -> None:
+def test_failed_discovery_leaves_malformed_file_expired(cache: Cache) -> None:
     cache.path.write_text("{broken")
     with pytest.raises(ConnectionError, match="planted"):
         cache.get_or_discover(fails)
     assert (cache.read().dict, cache.read().expired) == ({}, True)
 
 
-def test_a_directory_that_is_missing_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_missing_directory_is_an_error_that_says_so(tmp_path: Path) -> None:
     with Cache(tmp_path / "absent" / "cache.json") as cache, pytest.raises(DirectoryMissing, match="create it"):
         cache.get_or_discover(lambda: pytest.fail("it ran"))
 
 
-def test_who_will_not_wait_for_ever_is_told_who_it_waited_for(tmp_path: Path, cache: Cache) -> None:
+def test_discovery_time_out_tells_whom_it_waited_for(tmp_path: Path, cache: Cache) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def slow() -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_who_will_not_wait_for_ever_is_told_who_it_waited_for(tmp_path: Path, ca
         thread.start()
         begun.wait(20)
         try:
-            with pytest.raises(DiscoveryTimeout, match="somebody else"):
+            with pytest.raises(DiscoveryTimeout, match="another program"):
                 cache.get_or_discover(lambda: {"found": 2}, timeout_s=0.05)
         finally:
             may_end.set()
@@ -132,9 +132,7 @@ def test_who_will_not_wait_for_ever_is_told_who_it_waited_for(tmp_path: Path, ca
     assert cache.read().dict == {"found": 1}
 
 
-def test_a_result_that_a_younger_write_has_overtaken_is_dropped_and_says_so(
-    cache: Cache, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_overtaken_result_is_dropped_and_logged(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
     def overtaken() -> dict[str, Any]:
         cache.write({"found": "younger"})
         return {"found": "older"}
@@ -143,7 +141,7 @@ def test_a_result_that_a_younger_write_has_overtaken_is_dropped_and_says_so(
     assert "superseded" in caplog.text
 
 
-def test_an_update_made_while_it_ran_survives_the_result(cache: Cache) -> None:
+def test_update_during_the_discovery_survives_its_result(cache: Cache) -> None:
     cache.write({"found": 1, "time_out_in_minutes": 0})
 
     def discovery() -> dict[str, Any]:
@@ -153,7 +151,7 @@ def test_an_update_made_while_it_ran_survives_the_result(cache: Cache) -> None:
     assert cache.get_or_discover(discovery).dict == {"found": 2, "note": "meanwhile"}
 
 
-def test_plain_programs_on_two_hosts_of_a_fleet_discover_once(hosts: Fleet) -> None:
+def test_plain_programs_on_two_hosts_discover_once(hosts: Fleet) -> None:
     alpha, beta = hosts.add("alpha"), hosts.add("beta")
     begun, may_end, ran = threading.Event(), threading.Event(), []
 

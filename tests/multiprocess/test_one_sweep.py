@@ -185,7 +185,7 @@ def test_the_sweeper_is_killed_and_another_takes_over(
     assert sorted(join_all(children)) == [-signal.SIGKILL] * len(killed) + [0] * (len(children) - len(killed))
 
 
-def test_a_sweeper_that_was_paused_cannot_overwrite_a_younger_result(
+def test_paused_sweeper_cannot_overwrite_a_younger_result(
     crowd: Callable[[int], tuple[Stage, list[Child]]],
 ) -> None:
     stage, children = crowd(1)

@@ -127,7 +127,7 @@ def test_what_a_clock_that_fell_back_wrote_stays(fleet: Host, host: Host, restar
     assert agree(fleet, host) == {"a": 2, "mine": 2}
 
 
-def test_sixty_keys_of_a_host_behind_survive_the_mending(fleet: Host, host: Host) -> None:
+def test_sixty_keys_of_host_behind_survive_mending(fleet: Host, host: Host) -> None:
     host.clock_ms = -HOUR_MS
     host.hear(fleet)
     keys = {f"key-{number}": number for number in range(60)}
@@ -141,7 +141,7 @@ def test_sixty_keys_of_a_host_behind_survive_the_mending(fleet: Host, host: Host
     assert agree(fleet, host) == {"a": 1, "honest": True, "theirs": 1, **keys}
 
 
-def test_a_host_ahead_and_one_behind_keep_each_other_s_keys(fleet: Host, host: Host, tmp_path: Path) -> None:
+def test_host_ahead_and_host_behind_keep_all_keys(fleet: Host, host: Host, tmp_path: Path) -> None:
     ahead = Host(tmp_path / "ahead")
     ahead.clock_ms, host.clock_ms = HOUR_MS, -HOUR_MS
     for each in (ahead, host):
@@ -155,7 +155,7 @@ def test_a_host_ahead_and_one_behind_keep_each_other_s_keys(fleet: Host, host: H
     assert agree(fleet, host, ahead) == {"honest": True, "ahead": 2, "behind": 2}
 
 
-def test_a_whole_write_with_the_right_clock_ends_what_came_from_ahead(fleet: Host, host: Host) -> None:
+def test_whole_write_with_right_clock_ends_future_keys(fleet: Host, host: Host) -> None:
     host.clock_ms = HOUR_MS
     host.write({"ahead": 1})
     fleet.hear(host)

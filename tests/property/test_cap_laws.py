@@ -42,14 +42,14 @@ def documents(draw: st.DrawFn, node: str) -> Document:
 
 
 @given(documents("alpha"), documents("beta"))
-def test_a_host_and_its_file_refuse_the_same_merges(mine: Document, theirs: Document) -> None:
+def test_host_and_its_file_refuse_the_same_merges(mine: Document, theirs: Document) -> None:
     port, clock = Port(), ManualClock()
     host = in_sync(port, clock, mine)
     host.received(message("CACHE", theirs.to_json()), "")
     try:
         merged = Merge(theirs).apply(mine, Stamp(2000, 0, "alpha"), 2000)
     except DocumentTooLarge:
-        assert "pass a cap together" in host.trouble
+        assert "exceed a cap together" in host.trouble
     else:
-        assert "pass a cap" not in host.trouble
+        assert "exceed a cap" not in host.trouble
         assert len(merged.to_text()) <= limits.DOCUMENT_BYTES

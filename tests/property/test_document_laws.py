@@ -62,7 +62,7 @@ def test_merge_is_associative(a: Document, b: Document, c: Document) -> None:
 
 
 @given(documents(), documents())
-def test_merging_what_is_already_in_changes_nothing_and_says_so(a: Document, b: Document) -> None:
+def test_merge_of_what_is_in_changes_nothing(a: Document, b: Document) -> None:
     assert a.merged(a) is a
     both = a.merged(b)
     assert both.merged(b) is both
@@ -83,7 +83,7 @@ def test_any_order_and_duplication_ends_in_one_document(parts: list[Document], r
 
 
 @given(documents(), documents())
-def test_nothing_below_the_floor_survives_a_merge_and_nothing_new_appears(a: Document, b: Document) -> None:
+def test_merge_keeps_nothing_below_floor_and_invents_nothing(a: Document, b: Document) -> None:
     merged = a.merged(b)
     assert merged.floor == max(a.floor, b.floor)
     for key, entry in merged.entries.items():
@@ -92,7 +92,7 @@ def test_nothing_below_the_floor_survives_a_merge_and_nothing_new_appears(a: Doc
 
 
 @given(documents(), contents, contents, st.sampled_from(["alpha", "beta"]))
-def test_a_first_update_takes_nothing_from_what_was_written(
+def test_first_update_takes_nothing_from_written_documents(
     a: Document, default: dict[str, Any], changes: dict[str, Any], node: str
 ) -> None:
     if a.floor.stamp.wall_ms:
@@ -126,7 +126,7 @@ def test_equal_versions_mean_equal_replicas(a: Document, b: Document) -> None:
 
 
 @given(stamps, stamps)
-def test_a_stamp_given_after_another_is_greater_and_survives_its_text(a: Stamp, b: Stamp) -> None:
+def test_later_stamp_is_greater_also_as_text(a: Stamp, b: Stamp) -> None:
     after = next_stamp(a, b.wall_ms, b.node)
     assert after > a
     assert Stamp.parse(str(after)) == after

@@ -65,7 +65,7 @@ def every_history(hosts: tuple[Host, Host], offsets_ms: Sequence[int], history: 
 
 @pytest.mark.parametrize("start", [fresh, in_step, joined])
 @pytest.mark.parametrize("tombstones", [0, 1, limits.TOMBSTONES])
-def test_no_short_history_of_two_hosts_breaks_the_promise(
+def test_short_histories_of_two_hosts_keep_the_promise(
     start: Callable[[], tuple[Host, Host]], tombstones: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "TOMBSTONES", tombstones)
@@ -101,7 +101,7 @@ class Played:
 
 
 @given(st.lists(STEP, max_size=14), st.sampled_from([0, 1, limits.TOMBSTONES]), st.randoms())
-def test_no_long_history_of_three_hosts_breaks_the_promise(plan, tombstones, random) -> None:  # type: ignore[no-untyped-def]
+def test_long_histories_of_three_hosts_keep_the_promise(plan, tombstones, random) -> None:  # type: ignore[no-untyped-def]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(limits, "TOMBSTONES", tombstones)
         played = Played(plan)
@@ -117,7 +117,7 @@ def test_no_long_history_of_three_hosts_breaks_the_promise(plan, tombstones, ran
 
 
 @given(st.lists(STEP, max_size=14), st.integers(0, 2))
-def test_a_whole_write_anywhere_mends_what_a_cap_kept_apart(plan, which) -> None:  # type: ignore[no-untyped-def]
+def test_whole_write_anywhere_mends_a_passed_cap(plan, which) -> None:  # type: ignore[no-untyped-def]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(limits, "DOCUMENT_KEYS", 2)
         hosts = Played(plan).hosts

@@ -44,7 +44,7 @@ def deep(levels: int) -> dict[str, Any]:
 @example(deep(64))
 @example(deep(65))
 @example({"half": "\ud800"})
-def test_a_frozen_copy_is_what_freeze_makes_or_refuses(value: dict[Any, Any]) -> None:
+def test_frozen_copy_equals_the_result_of_freeze(value: dict[Any, Any]) -> None:
     try:
         careful = freeze(value)
     except PayloadError as error:

@@ -15,6 +15,7 @@ from miros_cache_net.errors import PayloadError, Reason
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
 from miros_cache_net.fleet.replica import Replica
+from miros_cache_net.observe.registry import Counter
 from miros_cache_net.wire.envelope import Message, Origin
 from miros_cache_net.wire.kinds import CACHE
 
@@ -196,7 +197,14 @@ class Host:
             self.boot += 1
             rng = random.Random(self.world.random.random())
             self.replica = Replica(
-                self, self.disk, self, OpenRequests(), answer_timeout_s=1.0, digest_interval_s=30.0, rng=rng
+                self,
+                self.disk,
+                self,
+                OpenRequests(),
+                answer_timeout_s=1.0,
+                digest_interval_s=30.0,
+                rng=rng,
+                answers_refused=Counter(),
             )
             self.link(True)
 
@@ -337,7 +345,7 @@ class Host:
 
         def due() -> None:
             if self.replica is not None and self.boot == boot and self._latest_timer[name] == ticket:
-                self.replica.timer(name)
+                self.replica.timers[name]()
 
         self.world.after(delay_s, due)
 

@@ -25,7 +25,7 @@ def batches(schedules: int) -> pytest.MarkDecorator:
 
 
 @batches(SCHEDULES)
-def test_any_schedule_of_faults_ends_in_one_document_that_holds_every_acknowledged_write(first: int) -> None:
+def test_schedules_of_faults_end_in_one_complete_document(first: int) -> None:
     for seed in range(first, first + BATCH):
         world = World(seed, hosts=2 + seed % 4)
         world.play(steps=30)
@@ -34,7 +34,7 @@ def test_any_schedule_of_faults_ends_in_one_document_that_holds_every_acknowledg
 
 
 @batches(SCHEDULES)
-def test_clocks_years_off_that_jump_and_are_mended_lose_nothing_and_delay_nothing(first: int) -> None:
+def test_wrong_clocks_lose_nothing_and_delay_nothing(first: int) -> None:
     for seed in range(first, first + BATCH):
         world = World(seed, hosts=2 + seed % 4, faults=Faults(wrong_clocks=True))
         world.play(steps=30)
@@ -79,7 +79,7 @@ LENGTH = 3 if SCHEDULES <= 1000 else 4
 
 
 @pytest.mark.parametrize("first", range(2 * len(STEPS)))
-def test_every_short_history_of_two_hosts_keeps_the_promise(first: int) -> None:
+def test_every_short_history_of_two_hosts_keeps_promise(first: int) -> None:
     steps = list(itertools.product(range(2), STEPS))
     for number, rest in enumerate(itertools.product(steps, repeat=LENGTH - 1)):
         world = World(number, hosts=2, faults=NO_FAULTS)
@@ -96,7 +96,7 @@ def test_every_short_history_of_two_hosts_keeps_the_promise(first: int) -> None:
 
 
 @pytest.mark.parametrize("ahead_ms", [HOUR_MS, 10 * YEAR_MS, 500 * YEAR_MS])
-def test_writes_under_a_clock_that_is_ahead_are_taken_in_at_once_and_complained_of(ahead_ms: int) -> None:
+def test_writes_by_clock_ahead_are_taken_and_reported(ahead_ms: int) -> None:
     world = World(3, hosts=3, faults=NO_FAULTS)
     world.start()
     world.run_for(10)
@@ -115,7 +115,7 @@ def test_writes_under_a_clock_that_is_ahead_are_taken_in_at_once_and_complained_
     assert not any(host.trouble for host in world.hosts)
 
 
-def test_what_a_host_behind_wrote_after_it_had_seen_the_others_wins() -> None:
+def test_informed_write_by_a_host_behind_wins() -> None:
     world = World(4, hosts=3, faults=NO_FAULTS)
     world.start()
     slow = world.hosts[0]
@@ -130,7 +130,7 @@ def test_what_a_host_behind_wrote_after_it_had_seen_the_others_wins() -> None:
     assert world.hosts[2].disk.contents == {"b": "later, by the slow clock"}
 
 
-def test_a_fresh_host_behind_that_is_mended_is_not_lifted_over_the_fleet() -> None:
+def test_mended_fresh_host_is_not_lifted_over_fleet() -> None:
     world = World(5, hosts=3, faults=NO_FAULTS)
     fresh = world.hosts[-1]
     for host in world.hosts[:-1]:
@@ -148,7 +148,7 @@ def test_a_fresh_host_behind_that_is_mended_is_not_lifted_over_the_fleet() -> No
     assert {"a", "honest"} <= set(world.hosts[0].disk.contents)
 
 
-def test_what_was_written_after_a_clock_fell_back_stays_when_it_is_mended() -> None:
+def test_write_after_clock_fell_back_survives_mending() -> None:
     world = World(6, hosts=2, faults=NO_FAULTS)
     world.start()
     world.run_for(5)
@@ -180,7 +180,7 @@ def settled(seed: int, hosts: int, *, queue_is_down: bool = False) -> World:
     return world
 
 
-def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:
+def test_fleet_in_agreement_grows_quiet_at_any_size() -> None:
     def messages_in_ten_minutes(hosts: int) -> int:
         world = settled(1, hosts)
         world.hosts[0].write_whole({"a": "again"})
@@ -194,7 +194,7 @@ def test_a_fleet_in_agreement_grows_quiet_however_many_hosts_it_has() -> None:
     assert many <= 2 * few
 
 
-def test_messages_of_a_join_do_not_grow_with_the_number_of_hosts() -> None:
+def test_join_costs_the_same_at_any_size() -> None:
     def messages_of_a_join(hosts: int) -> int:
         world = settled(2, hosts)
         newcomer, before = world.hosts[-1], world.messages
@@ -207,7 +207,7 @@ def test_messages_of_a_join_do_not_grow_with_the_number_of_hosts() -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 3, 100])
-def test_without_the_request_queue_a_host_joins_within_a_second_and_by_few_messages(hosts: int) -> None:
+def test_host_without_request_queue_joins_within_a_second(hosts: int) -> None:
     world = settled(3, hosts, queue_is_down=True)
     newcomer, before = world.hosts[-1], world.messages
     newcomer.start()
@@ -217,7 +217,7 @@ def test_without_the_request_queue_a_host_joins_within_a_second_and_by_few_messa
     assert world.messages - before <= 20
 
 
-def test_who_comes_back_without_the_request_queue_is_told_that_it_has_the_same() -> None:
+def test_returning_host_without_request_queue_needs_few_messages() -> None:
     world = settled(4, 3, queue_is_down=True)
     back = world.hosts[0]
     restart(back)
@@ -229,7 +229,7 @@ def test_who_comes_back_without_the_request_queue_is_told_that_it_has_the_same()
 
 
 @pytest.mark.parametrize("queue_is_down", [False, True])
-def test_a_whole_fleet_that_lost_its_links_is_in_step_soon_and_does_not_shout(queue_is_down: bool) -> None:
+def test_fleet_that_lost_its_links_recovers_quietly(queue_is_down: bool) -> None:
     world = settled(5, 50, queue_is_down=queue_is_down)
     hosts = world.hosts[:-1]
     for host in hosts:
@@ -251,7 +251,7 @@ def few_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def halves(seed: int, hosts: int = 2) -> World:
-    """Hosts that wrote so much while they were apart that two of them pass a cap together; the last is empty."""
+    """Hosts that wrote so much while they were apart that two of them exceed a cap together; the last is empty."""
     world = World(seed, hosts + 1, NO_FAULTS)
     world.hosts[0].write_whole({})
     for host in world.hosts[1:-1]:
@@ -264,7 +264,7 @@ def halves(seed: int, hosts: int = 2) -> World:
 
 @pytest.mark.usefixtures("few_keys")
 @pytest.mark.parametrize("seed", range(20))
-def test_hosts_that_pass_a_cap_together_all_say_so_and_hardly_talk(seed: int) -> None:
+def test_hosts_beyond_a_cap_say_so_quietly(seed: int) -> None:
     world = halves(seed)
     first, second, third = world.hosts
     for host in (first, second, third):
@@ -272,7 +272,7 @@ def test_hosts_that_pass_a_cap_together_all_say_so_and_hardly_talk(seed: int) ->
         world.run_for(3)
     world.run_for(60)
     for host in world.hosts:
-        assert "pass a cap together (6 keys are more than the 4 allowed)" in host.trouble, f"seed {seed}: {host.name}"
+        assert "exceed a cap together (6 keys are more than the 4 allowed)" in host.trouble, f"seed {seed}: {host.name}"
         assert not host.in_step
     assert len(first.disk.contents) == len(second.disk.contents) == 3
     before = world.bytes
@@ -294,7 +294,7 @@ def test_a_whole_write_anywhere_mends_it(who: int) -> None:
 
 
 @pytest.mark.usefixtures("few_keys")
-def test_a_whole_write_from_behind_mends_what_was_filled_from_ahead() -> None:
+def test_whole_write_from_behind_mends_what_ahead_filled() -> None:
     world = halves(8)
     first, second, _ = world.hosts
     second.skew_ms = HOUR_MS
@@ -309,9 +309,7 @@ def test_a_whole_write_from_behind_mends_what_was_filled_from_ahead() -> None:
 
 @pytest.mark.usefixtures("few_keys")
 @batches(max(BATCH, SCHEDULES // 4))
-def test_any_schedule_past_a_cap_ends_in_agreement_or_in_trouble_everywhere(
-    first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_schedules_past_cap_end_in_agreement_or_trouble(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.simulation.simulator.KEYS", tuple("abcdefgh"))
     apart = 0
     for seed in range(first, first + BATCH):

@@ -14,6 +14,7 @@ from miros.hsm import spy_on
 from miros_cache_net.errors import ChartError, Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import STAYS, State
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 
@@ -23,18 +24,23 @@ HANDLED = return_status.HANDLED
 class Two(Chart):
     """States a and b inside outer; GO goes to b, BACK to a, ALIVE counts, BAD does what the test says."""
 
+    STATES = (State("outer", ALIVE=STAYS), State("a", "outer", GO="b"), State("b", "outer", BACK="a"))
+
     def __init__(self, bad: Callable[[Event], Any], where: str = "BAD", name: str = "two") -> None:
         super().__init__(name)
         self.alive = 0
-        self.state("outer", ALIVE=self.on_alive)
-        self.state("a", parent="outer", GO=lambda chart, e: chart.trans("b"))
-        self.state("b", parent="outer", BACK=lambda chart, e: chart.trans("a"))
         self.states["b" if where.endswith("_SIGNAL") else "a"].catch(signal=where, handler=lambda chart, e: bad(e))
         self.start_at("a")
 
-    def on_alive(self, e: Event) -> int:
+    def _outer_ALIVE(self, e: Event) -> int:
         self.alive += 1
         return int(HANDLED)
+
+    def _a_GO(self, e: Event) -> int:
+        return self.trans("b")
+
+    def _b_BACK(self, e: Event) -> int:
+        return self.trans("a")
 
     def handles_the_next(self) -> None:
         before = self.alive
@@ -49,9 +55,7 @@ def raising(error: BaseException) -> Callable[[Event], Any]:
     return handler
 
 
-def test_a_handler_that_raises_is_reported_with_chart_state_signal_and_exception_and_the_chart_goes_on(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_raising_handler_is_reported_and_chart_goes_on(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
     chart = stopping(Two(raising(ValueError("two\nlines"))))
 
@@ -65,20 +69,18 @@ def test_a_handler_that_raises_is_reported_with_chart_state_signal_and_exception
 
 
 @pytest.mark.parametrize("wrong", [None, True, "HANDLED", 99, 4.0])
-def test_a_handler_that_returns_no_status_is_reported_and_its_event_counts_as_handled(
-    wrong: Any, stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_handler_without_a_status_is_reported(wrong: Any, stopping: Any, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
     chart = stopping(Two(lambda e: wrong))
 
     chart.post_fifo(event("BAD"))
 
-    assert f"returned {wrong!r}, which is no return_status" in errors.wait_for(1)[0].payload.message
+    assert f"returned {wrong!r}, which is not a return_status" in errors.wait_for(1)[0].payload.message
     chart.handles_the_next()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
-def test_not_even_an_exit_raised_in_a_handler_ends_the_charts_thread(
+def test_exit_raised_in_a_handler_ends_no_thread(
     error: BaseException, stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -90,9 +92,7 @@ def test_not_even_an_exit_raised_in_a_handler_ends_the_charts_thread(
     chart.handles_the_next()
 
 
-def test_an_exception_that_cannot_even_be_printed_is_contained_and_reported(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_unprintable_exception_is_contained_and_reported(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     class Unprintable(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
@@ -110,16 +110,17 @@ def test_an_exception_that_cannot_even_be_printed_is_contained_and_reported(
     assert "the handler of BAD in state a returned" in returned
 
 
-def test_ctrl_c_while_the_first_state_is_entered_reaches_the_program_and_leaves_nothing_running() -> None:
+def test_ctrl_c_in_first_entry_reaches_the_program() -> None:
     class Interrupted(Chart):
-        def __init__(self) -> None:
-            super().__init__("interrupted")
-            self.state("a", ENTRY_SIGNAL=lambda chart, e: raising(KeyboardInterrupt())(e))
+        STATES = (State("a", ENTRY=STAYS),)
 
-    chart = Interrupted()
+        def _a_ENTRY(self, e: Event) -> int:
+            raise KeyboardInterrupt
+
+    chart = Interrupted("interrupted")
 
     with pytest.raises(KeyboardInterrupt):
-        chart.start_at("a")
+        chart.start_at()
 
     assert not chart.running
     assert chart.thread is None
@@ -143,7 +144,7 @@ def test_a_transition_arrives_although_the_targets_handler_raises(
 
 
 @pytest.mark.parametrize("returned", ["nothing", "a transition"])
-def test_a_state_is_left_although_its_exit_handler_fails(
+def test_state_is_left_although_its_exit_handler_fails(
     returned: str, stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -157,9 +158,7 @@ def test_a_state_is_left_although_its_exit_handler_fails(
     assert "EXIT_SIGNAL in state b" in errors.wait_for(1)[0].payload.message
 
 
-def test_a_first_state_whose_entry_handler_raises_is_entered_nevertheless(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_first_state_is_entered_although_its_entry_raises(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
     chart = stopping(Recorder("ALIVE", start=False))
     chart.states["recording"].catch(signal=signals.ENTRY_SIGNAL, handler=lambda chart, e: 1 / 0)
@@ -171,15 +170,13 @@ def test_a_first_state_whose_entry_handler_raises_is_entered_nevertheless(
     assert "ZeroDivisionError" in errors.wait_for(1)[0].payload.message
 
 
-def test_a_handler_that_returns_super_lets_its_parent_handle_the_event(stopping: Any) -> None:
+def test_handler_that_returns_super_leaves_event_to_parent(stopping: Any) -> None:
     chart = stopping(Two(lambda e: return_status.SUPER, where="ALIVE"))
 
     chart.handles_the_next()
 
 
-def test_a_transition_to_a_state_that_is_none_is_the_handlers_mistake_and_names_it(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_transition_to_no_state_is_handlers_mistake(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
     chart = stopping(Two(lambda e: chart.trans("nowhere")))
 
@@ -189,14 +186,12 @@ def test_a_transition_to_a_state_that_is_none_is_the_handlers_mistake_and_names_
     chart.handles_the_next()
 
 
-def test_starting_in_a_state_that_is_none_is_refused_in_one_clear_line() -> None:
+def test_start_in_no_state_is_refused() -> None:
     with pytest.raises(ChartError, match="chart two has no state 'nowhere'; create"):
         Chart("two").start_at("nowhere")
 
 
-def test_state_functions_that_are_no_blueprints_may_raise_without_ending_the_thread_or_losing_the_state(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_raising_plain_state_function_ends_no_thread(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     @spy_on
     def outer(chart: Chart, e: Event) -> Any:
         if e.signal == signals.BAD:
@@ -223,7 +218,7 @@ def test_state_functions_that_are_no_blueprints_may_raise_without_ending_the_thr
 
 
 @pytest.mark.parametrize("mistake", ["raises", "reports"])
-def test_a_cache_error_handler_that_fails_itself_is_logged_and_makes_no_further_cache_error(
+def test_failing_handler_of_cache_error_is_only_logged(
     mistake: str, stopping: Any, recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -248,9 +243,7 @@ def test_a_cache_error_handler_that_fails_itself_is_logged_and_makes_no_further_
     assert [payload.message for payload in (e.payload for e in errors.wait_for(2))] == ["first", "last"]
 
 
-def test_a_report_never_raises_although_logging_does_and_still_publishes_once(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_report_publishes_once_although_logging_raises(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
     chart = stopping(Recorder(name="reporter"))
 
@@ -285,9 +278,7 @@ def test_a_report_never_raises_although_logging_does_and_still_publishes_once(
         "PUBLISH_META_SIGNAL",
     ],
 )
-def test_an_event_from_outside_with_a_signal_of_miros_own_machinery_is_ignored_and_ends_no_thread(
-    name: str, stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_internal_event_from_outside_is_ignored(name: str, stopping: Any, recorder: Callable[..., Recorder]) -> None:
     entered = []
     errors = recorder(CACHE_ERROR)
     chart = stopping(Recorder("ALIVE", start=False))
@@ -307,7 +298,7 @@ def test_an_event_from_outside_with_a_signal_of_miros_own_machinery_is_ignored_a
     assert [e.payload.message for e in errors.wait_for(1)] == ["the only one"]
 
 
-def test_what_is_no_event_in_the_queue_ends_no_thread(recorder: Callable[..., Recorder]) -> None:
+def test_garbage_in_the_queue_ends_no_thread(recorder: Callable[..., Recorder]) -> None:
     chart = recorder("ALIVE")
 
     for garbage in (None, "ALIVE", 7, object()):

@@ -60,7 +60,7 @@ def _a_new_chart_works() -> None:
     assert [*first.payloads, second.payloads[0]] == ["first publication", "later", "first publication"]
 
 
-def test_a_chart_built_in_the_child_works_from_its_first_publication_on(recorder: Callable[..., Recorder]) -> None:
+def test_chart_built_in_the_child_works_at_once(recorder: Callable[..., Recorder]) -> None:
     parent = recorder("ITEM")
     parent.publish(event("ITEM"))
     parent.wait_for(1)
@@ -71,7 +71,7 @@ def test_a_chart_built_in_the_child_works_from_its_first_publication_on(recorder
     assert parent.wait_for(2)[1].payload == "of the parent"
 
 
-def test_a_grandchild_is_no_worse_off_than_a_child(recorder: Callable[..., Recorder]) -> None:
+def test_grandchild_works_as_well_as_a_child(recorder: Callable[..., Recorder]) -> None:
     recorder("ITEM")
 
     def child() -> None:
@@ -81,7 +81,7 @@ def test_a_grandchild_is_no_worse_off_than_a_child(recorder: Callable[..., Recor
     in_child(child)
 
 
-def test_an_inherited_chart_refuses_to_work_in_one_clear_line_and_its_stop_is_quiet(
+def test_inherited_chart_refuses_work_and_stops_quietly(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -115,7 +115,7 @@ def test_an_inherited_chart_refuses_to_work_in_one_clear_line_and_its_stop_is_qu
     chart.wait_for(1)
 
 
-def test_a_chart_that_was_built_but_not_started_before_the_fork_is_refused_too() -> None:
+def test_unstarted_chart_of_the_parent_is_refused_too() -> None:
     chart = Chart("unstarted")
     chart.create(state="a")
 
@@ -148,7 +148,7 @@ def held_by_another_thread(*locks: Any) -> Iterator[None]:
         thread.join()
 
 
-def test_locks_that_other_threads_held_at_the_fork_block_nothing_in_the_child(
+def test_locks_held_at_the_fork_block_no_child(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -172,7 +172,7 @@ def test_locks_that_other_threads_held_at_the_fork_block_nothing_in_the_child(
         in_child(child)
 
 
-def test_a_fork_in_a_handler_leaves_the_parents_chart_running_and_ends_the_childs(
+def test_fork_in_handler_leaves_parents_chart_running(
     stopping: Callable[[Any], Any],
 ) -> None:
     chart = stopping(Recorder("ITEM", start=False))
@@ -184,10 +184,10 @@ def test_a_fork_in_a_handler_leaves_the_parents_chart_running_and_ends_the_child
             outcome.append("fine")
         except AssertionError as error:
             outcome.append(error)
-        return chart._record(e)
+        return chart.record(e)
 
-    chart.state("forking", FORK=on_fork, ITEM=chart._record)
-    chart.start_at("forking")
+    chart.states["recording"].catch(signal="FORK", handler=on_fork)
+    chart.start_at()
     chart.post_fifo(event("FORK"))
     chart.post_fifo(event("ITEM"))
 
@@ -195,7 +195,7 @@ def test_a_fork_in_a_handler_leaves_the_parents_chart_running_and_ends_the_child
     assert outcome == ["fine"]
 
 
-def test_a_child_that_returns_into_an_inherited_charts_loop_ends_instead_of_waiting_for_ever(
+def test_child_that_returns_into_inherited_loop_ends(
     recorder: Callable[..., Recorder], stopping: Callable[[Any], Any]
 ) -> None:
     chart = stopping(Recorder("ITEM", start=False))
@@ -205,10 +205,10 @@ def test_a_child_that_returns_into_an_inherited_charts_loop_ends_instead_of_wait
         child = os.fork()
         if child:
             children.append(child)
-        return chart._record(e)
+        return chart.record(e)
 
-    chart.state("forking", FORK=on_fork)
-    chart.start_at("forking")
+    chart.states["recording"].catch(signal="FORK", handler=on_fork)
+    chart.start_at()
     chart.post_fifo(event("FORK"))
     chart.wait_for(1)
 

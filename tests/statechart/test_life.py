@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from miros.activeobject import ActiveFabric
-from miros.event import Event, return_status
+from miros.event import Event, return_status, signals
 
 from miros_cache_net.errors import ChartError
 from miros_cache_net.events import event
@@ -23,7 +23,7 @@ HANDLED = return_status.HANDLED
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_chart_may_be_stopped_before_it_was_started_and_more_than_once() -> None:
+def test_chart_may_be_stopped_unstarted_and_twice() -> None:
     chart = Recorder("ITEM", start=False)
 
     chart.stop()
@@ -37,7 +37,14 @@ def test_a_chart_may_be_stopped_before_it_was_started_and_more_than_once() -> No
     assert not chart.thread.is_alive()
 
 
-def test_a_stopped_chart_starts_again_with_its_subscriptions_its_trace_and_nothing_left_over(stopping: Any) -> None:
+def test_chart_in_a_with_block_is_stopped_afterwards() -> None:
+    with pytest.raises(KeyError), Recorder("ITEM") as chart:
+        assert chart.running
+        raise KeyError("reaches the caller")
+    assert not chart.running
+
+
+def test_restarted_chart_keeps_subscriptions_and_trace(stopping: Any) -> None:
     chart = stopping(Recorder("ITEM"))
     chart.post_fifo(event("ITEM", 1))
     chart.wait_for(1)
@@ -59,7 +66,7 @@ def test_a_stopped_chart_starts_again_with_its_subscriptions_its_trace_and_nothi
     assert again.count("START") == again.count("ITEM:recording") == 3
 
 
-def test_what_is_posted_to_a_stopped_chart_is_ignored_counted_and_raises_nothing(stopping: Any) -> None:
+def test_posts_to_a_stopped_chart_are_counted(stopping: Any) -> None:
     chart, last = Recorder("ITEM"), stopping(Recorder("LAST"))
     chart.stop()
 
@@ -103,7 +110,7 @@ def test_a_stopped_chart_forgets_what_was_waiting(stopping: Any) -> None:
     assert chart.payloads == []
 
 
-def test_a_chart_stops_itself_in_a_handler_and_another_thread_starts_it_again(stopping: Any) -> None:
+def test_chart_that_stopped_itself_can_be_started_again(stopping: Any) -> None:
     chart = stopping(Recorder("ITEM", start=False))
     chart.states["recording"].catch(signal="END", handler=lambda chart, e: chart.stop() or HANDLED)
 
@@ -118,7 +125,7 @@ def test_a_chart_stops_itself_in_a_handler_and_another_thread_starts_it_again(st
     assert chart.payloads == [1, 2, 3]
 
 
-def test_a_chart_starts_again_only_when_the_handler_in_which_it_stopped_itself_is_done(stopping: Any) -> None:
+def test_chart_restarts_only_when_its_handler_is_done(stopping: Any) -> None:
     order: list[str] = []
     go_on = threading.Event()
 
@@ -129,7 +136,8 @@ def test_a_chart_starts_again_only_when_the_handler_in_which_it_stopped_itself_i
         return HANDLED
 
     chart = stopping(Chart("ends"))
-    chart.state("a", ENTRY_SIGNAL=lambda chart, e: order.append("entered") or HANDLED, END=on_end)
+    entered = chart.create(state="a").catch(signal="END", handler=on_end)
+    entered.catch(signal=signals.ENTRY_SIGNAL, handler=lambda chart, e: order.append("entered") or HANDLED)
     chart.start_at("a")
     chart.post_fifo(event("END"))
     wait_until(lambda: not chart.running)
@@ -142,7 +150,7 @@ def test_a_chart_starts_again_only_when_the_handler_in_which_it_stopped_itself_i
     assert order == ["entered", "old handler done", "entered"]
 
 
-def test_stop_returns_only_when_the_first_state_is_entered_and_no_thread_follows(stopping: Any) -> None:
+def test_stop_waits_for_the_first_state(stopping: Any) -> None:
     entering, go_on, stopped = threading.Event(), threading.Event(), threading.Event()
 
     def on_entry(chart: Any, e: Event) -> Any:
@@ -154,7 +162,7 @@ def test_stop_returns_only_when_the_first_state_is_entered_and_no_thread_follows
 
     done: list[str] = []
     chart = stopping(Chart("slow"))
-    chart.state("a", ENTRY_SIGNAL=on_entry)
+    chart.create(state="a").catch(signal=signals.ENTRY_SIGNAL, handler=on_entry)
     starter = threading.Thread(target=chart.start_at, args=("a",))
     starter.start()
     assert entering.wait(TIMEOUT_S)
@@ -169,9 +177,10 @@ def test_stop_returns_only_when_the_first_state_is_entered_and_no_thread_follows
     assert chart.thread is None
 
 
-def test_a_chart_that_stops_itself_while_its_first_state_is_entered_has_no_thread() -> None:
+def test_chart_stopped_by_first_state_has_no_thread() -> None:
     chart = Recorder("ITEM", start=False)
-    chart.state("ends", ENTRY_SIGNAL=lambda chart, e: chart.stop() or HANDLED)
+    ends = chart.create(state="ends")
+    ends.catch(signal=signals.ENTRY_SIGNAL, handler=lambda chart, e: chart.stop() or HANDLED)
 
     chart.start_at("ends")
 
@@ -182,7 +191,7 @@ def test_a_chart_that_stops_itself_while_its_first_state_is_entered_has_no_threa
     chart.stop()
 
 
-def test_starting_a_running_chart_or_starting_from_its_own_handler_is_refused_in_one_clear_line(stopping: Any) -> None:
+def test_start_is_refused_while_running_and_in_handlers(stopping: Any) -> None:
     chart = stopping(Recorder("ITEM", start=False))
     refusals: list[str] = []
 
@@ -204,7 +213,7 @@ def test_starting_a_running_chart_or_starting_from_its_own_handler_is_refused_in
     assert refusals == ["chart recorder cannot be started by its own handler; let another thread do it"]
 
 
-def test_two_charts_are_stopped_by_many_threads_while_others_post_publish_and_start_them(stopping: Any) -> None:
+def test_charts_survive_concurrent_starts_stops_and_posts(stopping: Any) -> None:
     charts = [stopping(Recorder("ITEM", name=f"churned {number}")) for number in range(2)]
     surprises: list[BaseException] = []
 
@@ -236,7 +245,7 @@ def test_two_charts_are_stopped_by_many_threads_while_others_post_publish_and_st
         chart.wait_for(lambda events: "last" in [e.payload for e in events])
 
 
-def test_many_threads_that_build_the_first_charts_of_a_process_share_one_fabric_and_one_writer() -> None:
+def test_first_charts_of_many_threads_share_one_fabric() -> None:
     program = """
         import sys, threading, time
         from tests.charts.recorder import Recorder
@@ -267,9 +276,7 @@ def test_many_threads_that_build_the_first_charts_of_a_process_share_one_fabric_
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60, cwd=ROOT)
 
 
-def test_a_failing_first_state_leaves_nothing_running_and_the_chart_can_be_started_properly(
-    stopping: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_first_state_leaves_nothing_running(stopping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     chart = stopping(Recorder("ITEM", start=False))
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", lambda thread: 1 / 0)
@@ -283,7 +290,7 @@ def test_a_failing_first_state_leaves_nothing_running_and_the_chart_can_be_start
     chart.wait_for(1)
 
 
-def test_a_chart_without_a_single_handler_starts_takes_events_and_stops(stopping: Any) -> None:
+def test_chart_without_handlers_starts_and_stops(stopping: Any) -> None:
     chart = stopping(Chart("bare"))
     chart.create(state="a")
 

@@ -14,6 +14,7 @@ from miros.hsm import stripped
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import State
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import Recorder
 
@@ -61,7 +62,7 @@ def settled(chart: Any, hooks: int) -> None:
     wait_until(lambda: chart.spy().count("HOOK:outer:HOOK") == hooks and chart.spy()[-1].startswith("<- Queued:(0)"))
 
 
-def test_spy_and_trace_show_what_they_show_for_a_plain_miros_factory(stopping: Any) -> None:
+def test_spy_and_trace_equal_a_plain_factorys(stopping: Any) -> None:
     ours, plain = stopping(pair(Chart)), stopping(pair(Factory))
 
     for chart in (ours, plain):
@@ -78,7 +79,7 @@ def test_spy_and_trace_show_what_they_show_for_a_plain_miros_factory(stopping: A
     assert ours.to_code("b").replace("<lambda>", "") == plain.to_code("b").replace("<lambda>", "")
 
 
-def test_the_spy_shows_a_charts_own_posts_and_not_those_of_others_in_the_middle_of_its_events(stopping: Any) -> None:
+def test_spy_keeps_posts_of_others_out_of_events(stopping: Any) -> None:
     chart = stopping(Recorder("ITEM", start=False))
 
     def on_ask(chart: Any, e: Event) -> Any:
@@ -106,9 +107,7 @@ def test_the_spy_shows_a_charts_own_posts_and_not_those_of_others_in_the_middle_
     ]
 
 
-def test_live_trace_and_live_spy_are_given_at_construction_and_print_as_things_happen(
-    stopping: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_live_trace_and_spy_print_as_things_happen(stopping: Any, capsys: pytest.CaptureFixture[str]) -> None:
     printed: list[str] = []
 
     def build(name: str) -> Chart:
@@ -134,7 +133,7 @@ def test_live_trace_and_live_spy_are_given_at_construction_and_print_as_things_h
 
 
 @pytest.mark.parametrize("error", [ValueError("bad line"), SystemExit(1)])
-def test_a_live_callback_that_raises_is_reported_once_and_silences_no_other_chart(
+def test_raising_live_callback_is_reported_once_and_alone(
     error: BaseException, stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     errors = recorder(CACHE_ERROR)
@@ -159,7 +158,7 @@ def test_a_live_callback_that_raises_is_reported_once_and_silences_no_other_char
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_live_lines_come_again_after_a_plain_charts_callback_has_killed_the_writer(stopping: Any) -> None:
+def test_live_lines_return_after_the_writer_died(stopping: Any) -> None:
     lines: list[str] = []
     chart = stopping(Recorder("ITEM", start=False))
     chart.live_trace = chart.live_spy = True
@@ -174,11 +173,18 @@ def test_live_lines_come_again_after_a_plain_charts_callback_has_killed_the_writ
     wait_until(lambda: "ITEM:recording:HOOK" in lines)
 
 
-def test_spy_and_trace_may_be_read_by_any_thread_while_the_chart_is_at_work(stopping: Any) -> None:
-    chart = stopping(Chart("busy"))
-    chart.state("a", GO=lambda chart, e: chart.trans("b"))
-    chart.state("b", GO=lambda chart, e: chart.trans("a"))
-    chart.start_at("a")
+def test_any_thread_may_read_spy_and_trace(stopping: Any) -> None:
+    class Busy(Chart):
+        STATES = (State("a", GO="b"), State("b", GO="a"))
+
+        def _a_GO(self, e: Event) -> int:
+            return self.trans("b")
+
+        def _b_GO(self, e: Event) -> int:
+            return self.trans("a")
+
+    chart = stopping(Busy("busy"))
+    chart.start_at()
     ended = threading.Event()
 
     def post() -> None:

@@ -14,6 +14,7 @@ from miros.event import Event, SignalSource, return_status, signals
 from miros_cache_net.events import event
 from miros_cache_net.statechart import fabric
 from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.statechart.state import STAYS, State
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 
@@ -77,7 +78,7 @@ def _fabric_threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.endswith("active fabric"))
 
 
-def test_four_hundred_events_published_at_equal_priority_arrive_in_their_order(
+def test_published_events_of_equal_priority_arrive_in_order(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -89,7 +90,7 @@ def test_four_hundred_events_published_at_equal_priority_arrive_in_their_order(
     assert chart.payloads == list(range(400))
 
 
-def test_more_urgent_events_overtake_those_that_still_wait_and_keep_their_own_order(
+def test_urgent_events_overtake_those_that_still_wait(
     recorder: Callable[..., Recorder], sink: Callable[[Callable[[Event], None]], Sink]
 ) -> None:
     chart = recorder("ITEM")
@@ -107,7 +108,7 @@ def test_more_urgent_events_overtake_those_that_still_wait_and_keep_their_own_or
     assert chart.payloads[1:] == [(priority, number) for priority in (1, 2, 1000, 2000) for number in range(3)]
 
 
-def test_a_chart_without_instrumentation_publishes_and_subscribes_all_the_same(
+def test_chart_without_instrumentation_publishes_and_subscribes(
     stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     other = recorder("REPLY")
@@ -125,12 +126,11 @@ def test_a_chart_without_instrumentation_publishes_and_subscribes_all_the_same(
     assert chart.spy() is None
 
 
-def test_a_second_chart_that_subscribes_in_a_handler_gets_what_the_first_one_gets(
-    recorder: Callable[..., Recorder], stopping: Any
-) -> None:
+def test_chart_subscribed_in_handler_gets_what_others_get(recorder: Callable[..., Recorder], stopping: Any) -> None:
     first = recorder("ITEM", name="first")
     second = stopping(Recorder("SUBSCRIBE", name="second", start=False))
-    second.state("b", SUBSCRIBE=lambda chart, e: chart.subscribe("ITEM") or HANDLED, ITEM=second._record)
+    b = second.create(state="b").catch(signal="ITEM", handler=second.record)
+    b.catch(signal="SUBSCRIBE", handler=lambda chart, e: chart.subscribe("ITEM") or HANDLED)
     second.start_at("b")
 
     first.publish(event("SUBSCRIBE"))
@@ -141,14 +141,17 @@ def test_a_second_chart_that_subscribes_in_a_handler_gets_what_the_first_one_get
     second.wait_for(1)
 
 
-def test_subscriptions_and_publications_of_the_start_path_take_effect_before_the_thread_runs(
+def test_subscriptions_of_the_start_path_take_effect_immediately(
     stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     other = recorder("ITEM", name="other")
     seen: list[Any] = []
 
     class Early(Recorder):
-        def on_entry(self, e: Event) -> Any:
+        STATES = (State("early", ENTRY=STAYS, ITEM=STAYS),)
+        _early_ITEM = Recorder.record
+
+        def _early_ENTRY(self, e: Event) -> Any:
             self.subscribe(signals.ITEM)
             self.publish(event("ITEM", "from the entry handler"))
             other.wait_for(1)
@@ -156,20 +159,17 @@ def test_subscriptions_and_publications_of_the_start_path_take_effect_before_the
             return HANDLED
 
     chart = stopping(Early(start=False))
-    chart.state("early", ENTRY_SIGNAL=chart.on_entry, ITEM=chart._record)
-    chart.start_at("early")
+    chart.start_at()
 
     assert chart.wait_for(1)[0].payload == "from the entry handler"
     assert seen == [None]
 
 
 @pytest.mark.parametrize("kind", ["a name", "a number", "an event", "a name, lifo"])
-def test_a_signal_may_be_named_in_any_way_and_subscribing_twice_delivers_once(
-    kind: str, stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_signal_may_be_named_in_any_way(kind: str, stopping: Any, recorder: Callable[..., Recorder]) -> None:
     last = recorder("LAST")
     chart = stopping(Recorder(start=False))
-    chart.state("b", ITEM=chart._record)
+    chart.create(state="b").catch(signal="ITEM", handler=chart.record)
     named: Any = {"a number": signals.ITEM, "an event": event("ITEM")}.get(kind, "ITEM")
     queue_type = "lifo" if "lifo" in kind else None
     chart.start_at("b")
@@ -194,7 +194,7 @@ def test_subscribing_to_what_is_no_signal_is_refused(wrong: Any) -> None:
         Chart("wrong").subscribe("ITEM", "FIFO")
 
 
-def test_a_thread_that_is_no_chart_publishes_through_a_chart_that_was_never_started(
+def test_thread_may_publish_through_an_unstarted_chart(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -208,9 +208,7 @@ def test_a_thread_that_is_no_chart_publishes_through_a_chart_that_was_never_star
 
 
 @pytest.mark.parametrize("garbage", [None, "ITEM", 5, {"signal": 1}])
-def test_publishing_what_is_no_event_raises_at_the_caller_and_leaves_the_fabric_alive(
-    garbage: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_publishing_no_event_raises_at_the_caller(garbage: Any, recorder: Callable[..., Recorder]) -> None:
     chart = recorder("ITEM")
     for priority in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="finite"):
@@ -227,7 +225,7 @@ def test_publishing_what_is_no_event_raises_at_the_caller_and_leaves_the_fabric_
 
 
 @DEATHS
-def test_after_a_foreign_subscriber_killed_the_fabrics_thread_the_next_publication_arrives_and_threads_are_not_doubled(
+def test_publication_arrives_after_fabric_thread_was_killed(
     recorder: Callable[..., Recorder], sink: Callable[[Callable[[Event], None]], Sink]
 ) -> None:
     def explode(e: Event) -> None:
@@ -249,7 +247,7 @@ def test_after_a_foreign_subscriber_killed_the_fabrics_thread_the_next_publicati
 
 
 @DEATHS
-def test_a_living_fabric_thread_that_miros_has_lost_sight_of_is_found_again_not_doubled(
+def test_lost_fabric_thread_is_found_and_not_doubled(
     recorder: Callable[..., Recorder], sink: Callable[[Callable[[Event], None]], Sink]
 ) -> None:
     def explode(e: Event) -> None:
@@ -271,7 +269,7 @@ def test_a_living_fabric_thread_that_miros_has_lost_sight_of_is_found_again_not_
     assert _fabric_threads() == ["fifo active fabric", "lifo active fabric"]
 
 
-def test_a_stopped_fabric_ends_no_chart_and_the_next_publication_starts_it_again(
+def test_stopped_fabric_starts_again_with_next_publication(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -286,9 +284,7 @@ def test_a_stopped_fabric_ends_no_chart_and_the_next_publication_starts_it_again
     assert chart.payloads == ["posted", "published"]
 
 
-def test_events_flow_both_ways_between_a_plain_miros_chart_and_ours(
-    stopping: Any, recorder: Callable[..., Recorder]
-) -> None:
+def test_events_flow_between_plain_charts_and_ours(stopping: Any, recorder: Callable[..., Recorder]) -> None:
     ours = recorder("ITEM")
     plain = stopping(Plain())
     wait_until(lambda: any(each is plain.queue for each in ActiveFabric().fifo_subscriptions["ITEM"]))
@@ -302,7 +298,7 @@ def test_events_flow_both_ways_between_a_plain_miros_chart_and_ours(
     assert ours.payloads == plain.payloads == ["from plain", "from ours"]
 
 
-def test_a_chart_that_stops_while_an_event_is_handed_round_takes_it_from_nobody_else(
+def test_stopping_chart_takes_an_event_from_nobody(
     stopping: Any, recorder: Callable[..., Recorder], sink: Callable[[Callable[[Event], None]], Sink]
 ) -> None:
     before = recorder("ITEM", name="before")
@@ -319,7 +315,7 @@ def test_a_chart_that_stops_while_an_event_is_handed_round_takes_it_from_nobody_
         assert chart.payloads == [0, 1, 2]
 
 
-def test_a_thousand_charts_that_come_and_go_leave_no_subscription_behind(stopping: Any) -> None:
+def test_thousand_charts_leave_no_subscription_behind(stopping: Any) -> None:
     chart = stopping(Recorder("COMES_AND_GOES"))
     chart.stop()
     before = len(ActiveFabric().fifo_subscriptions["COMES_AND_GOES"])
@@ -333,7 +329,7 @@ def test_a_thousand_charts_that_come_and_go_leave_no_subscription_behind(stoppin
     assert not any(each is chart.queue for each in queues)
 
 
-def test_running_charts_make_no_signal_known_that_was_not_known_before(recorder: Callable[..., Recorder]) -> None:
+def test_running_charts_register_no_new_signals(recorder: Callable[..., Recorder]) -> None:
     recorder("ITEM").stop()
     known = len(signals)
 
@@ -346,7 +342,7 @@ def test_running_charts_make_no_signal_known_that_was_not_known_before(recorder:
     assert len(signals) == known
 
 
-def test_names_that_many_threads_make_known_at_once_get_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_registered_at_once_get_distinct_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(SignalSource):  # type: ignore[misc]
         def __len__(self) -> int:
             length = super().__len__()

@@ -14,6 +14,7 @@ from miros_cache_net.errors import Reason
 from miros_cache_net.events import CACHE_ERROR, event
 from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.queue import ChartQueue
+from miros_cache_net.statechart.state import STAYS, State
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
 
@@ -40,7 +41,7 @@ class Gated(Recorder):
     def on_item(self, e: Event) -> int:
         self.inside.set()
         assert self.gate.wait(TIMEOUT_S)
-        return self._record(e)
+        return self.record(e)
 
     def hold(self) -> None:
         """Let it handle event 0 and stay there."""
@@ -72,7 +73,7 @@ def held(bound: int, gated: Callable[..., Gated]) -> Gated:
     return chart
 
 
-def test_ten_thousand_events_wait_for_a_busy_chart_and_all_are_handled_in_order(gated: Callable[..., Gated]) -> None:
+def test_waiting_events_of_busy_chart_keep_their_order(gated: Callable[..., Gated]) -> None:
     chart = gated()
     chart.hold()
 
@@ -85,9 +86,7 @@ def test_ten_thousand_events_wait_for_a_busy_chart_and_all_are_handled_in_order(
     assert chart.refused_events == 0
 
 
-def test_a_full_queue_refuses_the_newest_counts_each_and_reports_once_and_again_after_recovery(
-    held: Gated, recorder: Callable[..., Recorder]
-) -> None:
+def test_full_queue_refuses_newest_and_reports_once(held: Gated, recorder: Callable[..., Recorder]) -> None:
     errors = recorder(CACHE_ERROR)
 
     for number in range(1, BOUND + 4):
@@ -110,7 +109,7 @@ def test_a_full_queue_refuses_the_newest_counts_each_and_reports_once_and_again_
     assert told[0].message.startswith(f"chart recorder is {BOUND} events behind and refuses more")
 
 
-def test_a_flood_that_goes_on_while_the_queue_hovers_at_its_bound_is_reported_once() -> None:
+def test_flood_around_the_bound_is_reported_once() -> None:
     floods: list[int] = []
     queue = ChartQueue(4, lambda: floods.append(1), lambda item: None)
 
@@ -144,7 +143,7 @@ def drained(queue: ChartQueue) -> str:
         ("abCd", "abC"),
     ],
 )
-def test_a_full_queue_keeps_the_newest_of_what_replaces_all_and_gives_up_an_older_one(posted: str, kept: str) -> None:
+def test_full_queue_keeps_the_newest_whole_write(posted: str, kept: str) -> None:
     queue = whole_writes_win()
     for item in posted:
         queue.append(item)
@@ -156,7 +155,7 @@ def test_a_full_queue_keeps_the_newest_of_what_replaces_all_and_gives_up_an_olde
         queue.popleft()
 
 
-def test_what_was_kept_beyond_the_bound_goes_before_what_comes_once_there_is_room() -> None:
+def test_what_waits_beyond_the_bound_keeps_its_place() -> None:
     queue = whole_writes_win()
     for item in "abCD":
         queue.append(item)
@@ -170,7 +169,7 @@ def test_what_was_kept_beyond_the_bound_goes_before_what_comes_once_there_is_roo
     assert queue.refused == 2
 
 
-def test_what_was_kept_beyond_the_bound_wakes_the_chart_like_any_other() -> None:
+def test_what_waits_beyond_the_bound_wakes_the_chart() -> None:
     queue, taken = whole_writes_win(), []
     for item in "abC":
         queue.append(item)
@@ -180,7 +179,7 @@ def test_what_was_kept_beyond_the_bound_wakes_the_chart_like_any_other() -> None
     assert taken == ["a", "b", "C"]
 
 
-def test_a_cleared_queue_has_forgotten_what_was_kept_beyond_the_bound() -> None:
+def test_cleared_queue_forgets_what_waited_beyond_the_bound() -> None:
     queue = whole_writes_win()
     for item in "abC":
         queue.append(item)
@@ -189,9 +188,7 @@ def test_a_cleared_queue_has_forgotten_what_was_kept_beyond_the_bound() -> None:
     assert drained(queue) == "d"
 
 
-def test_published_events_beyond_the_bound_are_counted_and_delay_no_other_subscriber(
-    held: Gated, recorder: Callable[..., Recorder]
-) -> None:
+def test_events_beyond_the_bound_delay_no_other_subscriber(held: Gated, recorder: Callable[..., Recorder]) -> None:
     other = recorder("ITEM", name="other")
     other.queue.bound = 100
 
@@ -204,7 +201,7 @@ def test_published_events_beyond_the_bound_are_counted_and_delay_no_other_subscr
     held.wait_for(BOUND + 1)
 
 
-def test_posts_to_the_front_are_accepted_by_a_full_queue_and_handled_first(held: Gated) -> None:
+def test_full_queue_accepts_posts_to_the_front(held: Gated) -> None:
     for number in range(1, BOUND + 1):
         held.post_fifo(event("ITEM", number))
 
@@ -216,16 +213,17 @@ def test_posts_to_the_front_are_accepted_by_a_full_queue_and_handled_first(held:
     assert held.refused_events == 0
 
 
-def test_a_chart_that_posts_to_itself_while_threads_flood_it_comes_through(bound: int, stopping: Any) -> None:
+def test_chart_that_posts_to_itself_survives_a_flood(bound: int, stopping: Any) -> None:
     class Busy(Chart):
+        STATES = (State("a", ITEM=STAYS, LAST=STAYS),)
+
         def __init__(self) -> None:
             super().__init__("busy")
             self.handled = 0
-            self.state("a", ITEM=self.on_item, LAST=self.on_last)
             self.last = threading.Event()
-            self.start_at("a")
+            self.start_at()
 
-        def on_item(self, e: Event) -> int:
+        def _a_ITEM(self, e: Event) -> int:
             self.handled += 1
             if e.payload == "outside":
                 for _ in range(3):
@@ -233,7 +231,7 @@ def test_a_chart_that_posts_to_itself_while_threads_flood_it_comes_through(bound
                     self.post_lifo(event("ITEM", "own"))
             return int(return_status.HANDLED)
 
-        def on_last(self, e: Event) -> int:
+        def _a_LAST(self, e: Event) -> int:
             self.last.set()
             return int(return_status.HANDLED)
 
@@ -255,7 +253,7 @@ def test_a_chart_that_posts_to_itself_while_threads_flood_it_comes_through(bound
     assert chart.refused_events > 0
 
 
-def test_eight_threads_post_at_once_and_each_ones_events_are_handled_in_its_order(
+def test_events_of_each_thread_are_handled_in_order(
     recorder: Callable[..., Recorder],
 ) -> None:
     chart = recorder("ITEM")
@@ -275,7 +273,7 @@ def test_eight_threads_post_at_once_and_each_ones_events_are_handled_in_its_orde
         assert [number for who, number in chart.payloads if who == poster] == list(range(500))
 
 
-def test_deferred_events_beyond_the_bound_are_reported_and_counted_and_the_others_come_back_in_order(
+def test_deferred_events_beyond_the_bound_are_reported(
     monkeypatch: pytest.MonkeyPatch, stopping: Any, recorder: Callable[..., Recorder]
 ) -> None:
     monkeypatch.setattr(limits, "CHART_DEFERRED_EVENTS", 3)
@@ -284,7 +282,7 @@ def test_deferred_events_beyond_the_bound_are_reported_and_counted_and_the_other
     recalled: list[Any] = []
 
     def on_item(chart: Any, e: Event) -> Any:
-        chart.defer(e) if e.payload not in recalled else chart._record(e)
+        chart.defer(e) if e.payload not in recalled else chart.record(e)
         return return_status.HANDLED
 
     def on_recall(chart: Any, e: Event) -> Any:
@@ -304,10 +302,10 @@ def test_deferred_events_beyond_the_bound_are_reported_and_counted_and_the_other
     errors.report(Reason.IO, "last")
     told = errors.wait_for(lambda events: events and events[-1].payload.message == "last")
     assert [e.payload.reason for e in told] == [Reason.OVERFLOW, Reason.IO]
-    assert "has put off 3 events" in told[0].payload.message
+    assert "has deferred 3 events" in told[0].payload.message
 
 
-def test_a_recalled_event_finds_its_place_in_a_queue_that_is_full(bound: int, stopping: Any) -> None:
+def test_recalled_event_finds_its_place_in_full_queue(bound: int, stopping: Any) -> None:
     chart = stopping(Recorder("ITEM", start=False))
 
     def on_recall(chart: Any, e: Event) -> Any:

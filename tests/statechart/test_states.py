@@ -32,30 +32,30 @@ class Door(Chart):
         self.said: list[str] = []
         self.start_at()
 
-    def door_INIT(self, e: Event) -> int:
+    def _door_INIT(self, e: Event) -> int:
         return self.trans("closed")
 
-    def door_KICK(self, e: Event) -> int:
+    def _door_KICK(self, e: Event) -> int:
         return self.trans("broken")
 
-    def closed_ENTRY(self, e: Event) -> int:
+    def _closed_ENTRY(self, e: Event) -> int:
         self.said.append("shut")
         return HANDLED
 
-    def closed_OPEN(self, e: Event) -> int:
+    def _closed_OPEN(self, e: Event) -> int:
         return self.trans("opened")
 
-    def opened_CLOSE(self, e: Event) -> int:
+    def _opened_CLOSE(self, e: Event) -> int:
         return self.trans("closed")
 
-    def opened_WRONG(self, e: Event) -> int:
+    def _opened_WRONG(self, e: Event) -> int:
         return self.trans("broken")
 
-    def opened_LOOK(self, e: Event) -> int:
+    def _opened_LOOK(self, e: Event) -> int:
         self.said.append("open")
         return HANDLED
 
-    def opened_EXIT(self, e: Event) -> int:
+    def _opened_EXIT(self, e: Event) -> int:
         self.said.append("squeak")
         return HANDLED
 
@@ -87,7 +87,7 @@ def test_a_chart_does_what_its_states_say(stopping: Callable[[Any], Any]) -> Non
     ]
 
 
-def test_a_transition_that_the_states_do_not_name_is_reported_and_not_made(
+def test_undeclared_transition_is_reported_and_not_made(
     stopping: Callable[[Any], Any], recorder: Callable[..., Recorder]
 ) -> None:
     heard, door = recorder(CACHE_ERROR), stopping(Door())
@@ -99,7 +99,7 @@ def test_a_transition_that_the_states_do_not_name_is_reported_and_not_made(
     assert "WRONG in state opened asked for a transition to broken" in error.payload.message
 
 
-def test_a_signal_may_get_its_name_when_the_chart_is_built(stopping: Callable[[Any], Any]) -> None:
+def test_signal_may_be_named_when_chart_is_built(stopping: Callable[[Any], Any]) -> None:
     lifted, usual = stopping(Door("LIFT")), stopping(Door())
     for door in (lifted, usual):
         post(door, "LIFT", "LOOK")
@@ -109,7 +109,7 @@ def test_a_signal_may_get_its_name_when_the_chart_is_built(stopping: Callable[[A
     assert usual.state_name != "opened"
 
 
-def test_a_name_for_a_signal_that_no_state_handles_is_refused() -> None:
+def test_name_for_an_unhandled_signal_is_refused() -> None:
     with pytest.raises(ChartError, match="Listener2: no state handles NEWS"):
 
         class Listener2(Chart):
@@ -122,14 +122,14 @@ def test_a_subclass_overrides_handlers_and_adds_states(stopping: Callable[[Any],
     class Gate(Door):
         STATES = (*Door.STATES, State("locked", "door", UNLOCK="closed"))
 
-        def closed_OPEN(self, e: Event) -> int:
-            return super().closed_OPEN(e)
+        def _closed_OPEN(self, e: Event) -> int:
+            return super()._closed_OPEN(e)
 
-        def opened_LOOK(self, e: Event) -> int:
+        def _opened_LOOK(self, e: Event) -> int:
             self.said.append("a garden")
             return HANDLED
 
-        def locked_UNLOCK(self, e: Event) -> int:
+        def _locked_UNLOCK(self, e: Event) -> int:
             return self.trans("closed")
 
     gate = stopping(Gate())
@@ -141,7 +141,7 @@ def test_a_subclass_overrides_handlers_and_adds_states(stopping: Callable[[Any],
     wait_until(lambda: ("locked", "UNLOCK", "closed") in steps(gate))
 
 
-def test_what_one_chart_catches_besides_leaves_its_sisters_alone(stopping: Callable[[Any], Any]) -> None:
+def test_handler_added_to_one_chart_concerns_no_other(stopping: Callable[[Any], Any]) -> None:
     knocked: list[str] = []
     first, second = stopping(Door()), stopping(Door())
     first.states["door"].catch(signal="KNOCK", handler=lambda chart, e: knocked.append("first") or HANDLED)
@@ -157,15 +157,15 @@ def test_what_one_chart_catches_besides_leaves_its_sisters_alone(stopping: Calla
         ((State("a"), State("a")), "state a is declared twice"),
         ((State("b", "a"), State("a")), "state b lies in a, which is not declared before it"),
         ((State("a"), State("b", "b")), "state b lies in b, which is not declared before it"),
-        ((State("a", NEWS=STAYS),), "state a handles NEWS, but there is no method a_NEWS"),
-        ((State("a", GO="b"),), "state a: GO leads to b, which is no state"),
+        ((State("a", NEWS=STAYS),), "state a handles NEWS, but there is no method _a_NEWS"),
+        ((State("a", GO="b"),), "state a: GO leads to b, which is not a state"),
         ((State("a", ENTRY="a"),), "state a: ENTRY cannot make a transition"),
         ((State("a", EXIT="a"),), "state a: EXIT cannot make a transition"),
-        ((State("a", b_C=STAYS), State("a_b", C=STAYS)), "the method a_b_C would handle events of two states"),
+        ((State("a", b_C=STAYS), State("a_b", C=STAYS)), "the method _a_b_C would handle events of two states"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_no_chart_can_be_declared_with_wrong_states(states: tuple[State, ...], complaint: str) -> None:
-    handlers = dict.fromkeys(("a_GO", "a_ENTRY", "a_EXIT", "a_b_C"), lambda self, e: HANDLED)
+    handlers = dict.fromkeys(("_a_GO", "_a_ENTRY", "_a_EXIT", "_a_b_C"), lambda self, e: HANDLED)
     with pytest.raises(ChartError, match=f"^Wrong: {complaint}$"):
         type("Wrong", (Chart,), {"STATES": states, **handlers})

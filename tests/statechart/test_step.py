@@ -65,9 +65,7 @@ def settled(chart: Any, steps: int) -> None:
 
 @pytest.mark.parametrize("start", ["s111", "s1", "s21", "t"])
 @pytest.mark.parametrize("signal", [*WAYS, "HOOK", "NOBODY_KNOWS_IT"])
-def test_every_way_from_state_to_state_shows_what_a_plain_miros_factory_shows(
-    signal: str, start: str, stopping: Any
-) -> None:
+def test_every_transition_shows_what_a_plain_factory_shows(signal: str, start: str, stopping: Any) -> None:
     ours, plain = stopping(tree(Chart)), stopping(tree(Factory))
     for chart in (ours, plain):
         chart.start_at(chart.states[start].state_method)
@@ -82,7 +80,7 @@ def test_every_way_from_state_to_state_shows_what_a_plain_miros_factory_shows(
     assert ours.current_state() == plain.current_state()
 
 
-def test_a_chart_without_instrumentation_goes_the_same_ways_and_keeps_no_lines(stopping: Any) -> None:
+def test_chart_without_instrumentation_keeps_no_lines(stopping: Any) -> None:
     chart = stopping(tree(Chart))
     chart.instrumented = False
     chart.start_at("s111")
@@ -93,7 +91,7 @@ def test_a_chart_without_instrumentation_goes_the_same_ways_and_keeps_no_lines(s
     assert chart.spy() is chart.trace() is None
 
 
-def test_states_that_are_plain_functions_show_what_they_show_for_a_plain_miros_factory(stopping: Any) -> None:
+def test_plain_function_states_show_what_miros_shows(stopping: Any) -> None:
     @spy_on
     def outer(chart: Any, e: Event) -> Any:
         if e.signal == _number("GO"):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miros_cache_net.errors import SettingsError
+from miros_cache_net.settings import Settings
 from miros_cache_net.settings.broker_address import BrokerAddress, Secret
 
 
@@ -29,12 +30,12 @@ def test_a_full_url_gives_every_part() -> None:
     ("text", "port"),
     [("amqp://host", 5672), ("amqps://host", 5671), ("AMQP://host/", 5672), ("amqp://host:1", 1)],
 )
-def test_a_missing_port_is_the_one_of_the_scheme_and_the_default_vhost_is_a_slash(text: str, port: int) -> None:
+def test_missing_port_and_vhost_have_defaults(text: str, port: int) -> None:
     address = BrokerAddress.parse(text)
     assert (address.port, address.vhost, address.user, bool(address.password)) == (port, "/", "", False)
 
 
-def test_an_ipv6_address_stands_in_brackets_in_the_url_and_without_them_in_the_value() -> None:
+def test_ipv6_address_has_brackets_only_in_the_url() -> None:
     address = BrokerAddress.parse("amqp://u:p@[fe80::1]:5673/v")
     assert address.host == "fe80::1"
     assert address.redacted == "amqp://u@[fe80::1]:5673/v"
@@ -68,7 +69,7 @@ def test_an_ipv6_address_stands_in_brackets_in_the_url_and_without_them_in_the_v
         "amqp://u:hunter2@host/" + "v" * 256,
     ],
 )
-def test_a_malformed_url_is_refused_in_one_line_that_does_not_show_the_password(text: str) -> None:
+def test_malformed_url_is_refused_without_its_password(text: str) -> None:
     with pytest.raises(SettingsError) as refused:
         BrokerAddress.parse(text)
     shown = "".join(traceback.format_exception(refused.value)).replace(repr(text), "")
@@ -78,14 +79,14 @@ def test_a_malformed_url_is_refused_in_one_line_that_does_not_show_the_password(
     assert "amqp://" in str(refused.value)
 
 
-def test_no_text_form_of_an_address_shows_its_password() -> None:
+def test_address_text_never_shows_its_password() -> None:
     address = BrokerAddress.parse("amqp://u:hunter2@host/v")
     for shown in (str(address), repr(address), address.redacted, f"{address.password}", repr([address.password])):
         assert "hunter2" not in shown
     assert str(address) == "amqp://u@host:5672/v"
 
 
-def test_credentials_fill_in_only_what_the_url_leaves_out() -> None:
+def test_credentials_fill_in_only_what_is_missing() -> None:
     fill = ("bob", "pw")
     assert BrokerAddress.parse("amqp://h").with_credentials(*fill).password.reveal() == "pw"
     named = BrokerAddress.parse("amqp://alice@h").with_credentials(*fill)
@@ -102,10 +103,17 @@ def test_addresses_and_secrets_are_values() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_an_address_or_a_settings_error(text: str) -> None:
+def test_any_text_is_address_or_settings_error(text: str) -> None:
     for candidate in (text, "amqp://" + text, "amqp://u:p@" + text):
         try:
             address = BrokerAddress.parse(candidate)
         except SettingsError:
             continue
         assert BrokerAddress.parse(address.redacted).redacted == address.redacted
+
+
+def test_comma_in_password_is_named_with_its_code() -> None:
+    for password in ("hunter,fourteen", "12,fourteen"):
+        with pytest.raises(SettingsError, match="%2C") as refused:
+            Settings(amqp_urls=f"amqp://u:{password}@broker.example:5672")
+        assert "hunter" not in str(refused.value) and "fourteen" not in str(refused.value)

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.cache import Cache, read_cache
-from miros_cache_net.errors import DocumentError, PayloadError, StoreError, SymbolicLinkRefused
+from miros_cache_net.errors import DocumentError, ModifyRecursion, PayloadError, StoreError, SymbolicLinkRefused
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.testing import ManualClock, wait_until
 
@@ -30,7 +31,7 @@ def new_cache(path: Path) -> Iterator[Cache]:
 # --- reading --------------------------------------------------------------------------------------------
 
 
-def test_a_missing_file_reads_as_the_default_expired_and_is_not_made(path: Path) -> None:
+def test_missing_file_reads_as_default_and_stays_missing(path: Path) -> None:
     with Cache(path, default={"a": 1}) as cache:
         payload = cache.read()
     assert (payload.dict, payload.expired, payload.last_modified) == ({"a": 1}, True, 0.0)
@@ -46,7 +47,7 @@ def test_what_was_written_is_read_here_and_there(cache: Cache, path: Path) -> No
     assert (again.dict, again.expired, again.version) == ({"a": [1, {"b": None}]}, False, stored.version)
 
 
-def test_an_unchanged_document_is_the_same_object_and_cannot_be_changed(cache: Cache) -> None:
+def test_unchanged_document_is_one_immutable_object(cache: Cache) -> None:
     cache.write({"a": {"b": [1]}})
     contents = cache.read().dict
     assert cache.read().dict is contents
@@ -57,14 +58,14 @@ def test_an_unchanged_document_is_the_same_object_and_cannot_be_changed(cache: C
     assert cache.read().dict == {"a": {"b": [1]}}
 
 
-def test_a_change_by_another_process_is_read_at_once(cache: Cache, path: Path) -> None:
+def test_change_by_another_process_is_read_at_once(cache: Cache, path: Path) -> None:
     for number in range(50):
         with Cache(path) as other:
             other.write({"n": number})
         assert cache.read().dict == {"n": number}
 
 
-def test_age_grows_while_the_document_stays_the_same_object(path: Path, manual_clock: ManualClock) -> None:
+def test_age_grows_while_the_document_stays(path: Path, manual_clock: ManualClock) -> None:
     with Cache(path, clock=manual_clock) as cache:
         cache.write({"time_out_in_minutes": 1})
         young = cache.read()
@@ -74,7 +75,7 @@ def test_age_grows_while_the_document_stays_the_same_object(path: Path, manual_c
     assert young.dict is old.dict
 
 
-def test_reading_changes_nothing_on_the_disk_not_even_a_broken_file(cache: Cache, path: Path) -> None:
+def test_reading_changes_nothing_on_the_disk(cache: Cache, path: Path) -> None:
     path.write_bytes(b"broken")
     os.utime(path, (1, 1))
     for read in (cache.read, lambda: read_cache(path)):
@@ -86,7 +87,7 @@ def test_reading_changes_nothing_on_the_disk_not_even_a_broken_file(cache: Cache
     assert path.read_bytes() == b"broken"
 
 
-def test_a_link_is_refused_for_reading_and_for_writing(cache: Cache, path: Path, tmp_path: Path) -> None:
+def test_link_is_refused_for_reading_and_writing(cache: Cache, path: Path, tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text("{}")
     path.symlink_to("real.json")
     for use in (cache.read, lambda: read_cache(path), lambda: cache.write({"a": 1})):
@@ -103,7 +104,7 @@ def test_update_changes_only_the_keys_that_it_names(cache: Cache) -> None:
     assert cache.update({"a": 10, "d": 4}, delete=["b", "missing"]).dict == {"a": 10, "c": 3, "d": 4}
 
 
-def test_update_makes_a_document_no_younger_and_modify_does(path: Path, manual_clock: ManualClock) -> None:
+def test_modify_makes_a_document_younger_than_update(path: Path, manual_clock: ManualClock) -> None:
     with Cache(path, clock=manual_clock) as cache:
         cache.write({"a": 1})
         manual_clock.advance(100)
@@ -111,7 +112,7 @@ def test_update_makes_a_document_no_younger_and_modify_does(path: Path, manual_c
         assert cache.modify(lambda contents: {**contents, "c": 3}).age_s == 0
 
 
-def test_modify_gets_a_dict_of_its_own_and_what_it_raises_changes_nothing(cache: Cache) -> None:
+def test_failing_modify_changes_nothing(cache: Cache) -> None:
     cache.write({"list": [1]})
 
     def spoil(contents: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +125,35 @@ def test_modify_gets_a_dict_of_its_own_and_what_it_raises_changes_nothing(cache:
     assert cache.modify(lambda contents: {"list": [*contents["list"], 3]}).dict == {"list": [1, 3]}
 
 
+def test_function_of_modify_must_not_use_its_document(cache: Cache, path: Path) -> None:
+    alias = path.parent / "alias"
+    alias.symlink_to(path.parent, target_is_directory=True)
+    attempts: list[Callable[[], object]] = []
+    for each in (cache, Cache(path), Cache(alias / path.name)):
+        attempts += [
+            partial(each.write, {"n": 2}),
+            partial(each.update, {"n": 2}),
+            partial(each.modify, dict),
+            partial(each.get_or_discover, dict, force=True),
+            each.wait,
+        ]
+    for attempt in (*attempts, cache.close):
+        with pytest.raises(ModifyRecursion, match="have it return the new contents"):
+            cache.modify(lambda old, attempt=attempt: {**old, "n": attempt()})
+    assert cache.write({"n": 1}).dict == {"n": 1}
+
+
+def test_function_of_modify_may_read_and_change_others(cache: Cache, path: Path) -> None:
+    cache.write({"n": 1})
+    with Cache(path.with_name("other.json")) as other:
+
+        def function(old: dict[str, Any]) -> dict[str, Any]:
+            with Cache(path) as same:
+                return {"old": same.read().dict, **other.write({"n": old["n"]}).dict}
+
+        assert cache.modify(function).dict == {"old": {"n": 1}, "n": 1}
+
+
 def test_modify_that_changes_nothing_writes_nothing(cache: Cache, path: Path) -> None:
     cache.write({"a": 1})
     before = path.stat().st_ino
@@ -132,27 +162,27 @@ def test_modify_that_changes_nothing_writes_nothing(cache: Cache, path: Path) ->
 
 
 @pytest.mark.parametrize("bad", [{"a": {1}}, {"a": float("inf")}, {1: 1}, [1], "text", {"a": "\ud800"}])
-def test_contents_that_json_cannot_hold_are_refused_and_nothing_is_stored(cache: Cache, path: Path, bad: Any) -> None:
+def test_contents_that_json_cannot_hold_are_refused(cache: Cache, path: Path, bad: Any) -> None:
     for change in (cache.write, cache.update, lambda bad: cache.modify(lambda _: bad)):
         with pytest.raises(PayloadError):
             change(bad)
     assert cache.read().dict == {}
 
 
-def test_a_document_larger_than_the_cap_is_refused_and_the_old_one_stays(cache: Cache) -> None:
+def test_document_beyond_the_cap_leaves_the_old_one(cache: Cache) -> None:
     cache.write({"a": 1})
     with pytest.raises(PayloadError, match="more than the"):
         cache.write({"big": "x" * limits.DOCUMENT_BYTES})
     assert cache.read().dict == {"a": 1}
 
 
-def test_the_reserved_key_is_left_out_of_what_is_read_and_written(cache: Cache, path: Path) -> None:
+def test_reserved_key_is_left_out(cache: Cache, path: Path) -> None:
     cache.write({"a": 1, "_miros_cache_net": "forged"})
     assert cache.read().dict == {"a": 1}
     assert set(json.loads(path.read_text())) == {"a", "_miros_cache_net"}
 
 
-def test_a_vanished_directory_is_an_error_that_says_so_and_its_return_mends_it(tmp_path: Path) -> None:
+def test_vanished_directory_is_an_error_until_it_returns(tmp_path: Path) -> None:
     directory = tmp_path / "there"
     with Cache(directory / "cache.json") as cache:
         with pytest.raises(StoreError, match="create it"):
@@ -164,7 +194,7 @@ def test_a_vanished_directory_is_an_error_that_says_so_and_its_return_mends_it(t
 # --- waiting --------------------------------------------------------------------------------------------
 
 
-def test_wait_returns_when_another_writer_has_changed_the_document(cache: Cache, path: Path) -> None:
+def test_wait_returns_when_another_writer_changed_the_document(cache: Cache, path: Path) -> None:
     cache.write({"n": 0})
     got: list[CacheReadPayload | None] = []
     waiting = threading.Thread(target=lambda: got.append(cache.wait(lambda payload: payload.dict["n"] == 3, 20)))
@@ -190,7 +220,7 @@ def test_wait_leaves_no_thread_behind(cache: Cache) -> None:
 # --- several threads and processes ------------------------------------------------------------------------
 
 
-def test_threads_that_share_one_cache_or_have_their_own_lose_no_update(cache: Cache, path: Path) -> None:
+def test_threads_with_any_caches_lose_no_update(cache: Cache, path: Path) -> None:
     def count(mine: Cache) -> None:
         for _ in range(25):
             mine.modify(lambda contents: {"n": contents.get("n", 0) + 1})
@@ -206,14 +236,14 @@ def test_threads_that_share_one_cache_or_have_their_own_lose_no_update(cache: Ca
     assert cache.read().dict == {"n": 100}
 
 
-def test_a_closed_cache_can_be_used_again_and_keeps_no_descriptor(cache: Cache, path: Path) -> None:
+def test_closed_cache_can_be_used_again(cache: Cache, path: Path) -> None:
     cache.write({"a": 1})
     cache.close()
     assert [link for link in _open_files() if str(path.parent) in link] == []
     assert cache.read().dict == {"a": 1}
 
 
-def test_many_changes_leave_no_descriptor_and_no_file_behind(cache: Cache, path: Path) -> None:
+def test_many_changes_leave_no_descriptor_and_no_file(cache: Cache, path: Path) -> None:
     for number in range(20):
         cache.write({"n": number})
         cache.read()
@@ -262,9 +292,7 @@ def _open_files() -> list[str]:
     return links
 
 
-def test_a_broken_file_that_a_change_sets_aside_is_named_in_the_log(
-    cache: Cache, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_broken_file_set_aside_is_named_in_log(cache: Cache, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_text("{broken")
     cache.write({"n": 1})
     assert "set aside as" in caplog.text

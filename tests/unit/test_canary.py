@@ -39,7 +39,7 @@ def canary(services: Any) -> tuple[Canary, list[str]]:
     return Canary(services, 1, 1, lambda: told.append("sent"), lambda: told.append("missed")), told
 
 
-def test_a_canary_that_does_not_come_back_is_missed() -> None:
+def test_canary_that_does_not_return_is_missed() -> None:
     services = Services()
     made, told = canary(services)
     made.start()
@@ -59,7 +59,7 @@ def test_one_that_is_heard_is_followed_by_another() -> None:
     assert told == ["sent", "sent"]
 
 
-def test_while_the_broker_takes_nothing_none_flies_not_even_the_first() -> None:
+def test_blocked_broker_gets_no_canary() -> None:
     services = Services()
     made, told = canary(services)
     made.blocked(True)

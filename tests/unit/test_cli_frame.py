@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import signal
@@ -19,6 +21,7 @@ from miros_cache_net.cli.exits import Exit, Terminated, guarded, printable
 from miros_cache_net.cli.lazy import LazyCommand
 from miros_cache_net.cli.output import duration_text, print_json, print_table
 from miros_cache_net.cli.root import SECTIONS, root
+from miros_cache_net.settings.key_file import generate_key
 from tests.cli_command import clean_environment, run
 
 COMMANDS = [entry for entries in SECTIONS.values() for entry in entries]
@@ -40,13 +43,13 @@ def leaves() -> list[tuple[str, click.Command]]:
 
 
 @pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
-def test_a_command_says_in_the_list_what_it_says_in_its_own_help(entry: LazyCommand) -> None:
+def test_command_has_one_summary_in_list_and_help(entry: LazyCommand) -> None:
     command = import_module(entry.module).command
     assert command.help.splitlines()[0] == entry.summary
 
 
 @pytest.mark.parametrize(("name", "command"), leaves(), ids=[name for name, _ in leaves()])
-def test_every_command_has_examples_that_name_it_and_every_option_has_a_help(name: str, command: click.Command) -> None:
+def test_every_command_has_examples_and_option_helps(name: str, command: click.Command) -> None:
     assert command.help is not None
     examples = command.help.partition("Examples:")[2]
     assert f"miros-cache-net {name}" in examples
@@ -74,9 +77,7 @@ def test_the_list_of_commands_imports_none_of_them(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("arguments", [("read",), ("write",), ("update", "a=1"), ("read", "--json")])
-def test_the_commands_on_the_file_load_nothing_that_the_network_needs(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_file_commands_load_nothing_for_the_network(arguments: tuple[str, ...], tmp_path: Path) -> None:
     code = f"import sys\nfrom miros_cache_net.cli import main\nassert main({arguments!r}) == 0\nprint(*sys.modules)"
     run(tmp_path, "write", stdin='{"a": 1}')
     finished = run(tmp_path, stdin='{"a": 1}', before=(sys.executable, "-c", code))
@@ -84,16 +85,28 @@ def test_the_commands_on_the_file_load_nothing_that_the_network_needs(
     assert not set(finished.stdout.split()).intersection(HEAVY)
 
 
-def test_a_command_of_no_such_name_brings_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_brings_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["raed"]) == Exit.USAGE
     assert "there is no command 'raed'; did you mean 'read'?" in capsys.readouterr().err
 
 
-def test_without_a_command_the_help_is_shown_and_the_exit_code_says_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_command_shows_help_and_exits_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == Exit.USAGE
     shown = " ".join(capsys.readouterr().out.split())
     for entry in COMMANDS:
         assert f" {entry.name} {entry.summary}" in shown
+
+
+def test_help_shows_the_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), ("read",), ("key", "rotate")):
+        assert main(["help", *words]) == Exit.DONE
+        shown = capsys.readouterr().out
+        assert main([*words, "--help"]) == Exit.DONE
+        assert shown == capsys.readouterr().out
+    assert main(["help", "raed"]) == Exit.USAGE
+    assert "did you mean 'read'?" in capsys.readouterr().err
+    assert main(["help", "read", "more"]) == Exit.USAGE
+    assert "`miros-cache-net read` has no commands of its own" in capsys.readouterr().err
 
 
 def test_h_is_help_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,13 +118,6 @@ def test_h_is_help_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == Exit.DONE
     assert re.fullmatch(r"miros-cache-net (\d\S+|\(not installed\))\n", capsys.readouterr().out)
-
-
-def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
-    for words, expected in (("miros-cache-net re", "read"), ("miros-cache-net read --k", "--key")):
-        variables = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        finished = run(tmp_path, _MIROS_CACHE_NET_COMPLETE="bash_complete", **variables)
-        assert f"plain,{expected}" in finished.stdout.splitlines()
 
 
 # --- how it ends ----------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_error_is_one_line_and_its_kind_decides_the_exit_code(
+def test_error_is_one_line_and_decides_exit_code(
     error: Exception, code: Exit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MIROS_CACHE_DEBUG", raising=False)
@@ -145,7 +151,20 @@ def test_an_error_is_one_line_and_its_kind_decides_the_exit_code(
     assert printed.err.count("\n") == 1
 
 
-def test_a_bug_says_how_to_get_the_traceback_and_then_it_comes(
+def test_with_json_an_error_is_json_on_standard_error(tmp_path: Path) -> None:
+    finished = run(tmp_path, "read", "--json", "--file", ".")
+    (line,) = finished.stderr.splitlines()
+    assert (finished.returncode, finished.stdout) == (Exit.UNREACHABLE, "")
+    told = json.loads(line)
+    assert told.pop("error").endswith("is a directory; name a file in it")
+    assert told == {"kind": "FileRefused", "reason": "refused", "exit_code": 3}
+    usage = json.loads(run(tmp_path, "read", "--json", "--no-such").stderr)
+    assert (usage["kind"], usage["reason"], usage["exit_code"]) == ("NoSuchOption", "", 2)
+    assert "--no-such" in usage["error"]
+    assert run(tmp_path, "update", "--", "--json").stderr.startswith("miros-cache-net: error: ")
+
+
+def test_bug_tells_how_to_get_the_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> int:
@@ -170,24 +189,55 @@ def test_an_interruption_is_no_error_and_prints_nothing(
     assert capsys.readouterr() == ("", "")
 
 
-def test_sigterm_unwinds_the_command_and_is_as_before_afterwards() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, 129)])
+def test_signal_unwinds_the_command_and_is_restored(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
     unwound = []
 
     def work() -> int:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
             unwound.append(True)
         return 0
 
-    assert guarded(work) == Exit.TERMINATED
+    assert guarded(work) == code
     assert unwound
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
-def test_a_reader_that_goes_away_is_met_with_silence(tmp_path: Path) -> None:
+def test_ignored_hang_up_stays_ignored(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom miros_cache_net.cli.exits import guarded\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "raise SystemExit(guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)))"
+    )
+    assert run(tmp_path, before=(sys.executable, "-c", code)).returncode == Exit.DONE
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_node_told_to_end_at_start_ends_cleanly(name: str, tmp_path: Path) -> None:
+    code = f"""
+import os, signal, sys
+from miros_cache_net import node
+from miros_cache_net.cli import main
+
+class ToldToEnd(node.CacheNode):
+    def __init__(self, *arguments, **options):
+        os.kill(os.getpid(), signal.{name})
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), signal.{name})
+
+node.CacheNode = ToldToEnd
+sys.exit(main(["node"]))
+"""
+    variables = {"MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_AMQP_URL": "amqp://127.0.0.1:9"}
+    finished = run(tmp_path, before=(sys.executable, "-c", code), **variables)
+    assert (finished.returncode, finished.stdout.splitlines()[-1].endswith("stopping")) == (0, True), finished
+
+
+def test_reader_that_goes_away_is_met_with_silence(tmp_path: Path) -> None:
     contents = '{"many": [' + ",".join(["1"] * 200_000) + "]}"
     assert run(tmp_path, "write", stdin=contents).returncode == 0
     shell = f"{sys.executable} -m miros_cache_net read 2>errors | head -n 1; echo ${{PIPESTATUS[0]}}"
@@ -199,7 +249,7 @@ def test_a_reader_that_goes_away_is_met_with_silence(tmp_path: Path) -> None:
     assert len((tmp_path / "errors").read_text().splitlines()) == 1  # the line about the age
 
 
-def test_a_full_disk_under_the_output_is_one_line(tmp_path: Path) -> None:
+def test_full_disk_under_the_output_is_one_line(tmp_path: Path) -> None:
     run(tmp_path, "write", stdin='{"a": 1}')
     with open("/dev/full", "wb") as full:
         finished = subprocess.run(
@@ -212,7 +262,61 @@ def test_a_full_disk_under_the_output_is_one_line(tmp_path: Path) -> None:
             check=False,
         )
     assert finished.returncode == Exit.UNREACHABLE
-    assert finished.stderr == "miros-cache-net: error: the operating system refuses: No space left on device\n"
+    assert json.loads(finished.stderr)["error"] == "the operating system refuses: No space left on device"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("write",),
+        ("write", "--json"),
+        ("update", 'city="Łódź"'),
+        ("read",),
+        ("read", "--key", "city"),
+        ("read", "--json"),
+        ("settings",),
+        ("settings", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_encoded_is_escaped(arguments: tuple[str, ...], encoding: str, tmp_path: Path) -> None:
+    place = tmp_path / "Łódź"
+    place.mkdir()
+    contents = '{"city": "Łódź"}'
+    assert run(place, "write", stdin=contents).returncode == 0
+    finished = subprocess.run(
+        [sys.executable, "-m", "miros_cache_net", *arguments],
+        cwd=place,
+        input=contents.encode(),
+        env=clean_environment(place, PYTHONIOENCODING=encoding, MIROS_CACHE_SITE="Łódź"),
+        capture_output=True,
+        check=False,
+    )
+    assert (finished.returncode, b"\\u0141" in finished.stdout) == (0, True), finished
+
+
+def test_whoever_freezes_the_program_finds_every_command() -> None:
+    text = Path(sys.modules[LazyCommand.__module__].__file__ or "").with_name("root.py").read_text("utf-8")
+    imported = {
+        f"{node.module}.{name.name}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert {entry.module for entry in COMMANDS} <= imported
+
+
+def test_status_without_a_broker_shows_this_machines_file(tmp_path: Path) -> None:
+    run(tmp_path, "write", stdin='{"a": 1}')
+    variables = {"MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_AMQP_URL": "amqp://127.0.0.1:9"}
+    plain = run(tmp_path, "status", **variables)
+    assert (plain.returncode, plain.stdout.count("\n")) == (Exit.UNREACHABLE, 1)
+    assert plain.stdout.startswith(f"this file: {tmp_path}")
+    assert plain.stderr.startswith("miros-cache-net: error: ")
+    for_programs = run(tmp_path, "status", "--json", **variables)
+    assert for_programs.returncode == Exit.UNREACHABLE
+    assert json.loads(for_programs.stdout)["file"]["version"]
 
 
 # --- what is printed ------------------------------------------------------------------------------
@@ -229,7 +333,7 @@ def test_infinite_numbers_become_null_in_json(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == '{"age_s": null, "more": [null, 1.5]}\n'
 
 
-def test_a_table_in_a_pipe_is_cut_nowhere_and_holds_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_piped_table_is_uncut_and_uncoloured(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name", "what"), [("ok", "x" * 300), ("b[red]", "\x1b[31m")])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [["name", "what"], ["ok", "x" * 300], ["b[red]", "\\x1b[31m"]]
@@ -243,5 +347,5 @@ def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> Non
     assert duration_text(seconds) == text
 
 
-def test_the_root_takes_no_option_that_a_command_would_want() -> None:
+def test_root_takes_no_option_that_commands_want() -> None:
     assert {opt for parameter in root.params for opt in parameter.opts} == {"--version"}

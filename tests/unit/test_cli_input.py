@@ -8,35 +8,32 @@ import sys
 
 import pytest
 
-from miros_cache_net.cli.json_input import assignments, object_from
+from miros_cache_net.cli.json_input import assignments, object_from, object_in
 from miros_cache_net.errors import PayloadError
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "standard input is empty; a JSON object is wanted"),
+        (b"", "standard input is empty; give a JSON object"),
         (b" \n", "standard input is empty"),
         (b"{", "standard input: not JSON"),
-        (b"[1]", "standard input holds an array; a JSON object is wanted"),
+        (b"[1]", "standard input holds an array; give a JSON object"),
         (b'"x"', "standard input holds text"),
         (b"7", "standard input holds a number"),
         (b"true", "standard input holds true or false"),
         (b"null", "standard input holds null"),
         (b'{"a": NaN}', "standard input: NaN is not JSON"),
-        (b'{"a": 1, "a": 2}', "standard input: the key 'a' stands twice"),
+        (b'{"a": 1, "a": 2}', "standard input: the key 'a' appears twice"),
         (b'{"a": "\xff"}', "standard input: not UTF-8 at byte 7"),
         (b"[" * 100_000, "standard input: nested deeper than 64 levels"),
         (b'{"a": "' + b"x" * 9_000_000 + b'"}', "bytes are more than the 8388608 allowed"),
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_what_is_no_json_object_is_refused_with_the_place_and_the_reason(
-    text: bytes, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+def test_malformed_object_is_refused_with_its_place(text: bytes, said: str) -> None:
     with pytest.raises(PayloadError, match=re.escape(said)) as caught:
-        object_from("-")
+        object_in(text, "standard input")
     assert "\n" not in str(caught.value)
 
 
@@ -64,12 +61,27 @@ def test_a_closed_standard_input_counts_as_empty(monkeypatch: pytest.MonkeyPatch
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_an_assignment_that_cannot_be_meant_is_refused_with_the_way_to_say_it(
-    arguments: tuple[str, ...], said: str
-) -> None:
+def test_mistaken_assignment_is_refused_with_the_remedy(arguments: tuple[str, ...], said: str) -> None:
     with pytest.raises(PayloadError, match=re.escape(said)):
         assignments(arguments)
 
 
 def test_assignments_are_json_after_the_first_equals_sign() -> None:
     assert assignments(("a=1", 'b="x=y"', "c=null")) == {"a": 1, "b": "x=y", "c": None}
+
+
+@pytest.mark.parametrize("minutes", ['"60"', "true", "null", "[60]", "{}"])
+def test_time_out_that_is_no_number_is_refused(minutes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f'{{"time_out_in_minutes": {minutes}}}'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    for take in (lambda: object_from("-"), lambda: assignments((f"time_out_in_minutes={minutes}",))):
+        with pytest.raises(PayloadError, match="60 without quotes"):
+            take()
+
+
+def test_reserved_key_is_left_out_with_a_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1, "_miros_cache_net": {}}')))
+    assert object_from("-")["a"] == 1
+    assert capsys.readouterr().err == "note: the key '_miros_cache_net' of standard input is reserved and left out\n"

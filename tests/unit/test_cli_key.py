@@ -36,9 +36,7 @@ def ids(path: Path) -> list[str]:
     return [info.key_id for info in list_keys(path)]
 
 
-def test_the_first_key_is_made_where_nodes_look_for_it_closed_to_others_and_never_shown(
-    keys_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_first_key_is_made_private_and_never_shown(keys_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "new"]) == 0
     printed = capsys.readouterr()
     [made] = ids(keys_file)
@@ -47,9 +45,7 @@ def test_the_first_key_is_made_where_nodes_look_for_it_closed_to_others_and_neve
     assert keys_file.read_text().strip() not in printed.out + printed.err
 
 
-def test_a_further_key_waits_for_promotion_and_says_what_comes_next(
-    keys_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_further_key_waits_for_its_promotion(keys_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["key", "new"])
     capsys.readouterr()
     assert main(["key", "new"]) == 0
@@ -71,9 +67,7 @@ def test_a_primary_key_encrypts_at_once(keys_file: Path, capsys: pytest.CaptureF
     assert made == {"key_id": ids(keys_file)[0], "primary": True, "keys_file": str(keys_file)}
 
 
-def test_the_list_names_each_key_what_it_does_and_where_it_is_from(
-    keys_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_names_each_key_and_its_source(keys_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["key", "new"])
     main(["key", "new"])
     first, second = ids(keys_file)
@@ -91,7 +85,7 @@ def test_the_list_names_each_key_what_it_does_and_where_it_is_from(
     ]
 
 
-def test_keys_given_directly_are_listed_and_said_to_overrule_the_file(
+def test_keys_given_directly_overrule_the_file(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = generate_key().decode()
@@ -101,7 +95,7 @@ def test_keys_given_directly_are_listed_and_said_to_overrule_the_file(
     assert json.loads(printed.out) == [{"key_id": key_id(key), "primary": True, "from": "MIROS_CACHE_KEYS"}]
     assert main(["key", "new"]) == 0
     printed = capsys.readouterr()
-    assert "overrule key files" in printed.err
+    assert "override key files" in printed.err
     assert key not in printed.out + printed.err
 
 
@@ -118,13 +112,11 @@ def test_another_key_file_can_be_named(tmp_path: Path, keys_file: Path, capsys: 
     [
         (["key", "list"], "does not exist; run `miros-cache-net key new`"),
         (["key", "promote", "00000000"], "cannot be changed: No such file or directory"),
-        (["key", "new", "--keys-file", ""], "MIROS_CACHE_KEYS_FILE (argument keys_file): is no path"),
+        (["key", "new", "--keys-file", ""], "MIROS_CACHE_KEYS_FILE (argument keys_file): is not a path"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_with_keys_is_one_line_and_exit_code_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistake_with_keys_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert said in printed.err
@@ -139,7 +131,7 @@ def test_the_last_key_cannot_be_removed(keys_file: Path, capsys: pytest.CaptureF
     assert ids(keys_file) == [only]
 
 
-def test_key_without_a_command_shows_its_help_and_says_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_key_without_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key"]) == 2
     assert "promote" in capsys.readouterr().out
 
@@ -152,7 +144,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
     return {row["setting"]: row for row in json.loads(capsys.readouterr().out)}
 
 
-def test_every_setting_shows_its_value_and_the_strongest_source_that_names_it(
+def test_settings_show_each_value_and_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "miros-cache-net.toml").write_text('scope = "lab"\nexchange = "x"\n')

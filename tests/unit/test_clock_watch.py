@@ -24,7 +24,7 @@ def clock() -> ManualClock:
 
 
 @pytest.mark.parametrize("ahead_ms", [HOUR_MS, 10 * 365 * 24 * HOUR_MS])
-def test_stamps_from_ahead_are_taken_in_and_complained_of_once(port: Port, clock: ManualClock, ahead_ms: int) -> None:
+def test_stamps_from_ahead_are_taken_and_reported_once(port: Port, clock: ManualClock, ahead_ms: int) -> None:
     host = in_sync(port, clock)
     ahead = written(clock, {"a": 1}, ahead_ms=ahead_ms)
     host.received(message("CACHE", ahead.to_json()), "")
@@ -36,7 +36,7 @@ def test_stamps_from_ahead_are_taken_in_and_complained_of_once(port: Port, clock
     assert host.trouble == "", "the clock may be right by now; only the stamps are not"
 
 
-def test_a_clock_that_is_ahead_is_a_trouble_until_it_is_heard_of_no_more(port: Port, clock: ManualClock) -> None:
+def test_clock_ahead_is_a_trouble_until_unheard(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     host.received(message("digest", {}, sent_ms=clock.wall_ms() + limits.CLOCK_AHEAD_MS), "")
     assert (host.trouble, port.reports) == ("", [])
@@ -53,7 +53,7 @@ def test_a_clock_that_is_ahead_is_a_trouble_until_it_is_heard_of_no_more(port: P
     assert host.trouble == ""
 
 
-def test_a_message_of_the_past_says_nothing_of_a_clock(port: Port, clock: ManualClock) -> None:
+def test_message_of_the_past_says_nothing_of_clocks(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     host.received(message("CACHE", NOTHING.to_json(), sent_ms=clock.wall_ms() - HOUR_MS), "")
     assert (host.trouble, port.reports) == ("", [])

@@ -13,6 +13,8 @@ from miros_cache_net.document.value import ZERO, Document, Entry, Floor, Stamp
 from miros_cache_net.errors import NoSpace
 from miros_cache_net.store import file_store
 from miros_cache_net.store.changes import Beginning, Destroy, Merge, write_of
+from miros_cache_net.store.file_store import FileStore
+from miros_cache_net.store.group_commit import commit
 from miros_cache_net.testing import ManualClock
 
 SECOND_MS, MINUTE_MS, HOUR_MS = 1_000, 60_000, 3_600_000
@@ -26,12 +28,13 @@ class Machine:
         (directory / name).mkdir()
         self.name, self.clock = name, ManualClock()
         self.clock.jump_wall(ahead_ms)
-        self.cache = Cache(directory / name / "cache.json", clock=self.clock)
+        path = directory / name / "cache.json"
+        self.cache, self.store = Cache(path, clock=self.clock), FileStore(path, clock=self.clock)
         self.discoveries: list[int] = []
 
     def hear(self, other: Machine) -> None:
         """The other's document reaches this host."""
-        self.cache._change(Merge(other.cache._store.read().document))
+        commit(self.store, Merge(other.store.read().document))
 
     def discovers(self, meanwhile: Callable[[], object] = lambda: None, **more: Any) -> dict[str, Any]:
         """What this host has in the end, if in its discovery something happens."""
@@ -60,6 +63,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield make
     for each in made:
         each.cache.close()
+        each.store.close()
 
 
 def old_document(*machines: Machine, ahead_ms: int = 0) -> None:
@@ -75,7 +79,7 @@ def old_document(*machines: Machine, ahead_ms: int = 0) -> None:
 # --- the fence ------------------------------------------------------------------------------------------
 
 
-def test_a_host_ahead_that_slept_overwrites_no_result_that_it_has_heard(machine: Callable[..., Machine]) -> None:
+def test_host_ahead_overwrites_no_result_it_has_heard(machine: Callable[..., Machine]) -> None:
     ahead, right = machine("ahead", 50 * SECOND_MS), machine("right")
 
     def another_discovers() -> None:
@@ -88,9 +92,7 @@ def test_a_host_ahead_that_slept_overwrites_no_result_that_it_has_heard(machine:
 
 
 @pytest.mark.parametrize("names", [("alpha", "beta"), ("beta", "alpha")])
-def test_of_two_beginnings_at_frozen_stamps_the_name_decides_nothing(
-    machine: Callable[..., Machine], names: tuple[str, str]
-) -> None:
+def test_names_decide_nothing_between_frozen_stamps(machine: Callable[..., Machine], names: tuple[str, str]) -> None:
     slow, quick = machine(names[0]), machine(names[1])
     old_document(slow, quick, ahead_ms=50 * SECOND_MS)
 
@@ -101,14 +103,14 @@ def test_of_two_beginnings_at_frozen_stamps_the_name_decides_nothing(
     assert slow.discovers(another_discovers)["by"] == names[1]
 
 
-def test_an_update_after_the_beginning_is_later_than_it_at_frozen_stamps(machine: Callable[..., Machine]) -> None:
+def test_update_is_later_than_beginning_at_frozen_stamps(machine: Callable[..., Machine]) -> None:
     host = machine("alpha")
     old_document(host, ahead_ms=50 * SECOND_MS)
     found = host.discovers(lambda: host.cache.update({"note": 1}), note=2)
     assert found["note"] == 1
 
 
-def test_a_result_counts_from_its_beginning_though_stamps_lie_ahead(machine: Callable[..., Machine]) -> None:
+def test_result_counts_from_beginning_despite_stamps_ahead(machine: Callable[..., Machine]) -> None:
     host = machine("alpha")
     old_document(host, ahead_ms=50 * SECOND_MS)
     began_ms = host.clock.wall_ms()
@@ -116,13 +118,13 @@ def test_a_result_counts_from_its_beginning_though_stamps_lie_ahead(machine: Cal
     assert host.cache.read().last_modified * 1000 == began_ms
 
 
-def test_a_clock_set_back_during_a_discovery_leaves_no_result_of_the_future(machine: Callable[..., Machine]) -> None:
+def test_clock_set_back_leaves_no_future_result(machine: Callable[..., Machine]) -> None:
     host = machine("alpha")
     host.discovers(lambda: host.clock.jump_wall(-HOUR_MS))
     assert host.cache.read().last_modified * 1000 <= host.clock.wall_ms()
 
 
-def test_a_floor_at_wall_time_zero_supersedes_no_discovery() -> None:
+def test_floor_at_time_zero_supersedes_no_discovery() -> None:
     began = Beginning(Stamp(5, 0, "alpha-1"), ZERO, 5)
     weakest = Stamp(0, 0, "alpha-1")
     updated = Document(Floor(weakest, 1), {"note": Entry(Stamp(5, 1, "alpha-1"), 1)})
@@ -141,9 +143,7 @@ def test_two_beginnings_of_one_host_never_tie(machine: Callable[..., Machine]) -
 
 
 @pytest.mark.parametrize("odd_ms", [2 * HOUR_MS, -2 * HOUR_MS])
-def test_one_odd_clock_among_five_hosts_makes_no_loop_of_discoveries(
-    machine: Callable[..., Machine], odd_ms: int
-) -> None:
+def test_odd_clock_makes_no_loop_of_discoveries(machine: Callable[..., Machine], odd_ms: int) -> None:
     hosts = [machine(f"host-{number}") for number in range(4)] + [machine("odd", odd_ms)]
     for _minute in range(24 * 60):
         for host in hosts:
@@ -161,17 +161,17 @@ def test_one_odd_clock_among_five_hosts_makes_no_loop_of_discoveries(
     assert sum(len(host.discoveries) for host in hosts) <= 2 * 24 + len(hosts)
 
 
-def test_a_host_rests_after_its_discovery_and_serves_what_is_there(machine: Callable[..., Machine]) -> None:
+def test_host_rests_after_its_discovery(machine: Callable[..., Machine]) -> None:
     host, odd = machine("host"), machine("odd")
     host.discovers()
     odd.clock.advance(2)
     odd.cache.write({"by": "odd", "time_out_in_minutes": 60})
     odd.clock.advance(1)
-    document = odd.cache._store.read().document
+    document = odd.store.read().document
     old = document.written(
         {"by": "odd", **TIME_OUT}, document.floor.stamp, document.floor.discovered_at_ms - 2 * HOUR_MS
     )
-    host.cache._change(Merge(old))
+    commit(host.store, Merge(old))
     assert host.cache.read().stale
     assert host.discovers()["by"] == "odd"
     host.clock.advance(3600 - 1)
@@ -197,11 +197,11 @@ def test_a_discovery_of_the_future_makes_nobody_rest(machine: Callable[..., Mach
 def test_a_destroyed_document_is_discovered_again_at_once(machine: Callable[..., Machine]) -> None:
     host = machine("host")
     host.discovers()
-    host.cache._change(Destroy())
+    commit(host.store, Destroy())
     assert host.discovers()["by"] == "host"
 
 
-def test_who_waited_takes_the_result_though_it_is_expired_at_once(machine: Callable[..., Machine]) -> None:
+def test_waiting_caller_takes_an_already_expired_result(machine: Callable[..., Machine]) -> None:
     host = machine("host")
     host.discovers(time_out_in_minutes=0)
     host.discovers(time_out_in_minutes=0)
@@ -211,9 +211,7 @@ def test_who_waited_takes_the_result_though_it_is_expired_at_once(machine: Calla
     assert len(host.discoveries) == 2
 
 
-def test_a_result_that_could_not_be_stored_makes_nobody_rest(
-    machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unstored_result_makes_nobody_rest(machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch) -> None:
     host = machine("host")
     old_document(host)
     host.clock.advance(2)

@@ -24,7 +24,7 @@ def written(contents: dict[str, Any], at: int = NOW, discovered: int = NOW) -> D
     return Document.unwritten({}).written(contents, stamp(at), discovered)
 
 
-def test_a_default_document_shows_its_contents_but_is_expired_and_infinitely_old() -> None:
+def test_default_document_is_expired_and_infinitely_old() -> None:
     document = Document.unwritten({"addresses": []})
     assert document.contents == {"addresses": []}
     assert document.expired(NOW)
@@ -53,7 +53,7 @@ def test_a_written_document_without_time_out_never_expires() -> None:
         ([30], 0, True),
     ],
 )
-def test_expiry_follows_the_time_out_and_the_age_of_the_discovery(minutes: Any, after_s: int, expired: bool) -> None:
+def test_expiry_follows_time_out_and_discovery_age(minutes: Any, after_s: int, expired: bool) -> None:
     assert written({"time_out_in_minutes": minutes}).expired(NOW + after_s * 1000) is expired
 
 
@@ -62,13 +62,13 @@ def test_age_is_never_negative_whatever_the_clock_does(jump_ms: int) -> None:
     assert written({}).age_s(NOW + jump_ms) == max(0, jump_ms) / 1000
 
 
-def test_an_update_changes_single_keys_and_does_not_make_the_document_younger() -> None:
+def test_update_changes_single_keys_and_keeps_the_age() -> None:
     document = written({"a": 1, "b": 2}).updated({"a": 3}, ["b"], stamp(NOW + 60_000), NOW + 60_000)
     assert document.contents == {"a": 3}
     assert document.age_s(NOW + 60_000) == 60
 
 
-def test_a_first_update_keeps_the_default_and_is_discovered_now() -> None:
+def test_first_update_keeps_default_and_is_discovered_now() -> None:
     document = Document.unwritten({"a": 1, "b": 2}).updated({"c": 3}, ["b"], stamp(NOW), NOW)
     assert document.contents == {"a": 1, "c": 3}
     assert document.is_written
@@ -90,7 +90,7 @@ def test_the_first_updates_of_two_hosts_both_remain() -> None:
     assert one.merged(other).contents == other.merged(one).contents == {"a": 1, "b": 2, "default": 2}
 
 
-def test_a_default_that_nobody_wrote_never_joins_a_first_update() -> None:
+def test_unwritten_default_never_joins_a_first_update() -> None:
     first = Document.unwritten({}).updated({"a": 1}, [], stamp(NOW), NOW)
     assert first.merged(Document.unwritten({"default": 1})) is first
 
@@ -106,7 +106,7 @@ def test_two_updates_after_one_destruction_both_remain() -> None:
 
 
 @pytest.mark.parametrize("start", [Document.unwritten({}), written({"a": 1}).destroyed(stamp(NOW))])
-def test_an_update_in_the_year_1970_is_a_discovery_too(start: Document) -> None:
+def test_update_in_year_1970_is_a_discovery_too(start: Document) -> None:
     assert start.updated({"a": 1}, [], stamp(NOW + 1), 0).floor.discovered_at_ms == 1
 
 
@@ -117,7 +117,7 @@ def churned(document: Document, keys: int, at: int = NOW + 1) -> Document:
     return document
 
 
-def test_one_deleted_key_too_many_makes_an_update_a_whole_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_deleted_keys_make_a_whole_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TOMBSTONES", 3)
     full = churned(written({"a": 1, "b": 2}), 3)
     assert full.floor.stamp == stamp(NOW)
@@ -127,7 +127,7 @@ def test_one_deleted_key_too_many_makes_an_update_a_whole_write(monkeypatch: pyt
     assert list(swallowed.entries) == ["b"]
 
 
-def test_what_a_floor_swallowed_is_brought_back_by_no_late_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_message_brings_nothing_back_below_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TOMBSTONES", 0)
     old = written({"a": 1, "b": 2})
     swallowed = old.updated({}, ["a"], stamp(NOW + 1), NOW + 1)
@@ -145,7 +145,7 @@ def test_a_merge_keeps_the_deleted_keys_of_all(monkeypatch: pytest.MonkeyPatch) 
     assert Document.from_json(strict_json.loads(merged.to_text())) == merged
 
 
-def test_deleted_keys_count_for_nothing_in_the_cap_on_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleted_keys_do_not_count_against_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "DOCUMENT_KEYS", 3)
     full = churned(written({"a": 1, "b": 2, "c": 3}), 10)
     assert Document.from_json(full.to_json()) == full
@@ -153,7 +153,7 @@ def test_deleted_keys_count_for_nothing_in_the_cap_on_keys(monkeypatch: pytest.M
         full.updated({"d": 4}, [], stamp(NOW + 2), NOW)
 
 
-def test_keys_that_come_and_go_for_ever_can_be_updated_for_ever() -> None:
+def test_keys_may_come_and_go_for_ever() -> None:
     live = [f"key-{number}" for number in range(500)]
     document = written(dict.fromkeys(live, 0))
     for number in range(500, 70_000, 500):
@@ -177,7 +177,7 @@ def test_an_update_fits_where_its_contents_alone_do(monkeypatch: pytest.MonkeyPa
         document.updated({"big": "x" * 2_000}, [], stamp(NOW + 200), NOW).to_text()
 
 
-def test_a_merge_past_a_cap_says_which_and_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge_past_a_cap_says_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
     base = written({"a": 1})
     both = base.updated({"b": 1}, [], stamp(NOW + 1), NOW).merged(base.updated({"c": 1}, [], stamp(NOW + 1, "b"), NOW))
     assert both.excess == ""
@@ -197,7 +197,7 @@ def test_a_destroyed_document_is_empty_and_expired_everywhere() -> None:
     assert old.merged(gone).expired(NOW)
 
 
-def test_a_tombstone_outlives_the_value_it_deletes_and_dies_below_the_next_floor() -> None:
+def test_tombstone_dies_only_below_the_next_floor() -> None:
     old = written({"a": 1})
     deleted = old.updated({}, ["a"], stamp(NOW + 1), NOW)
     assert old.merged(deleted).contents == {}
@@ -206,17 +206,17 @@ def test_a_tombstone_outlives_the_value_it_deletes_and_dies_below_the_next_floor
     assert "a" not in rewritten.entries
 
 
-def test_setting_and_deleting_one_key_at_once_is_refused() -> None:
+def test_key_both_set_and_deleted_is_refused() -> None:
     with pytest.raises(PayloadError, match="both set and deleted"):
         written({}).updated({"a": 1}, ["a"], stamp(NOW), NOW)
 
 
-def test_the_reserved_key_is_never_part_of_what_is_written() -> None:
+def test_reserved_key_is_never_written() -> None:
     document = written({"a": 1, META_KEY: {"format": 99}})
     assert document.contents == {"a": 1}
 
 
-def test_the_contents_are_immutable_and_a_deep_copy_is_not() -> None:
+def test_contents_are_immutable_but_a_copy_is_not() -> None:
     contents = written({"a": [1, {"b": 2}]}).contents
     for change in (
         lambda: contents.update(x=1),
@@ -236,7 +236,7 @@ def test_the_contents_are_immutable_and_a_deep_copy_is_not() -> None:
     "value",
     [{"a": float("nan")}, {"a": float("inf")}, {1: 2}, {"a": {1, 2}}, {"a": "\ud800"}, {"a": b"x"}, {"a": 1 << 20_000}],
 )
-def test_what_json_cannot_hold_is_refused_with_its_place(value: Any) -> None:
+def test_value_that_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(PayloadError, match="the document"):
         written(value)
 
@@ -250,7 +250,7 @@ def test_caps_on_depth_keys_and_key_length() -> None:
             written(value)
 
 
-def test_what_may_be_written_can_be_read_back_at_the_very_limit_of_depth() -> None:
+def test_deepest_document_can_be_read_back() -> None:
     value: Any = []
     for _ in range(limits.DOCUMENT_DEPTH - 2):
         value = [value]
@@ -267,7 +267,7 @@ def test_text_enums_are_stored_as_their_text() -> None:
     assert written({Colour.RED: Colour.RED}).to_text().startswith(b'{"red":"red"')
 
 
-def test_stamps_rise_on_one_node_even_when_the_clock_stands_or_falls_back() -> None:
+def test_stamps_rise_even_when_the_clock_falls_back() -> None:
     first = next_stamp(Stamp(0, 0, ""), NOW, "alpha")
     assert next_stamp(first, NOW, "alpha") > first
     assert next_stamp(first, NOW - 10_000, "alpha") > first
@@ -275,14 +275,14 @@ def test_stamps_rise_on_one_node_even_when_the_clock_stands_or_falls_back() -> N
     assert next_stamp(full, NOW, "alpha") == Stamp(NOW + 1, 0, "alpha")
 
 
-def test_a_clock_past_the_year_2190_counts_no_further() -> None:
+def test_clock_past_year_2190_counts_no_further() -> None:
     year_9999 = 253_370_764_800_000
     first = next_stamp(stamp(NOW), year_9999, "alpha")
     assert first == Stamp(limits.OWN_CLOCK_MS, 0, "alpha")
     assert next_stamp(first, year_9999, "beta") == Stamp(limits.OWN_CLOCK_MS, 1, "beta")
 
 
-def test_nobody_has_to_stop_after_the_last_stamp_there_is() -> None:
+def test_last_stamp_stops_nobody() -> None:
     last = Stamp(limits.LATEST_STAMP_MS, limits.STAMP_COUNTER, "mallory")
     before = next_stamp(Stamp(limits.LATEST_STAMP_MS - 1, limits.STAMP_COUNTER, "mallory"), NOW, "alpha")
     assert before == Stamp(limits.LATEST_STAMP_MS, 0, "alpha")
@@ -306,7 +306,7 @@ def test_what_lies_past_the_year_2200_is_refused(late: int) -> None:
             Document.from_json(ahead.to_json())
 
 
-def test_an_hour_ahead_is_no_reason_to_refuse_a_document() -> None:
+def test_document_an_hour_ahead_is_not_refused() -> None:
     ahead = written({"a": 1}, NOW + 3_600_000, NOW + 3_600_000)
     assert Document.from_json(ahead.to_json()) == ahead
     assert ahead.ahead_ms(NOW) == 3_600_000
@@ -372,8 +372,8 @@ def test_broken_metadata_is_refused(value: Any) -> None:
     [
         (b"", "not JSON"),
         (b'{"a":', "not JSON"),
-        (b'{"a":1,"a":2}', "stands twice"),
-        (b'{"b":{"a":1,"a":2}}', "stands twice"),
+        (b'{"a":1,"a":2}', "appears twice"),
+        (b'{"b":{"a":1,"a":2}}', "appears twice"),
         (b'{"a":NaN}', "NaN"),
         (b'{"a":1e999}', "too large"),
         (b'{"a":"\\ud800"}', "surrogate"),
@@ -384,7 +384,7 @@ def test_broken_metadata_is_refused(value: Any) -> None:
         (b" " * (limits.DOCUMENT_BYTES + 1), "more than"),
     ],
 )
-def test_text_that_other_parsers_might_read_differently_is_refused(text: bytes, why: str) -> None:
+def test_ambiguous_text_is_refused(text: bytes, why: str) -> None:
     with pytest.raises(DocumentError, match=why):
         strict_json.loads(text)
 
@@ -393,5 +393,5 @@ def test_sixty_four_levels_are_still_read() -> None:
     assert strict_json.loads(b"[" * 64 + b"]" * 64)
 
 
-def test_a_byte_order_mark_is_no_reason_to_refuse_a_persons_file() -> None:
+def test_byte_order_mark_of_a_file_is_accepted() -> None:
     assert strict_json.loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}

@@ -69,26 +69,24 @@ def test_every_fixture_is_read_by_a_test() -> None:
 
 
 @pytest.mark.parametrize(("number", "name"), ALL)
-def test_a_document_of_every_format_is_read_with_its_stamps(number: int, name: str) -> None:
+def test_document_of_every_format_keeps_its_stamps(number: int, name: str) -> None:
     value = strict_json.loads(fixture(number, name).read_bytes())
     assert value[layout.META_KEY]["format"] == number
     assert Document.from_json(value) == OF_2[name]
 
 
 @pytest.mark.parametrize("name", OF_2)
-def test_what_is_written_is_format_2_to_the_byte(name: str) -> None:
+def test_written_text_is_format_2_to_the_byte(name: str) -> None:
     assert OF_2[name].to_text() == fixture(2, name).read_bytes()
 
 
-def test_the_weakest_floor_stands_in_the_file_as_such() -> None:
+def test_weakest_floor_is_in_the_file_as_such() -> None:
     assert FIRST_UPDATE.floor == Floor(Stamp(0, 0, BETA), UPDATED_MS)
     assert UPDATED_AGAIN.floor == Floor(Stamp(DESTROYED_MS, 0, BETA), AGAIN_MS)
 
 
 @pytest.mark.parametrize(("number", "name"), ALL)
-def test_a_file_of_every_format_is_left_as_it_is_until_the_next_write(
-    store: FileStore, path: Path, number: int, name: str
-) -> None:
+def test_file_of_every_format_stays_until_next_write(store: FileStore, path: Path, number: int, name: str) -> None:
     shutil.copy(fixture(number, name), path)
     with store.entered():
         assert store.load().document == OF_2[name]
@@ -106,7 +104,7 @@ def test_a_file_of_every_format_is_left_as_it_is_until_the_next_write(
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_file_that_an_editor_laid_out_anew_keeps_its_stamps(store: FileStore, path: Path, number: int) -> None:
+def test_file_laid_out_by_an_editor_keeps_stamps(store: FileStore, path: Path, number: int) -> None:
     path.write_text(json.dumps(json.loads(fixture(number, "written").read_bytes()), indent=2))
     with store.entered():
         snapshot = store.load()
@@ -115,7 +113,7 @@ def test_a_file_that_an_editor_laid_out_anew_keeps_its_stamps(store: FileStore, 
 
 
 @pytest.mark.parametrize("number", [0, 3, 17])
-def test_a_file_of_an_unknown_format_is_refused_by_name(store: FileStore, path: Path, number: int) -> None:
+def test_file_of_an_unknown_format_is_refused(store: FileStore, path: Path, number: int) -> None:
     text = fixture(2, "written").read_bytes().replace(b'"format":2', b'"format":%d' % number)
     path.write_bytes(text)
     name = f"format {number}; this release reads 1 and 2"

@@ -43,7 +43,7 @@ def test_every_kind_there_is_can_be_sent(kind: str) -> None:
     assert decode(encode(replace(MESSAGE, kind=kind))).kind == kind
 
 
-def test_it_is_compact_utf_8_json_with_the_fields_of_version_2() -> None:
+def test_encoding_is_compact_json_with_version_2_fields() -> None:
     text = encode(MESSAGE)
     assert b" " not in text
     assert "ä".encode() in text
@@ -52,7 +52,7 @@ def test_it_is_compact_utf_8_json_with_the_fields_of_version_2() -> None:
     assert json.loads(text)["v"] == 2
 
 
-def test_a_field_of_a_later_release_is_passed_over() -> None:
+def test_field_of_a_later_release_is_passed_over() -> None:
     assert decode(with_field("hop", [1, 2])) == MESSAGE
 
 
@@ -63,12 +63,12 @@ def test_another_version_is_told_from_a_malformed_message(version: int) -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_release_that_knows_only_version_1_is_named_as_such() -> None:
+def test_release_with_only_version_1_is_named() -> None:
     with pytest.raises(WrongVersion, match="a message of format version 1, this release reads 2"):
         decode(with_field("v", 1))
 
 
-def test_what_answers_nothing_says_so_with_an_empty_id() -> None:
+def test_message_that_answers_nothing_has_empty_id() -> None:
     assert decode(encode(replace(MESSAGE, answers=""))).answers == ""
 
 
@@ -122,7 +122,7 @@ BAD_FIELDS: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(BAD_FIELDS)])
-def test_a_field_of_another_type_or_out_of_bounds_is_malformed(name: str, value: Any) -> None:
+def test_invalid_field_is_malformed(name: str, value: Any) -> None:
     with pytest.raises(MalformedMessage) as caught:
         decode(with_field(name, value))
     assert "\n" not in str(caught.value)
@@ -150,14 +150,14 @@ NOT_STRICT = {
 
 
 @pytest.mark.parametrize("text", NOT_STRICT.values(), ids=NOT_STRICT.keys())
-def test_what_is_no_strict_json_object_is_malformed_and_not_repeated(text: bytes) -> None:
+def test_malformed_text_is_refused_and_not_repeated(text: bytes) -> None:
     with pytest.raises(MalformedMessage) as caught:
         decode(text)
     assert "peers" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_a_document_as_deep_as_documents_may_be_still_fits_into_a_message() -> None:
+def test_deepest_document_fits_into_a_message() -> None:
     value: Any = 1
     for _ in range(limits.DOCUMENT_DEPTH - 1):
         value = [value]

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
+from miros_cache_net.fleet.fleet_lease import LEASE_TIMER
 from miros_cache_net.fleet.open_requests import OpenRequests
 from miros_cache_net.fleet.publications import ANY_PEER, EVERYBODY
-from miros_cache_net.fleet.questions import READ_TIMER, STATUS_TIMER, FleetQuestions
+from miros_cache_net.fleet.questions import FleetQuestions
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.testing import ManualClock
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.envelope import Message, Origin
+from tests.replicas import Port, replica
 
 
 class Desk:
@@ -24,13 +26,15 @@ class Desk:
         self.clock = ManualClock()
         self.sent: list[tuple[str, str]] = []
         self.ids: list[str] = []
+        self.open_requests = OpenRequests()
         self._timers: dict[str, float] = {}
         self.questions = FleetQuestions(
             self,
             self.clock,
-            OpenRequests(),
+            self.open_requests,
             answer_timeout_s=1.0,
-            own_status=lambda: {"node": "own"},
+            own_status=lambda: {"node": "own"},  # type: ignore[typeddict-item]
+            wall_ms=self.clock.wall_ms,
             rng=random.Random(1),
         )
 
@@ -48,7 +52,7 @@ class Desk:
         while self._timers and min(self._timers.values()) <= end_s:
             name = min(self._timers, key=lambda each: self._timers[each])
             self.clock.advance(max(0.0, self._timers.pop(name) - self.clock.monotonic_s()))
-            self.questions.timer(name)
+            self.questions.timers[name]()
         self.clock.advance(end_s - self.clock.monotonic_s())
 
     def ask(self, what: str, timeout_s: float = 5.0) -> list[Answer]:
@@ -83,7 +87,7 @@ def test_one_request_answers_everybody_who_wants_to_read(desk: Desk) -> None:
     assert desk.sent == [READ_REQUEST]
 
 
-def test_a_peer_that_does_not_answer_is_followed_by_another(desk: Desk) -> None:
+def test_silent_peer_is_followed_by_another(desk: Desk) -> None:
     answers = desk.ask("read")
     desk.wait(1.5)
     assert desk.sent == [READ_REQUEST, READ_REQUEST, STATUS_REQUEST]
@@ -91,7 +95,7 @@ def test_a_peer_that_does_not_answer_is_followed_by_another(desk: Desk) -> None:
     assert answers == [Answer({"a": 1})]
 
 
-def test_nobody_who_answers_is_no_document_at_each_askers_own_time(desk: Desk) -> None:
+def test_silence_is_no_document_at_each_askers_time(desk: Desk) -> None:
     short, long = desk.ask("read", 0.3), desk.ask("read", 2.0)
     desk.wait(0.5)
     assert (short, long) == ([Answer(None)], [])
@@ -99,7 +103,7 @@ def test_nobody_who_answers_is_no_document_at_each_askers_own_time(desk: Desk) -
     assert long == [Answer(None)]
 
 
-def test_a_request_that_comes_back_goes_out_again_until_nobody_else_is_likely_to_be_there(desk: Desk) -> None:
+def test_returned_request_goes_out_again_up_to_bound(desk: Desk) -> None:
     answers = desk.ask("read", 60)
     for number in range(1, limits.OWN_REQUESTS):
         assert len(desk.sent) == number
@@ -120,7 +124,7 @@ def test_an_answer_to_another_question_answers_nothing(desk: Desk, answers: str)
     assert (read, statuses) == ([Answer(None)], [Answer([{"node": "own"}])])
 
 
-def test_a_status_of_the_listing_before_is_in_no_other(desk: Desk) -> None:
+def test_status_of_earlier_listing_is_in_no_other(desk: Desk) -> None:
     desk.ask("statuses", 1.0)
     before = desk.ids[-1]
     desk.wait(2)
@@ -130,7 +134,37 @@ def test_a_status_of_the_listing_before_is_in_no_other(desk: Desk) -> None:
     assert answers == [Answer([{"node": "own"}])]
 
 
-def test_without_a_request_queue_whoever_is_in_step_is_asked_for_the_document() -> None:
+def test_other_requests_leave_the_listing_open(desk: Desk) -> None:
+    answers = desk.ask("statuses", 1.0)
+    for number in range(2 * limits.OPEN_REQUESTS):
+        desk.open_requests.add(f"digest-{number}", "what a digest has this host ask")
+    desk.hear(kinds.STATUS, {"node": "beta"})
+    desk.wait(2)
+    assert answers == [Answer([{"node": "own"}, {"node": "beta", "ahead_s": None}])]
+
+
+@pytest.mark.parametrize(("clock_ms", "ahead_s"), [(-299_000, -299.0), (3_600_500, 3600.5), ("late", None)])
+def test_other_clocks_are_compared_half_way(clock_ms: Any, ahead_s: float | None, desk: Desk) -> None:
+    answers = desk.ask("statuses", 5.0)
+    said_ms = clock_ms if isinstance(clock_ms, str) else desk.clock.wall_ms() + 500 + clock_ms
+    desk.wait(1.0)
+    desk.hear(kinds.STATUS, {"node": "beta", "clock_ms": said_ms, "ahead_s": 7.0})
+    desk.wait(2.0)
+    assert answers[0].value[1]["ahead_s"] == ahead_s
+
+
+def test_listing_that_is_over_takes_no_status(desk: Desk) -> None:
+    desk.ask("statuses", 1.0)
+    desk.questions.link_down("gone")
+    desk.questions.link_up(1)
+    answers = desk.ask("statuses", 1.0)
+    desk.hear(kinds.STATUS, {"node": "ghost"}, answers=desk.ids[0])
+    desk.hear(kinds.STATUS, {"node": "ghost"}, answers="")
+    desk.wait(2)
+    assert answers == [Answer([{"node": "own"}])]
+
+
+def test_read_without_request_queue_asks_hosts_in_step() -> None:
     desk = Desk()
     desk.questions.link_up(None)
     answers = desk.ask("read")
@@ -145,7 +179,7 @@ def test_without_a_request_queue_whoever_is_in_step_is_asked_for_the_document() 
     assert answers == [Answer({"a": 1})]
 
 
-def test_a_request_that_is_lost_asks_for_statuses_at_once(desk: Desk) -> None:
+def test_lost_request_asks_for_statuses_at_once(desk: Desk) -> None:
     desk.questions.request_lost()
     assert desk.sent == []
     answers = desk.ask("read")
@@ -157,7 +191,7 @@ def test_a_request_that_is_lost_asks_for_statuses_at_once(desk: Desk) -> None:
     assert answers == [Answer({"a": 1})]
 
 
-def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -> None:
+def test_late_requests_of_others_are_ignored(desk: Desk) -> None:
     desk.questions.came_back()
     desk.hear(kinds.ANSWER, {"late": True})
     desk.hear(kinds.STATUS, {"node": "late"})
@@ -165,7 +199,7 @@ def test_requests_of_somebody_else_that_come_back_late_are_nothing(desk: Desk) -
     assert desk.sent == []
 
 
-def test_the_statuses_end_when_no_other_has_come_for_a_while(desk: Desk) -> None:
+def test_statuses_end_when_no_other_has_come(desk: Desk) -> None:
     first, second = desk.ask("statuses"), desk.ask("statuses")
     assert desk.sent == [STATUS_REQUEST]
     desk.hear(kinds.STATUS, {"node": "beta"})
@@ -176,10 +210,14 @@ def test_the_statuses_end_when_no_other_has_come_for_a_while(desk: Desk) -> None
     desk.wait(0.4)
     assert first == []
     desk.wait(0.2)
-    assert first == second == [Answer([{"node": "own"}, {"node": "beta"}, {"node": "gamma, again"}])]
+    assert (
+        first
+        == second
+        == [Answer([{"node": "own"}, *({"node": name, "ahead_s": None} for name in ("beta", "gamma, again"))])]
+    )
 
 
-def test_alone_in_the_fleet_one_sees_oneself_when_the_time_is_up(desk: Desk) -> None:
+def test_lone_node_sees_itself_when_time_is_up(desk: Desk) -> None:
     answers = desk.ask("statuses", 2.0)
     desk.wait(1.9)
     assert answers == []
@@ -187,7 +225,7 @@ def test_alone_in_the_fleet_one_sees_oneself_when_the_time_is_up(desk: Desk) -> 
     assert answers == [Answer([{"node": "own"}])]
 
 
-def test_a_second_round_does_not_repeat_what_the_first_heard(desk: Desk) -> None:
+def test_second_round_does_not_repeat_the_first(desk: Desk) -> None:
     desk.ask("statuses", 1.0)
     desk.hear(kinds.STATUS, {"node": "beta"})
     desk.wait(2)
@@ -224,5 +262,7 @@ def test_a_question_of_another_release_is_answered(desk: Desk) -> None:
     assert "one release" in desk.ask("the weather")[0].error
 
 
-def test_the_timers_have_names_of_their_own() -> None:
-    assert {READ_TIMER, STATUS_TIMER}.isdisjoint({"answer", "digest"})
+def test_bridge_timers_have_distinct_names(desk: Desk) -> None:
+    of_replica = replica(Port(), desk.clock).timers
+    names = [*of_replica, *desk.questions.timers, LEASE_TIMER]
+    assert len(set(names)) == len(names) == 7

@@ -23,6 +23,8 @@ from miros_cache_net.errors import (
     WrongPlace,
     WrongVersion,
 )
+from miros_cache_net.observe.families import REFUSED
+from miros_cache_net.observe.registry import Registry
 from miros_cache_net.wire import gate as gate_module
 from miros_cache_net.wire.envelope import Message, Origin, encode
 from miros_cache_net.wire.gate import Gate, Sealed
@@ -122,13 +124,13 @@ def test_nothing_of_a_message_can_be_read_outside(alpha: Gate) -> None:
         assert text not in sealed.body
 
 
-def test_messages_count_up_and_have_ids_of_their_own(alpha: Gate, beta: Gate) -> None:
+def test_messages_count_up_and_have_distinct_ids(alpha: Gate, beta: Gate) -> None:
     sent = [alpha.seal("CACHE") for _ in range(3)] + [beta.seal("CACHE")]
     assert [beta.open(each.body).origin.sequence for each in sent[:3]] == [0, 1, 2]
     assert len({each.message_id for each in sent}) == 4
 
 
-def test_ones_own_message_is_told_from_a_namesakes_and_from_an_earlier_runs(clock: HandClock, alpha: Gate) -> None:
+def test_own_message_differs_from_a_namesakes(clock: HandClock, alpha: Gate) -> None:
     again = gate_of("alpha", clock)
     opened = again.open(alpha.seal("CACHE").body)
     assert alpha.is_own(opened)
@@ -152,7 +154,7 @@ def test_many_threads_seal_without_repeating_an_id(alpha: Gate) -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_a_wrong_key_is_named_together_with_the_keys_that_we_hold(beta: Gate) -> None:
+def test_wrong_key_is_named_beside_our_keys(beta: Gate) -> None:
     other = generate_key()
     line = refused(beta, UnknownKey, Fernet(other).encrypt(encode(message())), key_id=key_id(other))
     assert key_id(other) in line
@@ -177,7 +179,7 @@ def test_what_no_key_opens_is_not_authentic(raw: bytes, beta: Gate) -> None:
     refused(beta, UnknownKey if raw.startswith(b"gAAAAA") else NotAuthentic, raw)
 
 
-def test_a_pickle_is_never_loaded_not_even_with_the_right_key(beta: Gate) -> None:
+def test_pickle_is_never_loaded(beta: Gate) -> None:
     bomb = b"cbuiltins\nexec\n(S'raise SystemExit'\ntR."
     with pytest.raises(SystemExit):
         pickle.loads(bomb)
@@ -193,19 +195,19 @@ def test_one_changed_byte_is_noticed_wherever_it_is(alpha: Gate, beta: Gate) -> 
         refused(beta, UnknownKey if changed.startswith(b"gAAAAA") else NotAuthentic, bytes(changed))
 
 
-def test_too_much_is_refused_before_any_key_is_tried(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_body_is_refused_before_decryption(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = gate_of("beta", clock, rings=lambda: pytest.fail("decrypted"))
     monkeypatch.setattr(limits, "BODY_BYTES", 1000)
     refused(gate, TooLarge, b"x" * 1001)
 
 
-def test_too_much_inside_is_refused_before_it_is_parsed(beta: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_message_is_refused_before_parsing(beta: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "decode", lambda _data: pytest.fail("parsed"))
     monkeypatch.setattr(limits, "MESSAGE_BYTES", 1000)
     refused(beta, TooLarge, RING.encrypt(b"x" * 1001))
 
 
-def test_a_message_that_no_peer_would_open_is_not_sealed(alpha: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_that_no_peer_opens_is_never_sealed(alpha: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MESSAGE_BYTES", 1000)
     with pytest.raises(TooLarge):
         alpha.seal("CACHE", "x" * 1000)
@@ -213,7 +215,7 @@ def test_a_message_that_no_peer_would_open_is_not_sealed(alpha: Gate, monkeypatc
         alpha.seal("gossip")
 
 
-def test_the_greatest_message_that_can_be_sealed_can_be_opened(alpha: Gate, beta: Gate) -> None:
+def test_largest_message_that_seals_can_be_opened(alpha: Gate, beta: Gate) -> None:
     room = limits.MESSAGE_BYTES - len(Fernet(KEY).decrypt(alpha.seal("CACHE", "").body))
     sealed = alpha.seal("CACHE", "x" * room)
     assert len(sealed.body) <= limits.BODY_BYTES
@@ -222,7 +224,7 @@ def test_the_greatest_message_that_can_be_sealed_can_be_opened(alpha: Gate, beta
         alpha.seal("CACHE", "x" * (room + 1))
 
 
-def test_what_a_key_opens_must_still_be_a_message(beta: Gate) -> None:
+def test_decrypted_text_must_still_be_a_message(beta: Gate) -> None:
     for data in (b"", b"{}", b"[" * 100_000, b'{"v":2}', encode(message())[:-1]):
         refused(beta, MalformedMessage, RING.encrypt(data))
     refused(beta, WrongVersion, RING.encrypt(encode(message()).replace(b'"v":2', b'"v":3')))
@@ -237,15 +239,15 @@ def test_a_message_for_another_place_is_refused(place: dict[str, str], beta: Gat
 @pytest.mark.parametrize(
     "key", ["cache.fleet.peers.digest", "cache.other.peers.CACHE", "cache.fleet.other.CACHE", "cache.fleet", "cache."]
 )
-def test_a_routing_key_that_says_something_else_is_refused(key: str, alpha: Gate, beta: Gate) -> None:
+def test_contradictory_routing_key_is_refused(key: str, alpha: Gate, beta: Gate) -> None:
     refused(beta, WrongPlace, alpha.seal("CACHE").body, routing_key=key)
 
 
-def test_a_routing_key_that_is_a_queues_name_says_nothing(alpha: Gate, beta: Gate) -> None:
+def test_routing_key_of_a_queue_says_nothing(alpha: Gate, beta: Gate) -> None:
     assert beta.open(alpha.seal("answer").body, routing_key="amq.gen-1").kind == "answer"
 
 
-def test_a_version_of_tomorrow_is_told_before_its_place_is_looked_at(beta: Gate) -> None:
+def test_version_is_checked_before_the_place(beta: Gate) -> None:
     refused(beta, WrongVersion, RING.encrypt(encode(message(scope="other")).replace(b'"v":2', b'"v":3')))
 
 
@@ -257,7 +259,7 @@ def test_a_request_for_another_place_is_not_remembered(beta: Gate) -> None:
 # --- replays --------------------------------------------------------------------------------------
 
 
-def test_a_request_is_taken_once_and_state_as_often_as_it_comes(alpha: Gate, beta: Gate) -> None:
+def test_request_is_taken_once_and_state_always(alpha: Gate, beta: Gate) -> None:
     for kind in KINDS:
         body = alpha.seal(kind).body
         beta.open(body)
@@ -268,8 +270,8 @@ def test_a_request_is_taken_once_and_state_as_often_as_it_comes(alpha: Gate, bet
                 beta.open(body)
 
 
-def test_requests_are_the_kinds_that_make_a_node_answer() -> None:
-    assert {"CACHE_FILE_READ", "status_request", "challenge"} == REQUESTS
+def test_requests_are_kinds_that_nodes_answer() -> None:
+    assert {"CACHE_FILE_READ", "status_request", "trace_request", "challenge"} == REQUESTS
 
 
 @pytest.mark.parametrize("age_s", [7 * 86_400, 3600, -3600])
@@ -281,7 +283,7 @@ def test_a_request_of_any_age_is_taken_once(kind: str, age_s: int, alpha: Gate, 
     assert "before" in refused(beta, Replayed, body)
 
 
-def test_a_request_is_remembered_for_as_long_as_the_window(clock: HandClock) -> None:
+def test_request_is_remembered_for_the_window(clock: HandClock) -> None:
     window, request = ReplayWindow(clock), message("challenge")
     window.check(request)
     clock.pass_s(limits.REPLAY_WINDOW_S)
@@ -291,7 +293,7 @@ def test_a_request_is_remembered_for_as_long_as_the_window(clock: HandClock) -> 
     window.check(request)
 
 
-def test_a_wall_clock_that_jumps_there_and_back_lets_no_request_in_twice(clock: HandClock) -> None:
+def test_jumping_wall_clock_lets_no_request_in_twice(clock: HandClock) -> None:
     window = ReplayWindow(clock)
     request = message("challenge")
     window.check(request)
@@ -302,13 +304,13 @@ def test_a_wall_clock_that_jumps_there_and_back_lets_no_request_in_twice(clock: 
         window.check(request)
 
 
-def test_a_sender_that_starts_again_is_not_taken_for_its_former_self(clock: HandClock) -> None:
+def test_restarted_sender_is_not_its_former_self(clock: HandClock) -> None:
     window = ReplayWindow(clock)
     window.check(message("CACHE_FILE_READ"))
     window.check(message("CACHE_FILE_READ", origin=Origin("gamma", "gamma", "next boot", 1)))
 
 
-def test_old_requests_are_forgotten_so_that_a_quiet_node_holds_none(clock: HandClock) -> None:
+def test_old_requests_are_forgotten(clock: HandClock) -> None:
     window = ReplayWindow(clock)
     for number in range(1000):
         window.check(message("CACHE_FILE_READ", message_id=str(number)))
@@ -317,7 +319,7 @@ def test_old_requests_are_forgotten_so_that_a_quiet_node_holds_none(clock: HandC
     assert len(window) == 1
 
 
-def test_a_flood_of_requests_is_remembered_up_to_the_bound(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flood_of_requests_is_remembered_up_to_bound(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REPLAY_IDS", 100)
     window = ReplayWindow(clock)
     for number in range(10_000):
@@ -336,7 +338,7 @@ def test_counters_are_a_copy_that_nobody_can_spoil(beta: Gate) -> None:
     assert beta.counters == {"not_authentic": 1}
 
 
-def test_a_flood_is_counted_exactly_and_logged_once_a_reason_a_minute(
+def test_flood_is_counted_exactly_and_logged_once(
     beta: Gate, clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     def flood() -> None:
@@ -360,10 +362,10 @@ def test_a_flood_is_counted_exactly_and_logged_once_a_reason_a_minute(
     assert "and 1999 more" in caplog.messages[2]
 
 
-def test_the_first_line_of_a_reason_comes_at_once_even_just_after_boot(caplog: pytest.LogCaptureFixture) -> None:
+def test_first_refusal_is_logged_even_after_boot(caplog: pytest.LogCaptureFixture) -> None:
     clock = HandClock()
     clock.monotonic = 0.5
-    Refusals(clock).note(NotAuthentic("x"))
+    Refusals(Registry().labelled(REFUSED), clock).note(NotAuthentic("x"))
     assert len(caplog.records) == 1
 
 
@@ -398,7 +400,7 @@ def test_a_flood_of_garbage_leaves_no_memory_behind(beta: Gate) -> None:
         tracemalloc.stop()
 
 
-def test_a_ring_that_changes_is_used_from_the_next_message_on(clock: HandClock) -> None:
+def test_changed_ring_is_used_from_next_message_on(clock: HandClock) -> None:
     new = generate_key()
     rings = [RING]
     alpha, beta = gate_of("alpha", clock, lambda: rings[0]), gate_of("beta", clock)

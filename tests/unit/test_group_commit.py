@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.cache import Cache, read_cache
+from miros_cache_net.document.value import Document
 from miros_cache_net.errors import PayloadError
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.store.changes import Modify, update_of, write_of
@@ -115,20 +118,20 @@ def test_all_who_wait_cost_one_replacement(crowd: Crowd, path: Path, monkeypatch
     assert len(seen) == 1
 
 
-def test_they_are_stored_in_the_order_in_which_they_came(crowd: Crowd, path: Path) -> None:
+def test_changes_are_stored_in_their_order(crowd: Crowd, path: Path) -> None:
     crowd.waits(write(a=1), update(a=2, b=2), write(c=3), update(d=4), update("c", d=5))
     crowd.let_in()
     assert read_cache(path).dict == {"d": 5}
 
 
-def test_of_many_whole_writes_the_last_one_stands_and_all_are_done(crowd: Crowd, path: Path) -> None:
+def test_last_of_many_whole_writes_stands(crowd: Crowd, path: Path) -> None:
     futures = crowd.waits(*(write(n=number) for number in range(10)))
     crowd.let_in()
     assert [future.exception() for future in futures] == [None] * 10
     assert read_cache(path).dict == {"n": 9}
 
 
-def test_a_leader_gets_the_document_as_its_own_change_left_it(crowd: Crowd) -> None:
+def test_leader_gets_document_after_its_own_change(crowd: Crowd) -> None:
     leader, other = crowd.waits(write(mine=True), write(later=True))
     crowd.let_in()
     assert leader.result().dict == {"mine": True}
@@ -142,9 +145,7 @@ def test_the_batch_is_gone_afterwards(crowd: Crowd, batch_path: Path) -> None:
     assert not batch_path.exists()
 
 
-def test_a_change_that_cannot_be_made_fails_its_owner_alone(
-    crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_impossible_change_fails_its_owner_alone(crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "DOCUMENT_KEYS", 3)
     first, bad, last = crowd.waits(update(a=1), update(b=1, c=1), update(d=1))
     crowd.let_in()
@@ -153,7 +154,7 @@ def test_a_change_that_cannot_be_made_fails_its_owner_alone(
     assert read_cache(path).dict == {"first": True, "a": 1, "d": 1}
 
 
-def test_what_a_leader_did_not_store_its_owner_stores(crowd: Crowd, path: Path, batch_path: Path) -> None:
+def test_owner_stores_what_its_leader_did_not(crowd: Crowd, path: Path, batch_path: Path) -> None:
     leader = Batch(str(path))
     assert not leader.join(_any_change())
     futures = crowd.waits(update(a=1), update(b=1))
@@ -163,7 +164,7 @@ def test_what_a_leader_did_not_store_its_owner_stores(crowd: Crowd, path: Path, 
     assert read_cache(path).dict == {"first": True, "a": 1, "b": 1}
 
 
-def test_a_batch_that_the_dead_left_is_not_stored(crowd: Crowd, path: Path, batch_path: Path) -> None:
+def test_batch_that_the_dead_left_is_not_stored(crowd: Crowd, path: Path, batch_path: Path) -> None:
     batch_path.write_bytes(b'-{"write":{"old":true}}\n-{"delete":[],"update":{"old":true}}\n')
     before = batch_path.stat().st_ino, batch_path.stat().st_size
     crowd.begins(update(a=1))
@@ -173,21 +174,44 @@ def test_a_batch_that_the_dead_left_is_not_stored(crowd: Crowd, path: Path, batc
     assert read_cache(path).dict == {"first": True, "a": 1, "b": 1}
 
 
-def test_a_batch_that_the_dead_left_is_removed_by_the_next_writer(path: Path, batch_path: Path) -> None:
+def test_batch_that_the_dead_left_is_removed(path: Path, batch_path: Path) -> None:
     batch_path.write_bytes(b'-{"write":{"old":true}}\n')
     with Cache(path) as cache:
         assert cache.update({"a": 1}).dict == {"first": True, "a": 1}
     assert sorted(os.listdir(path.parent)) == [f".{path.name}.lock", path.name]
 
 
-def test_an_interruption_right_after_entering_leaves_the_file_to_others(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_old_batch_is_not_stored_during_its_removal(path: Path, batch_path: Path) -> None:
+    """He has its lock for a moment, as a leader would; others may have written since what is in it."""
+    batch_path.write_bytes(b'-{"delete":[],"update":{"first":"old"}}\n')
+    _age(batch_path)
+    remover = KernelLock(batch_path)
+    assert remover.try_lock()
+    with Cache(path) as cache:
+        assert cache.modify(lambda contents: {**contents, "a": 1}).dict == {"first": True, "a": 1}
+    assert read_cache(path).dict == {"first": True, "a": 1}
+    assert not batch_path.exists()
+    remover.close()
+
+
+def test_leader_that_waited_long_stores_its_own_batch(
+    crowd: Crowd, path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Else a crowd behind a disk that stalled costs a replacement each."""
+    futures = crowd.waits(*(update(**{f"key{number}": number}) for number in range(10)))
+    _age(batch_path)
+    seen = replacements(monkeypatch)
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None] * 10
+    assert len(seen) == 1
+
+
+def test_interruption_after_entering_leaves_file_to_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_batch: Batch) -> None:
         raise KeyboardInterrupt
 
     with Cache(path) as cache:
-        monkeypatch.setattr(Batch, "clear", interrupted)
+        monkeypatch.setattr(Batch, "take", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cache.update({"a": 1})
         monkeypatch.undo()
@@ -196,16 +220,24 @@ def test_an_interruption_right_after_entering_leaves_the_file_to_others(
         other.close()
 
 
-def test_a_living_leader_s_batch_is_not_removed(path: Path, batch_path: Path) -> None:
-    leader = Batch(str(path))
-    assert not leader.join(_any_change())
+def test_writer_inside_stores_a_waiting_leaders_batch(
+    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a machine that stalls for seconds must not make it an old one
+    monkeypatch.setattr(limits, "BATCH_WAIT_S", 60.0)
+    leader, follower = Batch(str(path)), Batch(str(path))
+    assert not leader.join(_any_change("first"))
+    assert follower.join(update_of({"other": 1}))
     with Cache(path) as cache:
-        cache.update({"a": 1})
-    assert batch_path.exists()
-    leader.close()
+        cache.modify(lambda contents: {**contents, "a": 1})
+    assert read_cache(path).dict == {"first": True, "any": "first", "other": 1, "a": 1}
+    assert (leader.has_stored, follower.has_stored) == (True, True)
+    assert not batch_path.exists()
+    for each in (leader, follower):
+        each.close()
 
 
-def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch_path: Path) -> None:
+def test_latecomer_during_storing_begins_the_next_batch(path: Path, batch_path: Path) -> None:
     leader, late, next_one = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert late.join(_any_change())
@@ -215,20 +247,21 @@ def test_who_comes_while_a_batch_is_stored_begins_the_next_one(path: Path, batch
     leader.stored(taken)
     leader.close()
     assert late.wait()
+    assert late.has_stored
     for each in (late, next_one):
         each.close()
 
 
-def test_who_finds_a_batch_in_the_moment_it_is_taken_begins_the_next_one(
+def test_latecomer_to_a_taken_batch_begins_another(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leader, late = Batch(str(path)), Batch(str(path))
+    leader, late, taken = Batch(str(path)), Batch(str(path)), []
     assert not leader.join(_any_change())
     real = Batch._leads
 
     def looks_and_then_it_is_taken(self: Batch) -> bool:
         leads = real(self)
-        leader.take()
+        taken or taken.append(leader.take())
         return leads
 
     monkeypatch.setattr(Batch, "_leads", looks_and_then_it_is_taken)
@@ -237,13 +270,12 @@ def test_who_finds_a_batch_in_the_moment_it_is_taken_begins_the_next_one(
         each.close()
 
 
-def test_a_change_appended_too_late_is_not_taken_for_stored(path: Path, batch_path: Path) -> None:
+def test_change_appended_too_late_is_not_stored(path: Path, batch_path: Path) -> None:
     leader, early, late = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
     assert early.join(_any_change())
     assert late.join(_any_change())
-    taken = leader.take()[:1]  # as if it had read the batch before the last line was in it
-    leader.stored([taken[0]._replace(places=[0])])
+    leader.stored(leader.take()[:1])  # as if it had read the batch before the last line was in it
     leader.close()
     assert early.wait()
     assert early.has_stored
@@ -266,7 +298,7 @@ def test_a_torn_or_strange_line_disturbs_nobody(crowd: Crowd, path: Path, batch_
     assert read_cache(path).dict == {"first": True, "a": 1, "b": 1, "c": 1, "d": 1}
 
 
-def test_before_a_torn_whole_write_nothing_counts_as_overwritten(crowd: Crowd, path: Path, batch_path: Path) -> None:
+def test_torn_whole_write_overwrites_nothing_before_it(crowd: Crowd, path: Path, batch_path: Path) -> None:
     crowd.waits(update(a=1), update(b=1))
     with batch_path.open("ab") as batch:
         batch.write(b'-{"write":{"half\n')
@@ -276,7 +308,7 @@ def test_before_a_torn_whole_write_nothing_counts_as_overwritten(crowd: Crowd, p
 
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: os.symlink("elsewhere", path), os.mkdir])
-def test_where_no_batch_can_be_each_writes_for_itself(
+def test_writers_without_a_batch_write_for_themselves(
     path: Path, batch_path: Path, plant: Callable[[Path], None]
 ) -> None:
     plant(batch_path)
@@ -290,9 +322,7 @@ def test_where_no_batch_can_be_each_writes_for_itself(
     assert len(read_cache(path).dict) == 9
 
 
-def test_a_change_whose_owner_waits_no_longer_is_withdrawn(
-    path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_change_whose_owner_gave_up_is_withdrawn(path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its leader would store it after what its owner has written next, and been told of."""
     leader, patient, impatient = (Batch(str(path)) for _ in range(3))
     assert not leader.join(_any_change())
@@ -304,14 +334,14 @@ def test_a_change_whose_owner_waits_no_longer_is_withdrawn(
 
     with monkeypatch.context() as patched:
         patched.setattr(KernelLock, "await_free", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), contextlib.closing(impatient):
             impatient.wait()
     assert [each.change for each in leader.take()] == [_any_change("stays")]
-    for each in (leader, patient, impatient):
+    for each in (leader, patient):
         each.close()
 
 
-def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
+def test_stuck_leader_is_waited_for_within_the_bound(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BATCH_WAIT_S", 0.01)
@@ -319,13 +349,67 @@ def test_a_leader_that_does_not_go_on_is_waited_for_no_longer_than_the_bound(
     assert not leader.join(_any_change())
     assert follower.join(_any_change())
     assert not follower.wait()
-    assert leader.take() == []
     assert not follower.has_stored
     for each in (follower, leader):
         each.close()
 
 
-def test_what_a_leader_that_did_not_go_on_has_stored_all_the_same_is_not_stored_again(
+def test_impatient_followers_still_share_one_replacement(
+    crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the longer the queue is, the more give up, and the longer it gets."""
+    gave_up = threading.Semaphore(0)
+
+    def give_up(_lock: KernelLock, _timeout_s: float) -> bool:
+        gave_up.release()
+        return False
+
+    monkeypatch.setattr(KernelLock, "await_free", give_up)
+    futures = crowd.waits(*(update(**{f"key{number}": number}) for number in range(10)))
+    for _ in futures[1:]:
+        assert gave_up.acquire(timeout=30)
+    seen = replacements(monkeypatch)
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None] * 10
+    assert len(read_cache(path).dict) == 11
+    assert len(seen) == 1
+
+
+def test_change_that_missed_a_batch_joins_the_next(crowd: Crowd, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of them would cost a replacement each."""
+    real, missed = Batch.take, threading.Event()
+
+    def early_take(batch: Batch) -> Any:
+        taken = real(batch)
+        if missed.is_set():
+            return taken
+        missed.set()
+        return []
+
+    monkeypatch.setattr(Batch, "take", early_take)
+    futures = crowd.waits(*(update(**{f"key{number}": number}) for number in range(10)))
+    seen = replacements(monkeypatch)
+    crowd.let_in()
+    assert [future.exception() for future in futures] == [None] * 10
+    assert len(read_cache(path).dict) == 11
+    assert len(seen) < 10
+
+
+def test_document_text_is_not_made_for_each_waiter(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand times the text of a thousand keys takes seconds."""
+    made, real = [], Document.to_text
+
+    def to_text(document: Document) -> bytes:
+        made.append(document)
+        return real(document)
+
+    crowd.waits(*(update(**{f"key{number}": number}) for number in range(20)))
+    monkeypatch.setattr(Document, "to_text", to_text)
+    crowd.let_in()
+    assert len(made) == 2
+
+
+def test_change_stored_by_slow_leader_is_not_repeated(
     path: Path, batch_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would undo what others have written since."""
@@ -360,28 +444,17 @@ def test_what_a_leader_that_did_not_go_on_has_stored_all_the_same_is_not_stored_
     inside.close()
 
 
-@pytest.mark.parametrize("when", ["taken", "stored"])
-def test_a_commit_that_has_waited_too_long_looks_again_once_inside(
-    crowd: Crowd, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
-    moments = {"taken": threading.Event(), "stored": threading.Event()}
-    gave_up, take, stored = threading.Event(), Batch.take, Batch.stored
-
-    def come(moment: str) -> None:
-        moments[moment].set()
-        assert moment != when or gave_up.wait(30)
+def test_late_commit_looks_again_once_inside(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, gave_up, take = threading.Event(), threading.Event(), Batch.take
 
     def slow_take(batch: Batch) -> Any:
         changes = take(batch)
-        come("taken")
+        taken.set()
+        assert gave_up.wait(30)
         return changes
 
-    def slow_stored(batch: Batch, changes: Any) -> None:
-        stored(batch, changes)
-        come("stored")
-
     def give_up(_lock: KernelLock, _timeout_s: float) -> bool:
-        assert moments[when].wait(30)
+        assert taken.wait(30)
         return False
 
     def enter(store: FileStore) -> None:
@@ -392,7 +465,6 @@ def test_a_commit_that_has_waited_too_long_looks_again_once_inside(
     leader, follower = None, None
     with monkeypatch.context() as patched:
         patched.setattr(Batch, "take", slow_take)
-        patched.setattr(Batch, "stored", slow_stored)
         patched.setattr(KernelLock, "await_free", give_up)
         (leader,) = crowd.waits(update(led=True))
         patched.setattr(FileStore, "enter", enter)
@@ -408,7 +480,7 @@ def test_a_commit_that_has_waited_too_long_looks_again_once_inside(
     ("document", "batch", "takes_part"),
     [(0o600, 0o600, True), (0o600, 0o660, False), (0o640, 0o660, True), (0o644, 0o660, True), (0o400, 0o660, False)],
 )
-def test_what_few_may_read_is_put_where_no_more_can(
+def test_private_change_goes_into_no_wider_batch(
     path: Path, batch_path: Path, document: int, batch: int, takes_part: bool
 ) -> None:
     """A directory that lets its group write has lock files and batches for the group, but maybe a document for one."""
@@ -443,3 +515,8 @@ def test_a_full_batch_takes_no_more(path: Path, batch_path: Path, monkeypatch: p
 
 def _any_change(text: str = "x") -> Any:
     return update_of({"any": text})
+
+
+def _age(batch_path: Path) -> None:
+    an_hour_ago_s = time.time() - 3600
+    os.utime(batch_path, (an_hour_ago_s, an_hour_ago_s))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import limits
-from miros_cache_net.errors import HostProtocolError, Reason
+from miros_cache_net.errors import BrokerUnreachable, HostProtocolError, Reason
 from miros_cache_net.host import messages
 from miros_cache_net.host.address import SocketAddress
 from miros_cache_net.host.admission import Admission, peer_of
@@ -25,6 +25,10 @@ from miros_cache_net.host.follower import Follower
 from miros_cache_net.host.messages import Ask, Frames, Full, Hello, Look, Reply, State, encode
 from miros_cache_net.host.questions import Answer, Question
 from miros_cache_net.host.socket import HostServer
+from miros_cache_net.host.stranger import fleets_of
+from miros_cache_net.observe.families import BRIDGES_MET
+from miros_cache_net.observe.registry import Registry
+from miros_cache_net.statechart.listener import Listener as ChartOfSteps
 from miros_cache_net.testing import wait_until
 
 ANYBODY_LIKE_ME = Admission(frozenset({os.geteuid()}), None)
@@ -38,12 +42,19 @@ class Listener:
     def __init__(self) -> None:
         self.looks: list[str] = []
         self.questions: list[Question] = []
+        self.steps: list[Any] = []
+        self.answer: Answer | None = None
 
     def please_look(self, version: str) -> None:
         self.looks.append(version)
 
+    def stepped(self, steps: list[Any]) -> None:
+        self.steps += steps
+
     def asked(self, question: Question) -> None:
         self.questions.append(question)
+        if self.answer is not None:
+            question.done(self.answer)
 
 
 class Bridge:
@@ -51,11 +62,12 @@ class Bridge:
 
     def __init__(self, address: SocketAddress, admission: Admission = ANYBODY_LIKE_ME) -> None:
         self.listener = Listener()
-        self.server = HostServer(address, admission, self.listener)
+        self.registry = Registry()
+        self.server = HostServer(address, admission, self.listener, self.registry)
         self.server.start(0o600, os.getegid())
 
     def counts(self, name: str, number: int = 1) -> None:
-        wait_until(lambda: self.server.counters[name] == number, what=f"{number} {name} in {self.server.counters}")
+        wait_until(lambda: self.registry.flat()[name] == number, what=f"{number} {name} in {self.registry.flat()}")
 
 
 class Client:
@@ -136,7 +148,7 @@ def test_what_a_bridge_says_arrives_as_it_was(message: Any) -> None:
     assert messages.from_bridge(body) == message
 
 
-def test_messages_that_come_in_pieces_or_together_are_told_apart() -> None:
+def test_split_and_joined_messages_are_told_apart() -> None:
     stream = encode(Hello()) + encode(Look("v")) + encode(Ask(1, "read", 1))
     frames = Frames(limits.HOST_REQUEST_BYTES)
     bodies = [body for index in range(len(stream)) for body in frames.feed(stream[index : index + 1])]
@@ -145,7 +157,7 @@ def test_messages_that_come_in_pieces_or_together_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 101, 2**32 - 1])
-def test_a_length_out_of_bounds_is_refused_before_its_body_comes(length: int) -> None:
+def test_bad_length_is_refused_before_its_body_comes(length: int) -> None:
     with pytest.raises(HostProtocolError, match="1 to 100"):
         Frames(100).feed(length.to_bytes(4, "big"))
 
@@ -179,6 +191,24 @@ def test_what_no_follower_says_is_refused(value: Any) -> None:
         messages.from_follower(framed(value)[4:])
 
 
+def test_bridge_that_knows_no_watch_is_understood() -> None:
+    before = framed({"v": 1, "kind": "state", "version": "1", "connected": True, "broker": "", "trouble": ""})
+    assert messages.from_bridge(before[4:]) == State("1", True)
+    watched = State("1", True, watched="steps spy")
+    assert messages.from_bridge(encode(watched)[4:]) == watched
+
+
+def test_steps_of_a_follower_reach_the_bridge(bridge: Bridge, address: SocketAddress) -> None:
+    watcher = Watcher(address)
+    bridge.server.tell(FIRST._replace(watched="steps"))
+    chart = ChartOfSteps({}, "seen by its bridge")
+    wait_until(lambda: any(each[2] == "seen by its bridge" for each in bridge.listener.steps), what="its steps")
+    bridge.server.tell(FIRST)
+    watcher.hears(FIRST)
+    chart.stop()
+    watcher.follower.close()
+
+
 def test_another_version_is_named_with_what_helps() -> None:
     with pytest.raises(HostProtocolError, match="one release"):
         messages.from_follower(framed({"v": 2, "kind": "hello"})[4:])
@@ -193,24 +223,24 @@ def test_what_no_bridge_says_is_refused(value: Any) -> None:
         messages.from_bridge(framed(value)[4:])
 
 
-def test_fields_that_a_later_release_adds_are_passed_over() -> None:
+def test_fields_of_a_later_release_are_passed_over() -> None:
     assert messages.from_follower(framed({"v": 1, "kind": "hello", "colour": "red"})[4:]) == Hello()
 
 
-def test_the_words_of_a_refusal_never_repeat_what_was_sent() -> None:
+def test_refusal_never_repeats_what_was_sent() -> None:
     with pytest.raises(HostProtocolError) as refusal:
         messages.from_follower(b'{"hunter2": NaN}')
     assert "hunter2" not in str(refusal.value)
 
 
-def test_a_brokers_trouble_of_any_length_and_characters_can_be_told() -> None:
+def test_broker_trouble_of_any_length_can_be_told() -> None:
     (body,) = Frames(limits.HOST_ANSWER_BYTES).feed(encode(State("", False, "\0", "line\nline" * 200)))
     told = messages.from_bridge(body)
     assert isinstance(told, State)
     assert told.trouble.startswith("line line")
 
 
-def test_an_answer_that_nobody_would_take_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_that_nobody_would_take_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HOST_ANSWER_BYTES", 1000)
     with pytest.raises(HostProtocolError, match="1000 fit"):
         encode(Reply(1, "x" * 1000))
@@ -219,7 +249,7 @@ def test_an_answer_that_nobody_would_take_is_not_sent(monkeypatch: pytest.Monkey
 # --- who may ----------------------------------------------------------------------------------------
 
 
-def test_the_kernel_says_who_is_at_the_other_end() -> None:
+def test_kernel_identifies_the_other_end() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer = peer_of(ours)
@@ -243,8 +273,8 @@ def test_the_socket_admits_whom_the_lock_file_admits(tmp_path: Path, mode: int, 
     assert admission.group == (lock.stat().st_gid if group else None)
 
 
-def test_the_socket_has_the_mode_it_was_given_and_leaves_nothing_behind(address: SocketAddress) -> None:
-    server = HostServer(address, ANYBODY_LIKE_ME, Listener())
+def test_socket_has_given_mode_and_leaves_nothing_behind(address: SocketAddress) -> None:
+    server = HostServer(address, ANYBODY_LIKE_ME, Listener(), Registry())
     server.start(0o660, os.getegid())
     status = os.stat(address.path)
     assert stat.S_ISSOCK(status.st_mode)
@@ -253,9 +283,7 @@ def test_the_socket_has_the_mode_it_was_given_and_leaves_nothing_behind(address:
     assert list(address.path.parent.iterdir()) == []
 
 
-def test_a_process_of_another_user_is_hung_up_on_before_it_hears_anything(
-    address: SocketAddress, client: Callable[[], Client]
-) -> None:
+def test_process_of_another_user_is_hung_up_on(address: SocketAddress, client: Callable[[], Client]) -> None:
     bridge = Bridge(address, SOMEBODY_ELSE)
     bridge.server.tell(FIRST)
     stranger = client()
@@ -266,7 +294,7 @@ def test_a_process_of_another_user_is_hung_up_on_before_it_hears_anything(
     bridge.server.close()
 
 
-def test_a_socket_in_a_very_long_directory_is_reached(tmp_path: Path) -> None:
+def test_socket_in_very_long_directory_is_reached(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 200)
     directory.mkdir()
     address = SocketAddress(directory / ".cache.json.bridge-0.lock")
@@ -279,7 +307,7 @@ def test_a_socket_in_a_very_long_directory_is_reached(tmp_path: Path) -> None:
     bridge.server.close()
 
 
-def test_a_new_bridge_takes_the_place_of_one_that_was_killed(address: SocketAddress) -> None:
+def test_new_bridge_takes_a_killed_ones_place(address: SocketAddress) -> None:
     left_over = address.listen(0o600, os.getegid())
     left_over.close()
     bridge = Bridge(address)
@@ -291,20 +319,18 @@ def test_a_new_bridge_takes_the_place_of_one_that_was_killed(address: SocketAddr
 # --- the bridge's end -------------------------------------------------------------------------------
 
 
-def test_a_follower_hears_the_state_when_it_comes_and_when_it_changes(
-    bridge: Bridge, client: Callable[[], Client]
-) -> None:
+def test_follower_hears_the_state_and_its_changes(bridge: Bridge, client: Callable[[], Client]) -> None:
     bridge.server.tell(FIRST)
     follower = client()
     follower.say(encode(Hello()))
     assert follower.hear() == FIRST
     bridge.server.tell(SECOND)
     assert follower.hear() == SECOND
-    assert bridge.server.counters["followers"] == 1
+    assert bridge.registry.flat()["followers"] == 1
     bridge.counts("notices_sent", 2)
 
 
-def test_who_came_before_there_was_a_state_hears_the_first(bridge: Bridge, client: Callable[[], Client]) -> None:
+def test_early_follower_hears_the_first_state(bridge: Bridge, client: Callable[[], Client]) -> None:
     follower = client()
     follower.say(encode(Hello()))
     bridge.counts("followers")
@@ -320,7 +346,7 @@ def test_signs_of_life_come_without_any_change(
     follower = client()
     follower.say(encode(Hello()))
     assert [follower.hear() for _ in range(4)] == [FIRST] * 4
-    assert bridge.server.counters["notices_sent"] <= 1
+    assert bridge.registry.flat()["notices_sent"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -335,9 +361,7 @@ def test_signs_of_life_come_without_any_change(
         encode(Hello()) + os.urandom(100_000),
     ],
 )
-def test_who_does_not_keep_to_the_protocol_is_dropped_and_the_others_stay(
-    bridge: Bridge, client: Callable[[], Client], bad: bytes
-) -> None:
+def test_protocol_breaker_is_dropped_and_others_stay(bridge: Bridge, client: Callable[[], Client], bad: bytes) -> None:
     bridge.server.tell(FIRST)
     good, hostile = client(), client()
     good.say(encode(Hello()))
@@ -368,7 +392,7 @@ def test_who_never_says_hello_is_dropped(
     monkeypatch.setattr(limits, "HOST_ANSWER_S", 0.1)
     bridge.server.tell(FIRST)
     assert client().is_hung_up_on()
-    assert bridge.server.counters["followers_dropped"] == 1
+    assert bridge.registry.flat()["followers_dropped"] == 1
 
 
 def read_nothing_until_full(bridge: Bridge, sleeper: Client) -> None:
@@ -386,7 +410,7 @@ def read_nothing_until_full(bridge: Bridge, sleeper: Client) -> None:
     wait_until(full, what="a full buffer")
 
 
-def test_who_does_not_read_costs_a_bounded_buffer_and_hears_the_newest_state_when_it_does(
+def test_slow_reader_costs_bounded_buffer_and_hears_newest(
     bridge: Bridge, client: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "HOST_BEAT_S", 3600)
@@ -405,7 +429,7 @@ def test_who_does_not_read_costs_a_bounded_buffer_and_hears_the_newest_state_whe
     assert heard < 2000
 
 
-def test_who_does_not_read_for_long_is_dropped_and_nobody_waits_for_it(
+def test_reader_stalled_for_long_is_dropped(
     bridge: Bridge, client: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "HOST_BEAT_S", 0.02)
@@ -420,7 +444,7 @@ def test_who_does_not_read_for_long_is_dropped_and_nobody_waits_for_it(
     assert sleeper.is_hung_up_on()
 
 
-def test_beyond_its_room_a_bridge_says_so_and_hangs_up(
+def test_full_bridge_says_so_and_hangs_up(
     address: SocketAddress, client: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "HOST_FOLLOWERS", 2)
@@ -447,9 +471,7 @@ def test_room_for_followers_is_what_the_descriptors_leave(
     bridge.server.close()
 
 
-def test_a_request_to_look_is_passed_on_unless_it_is_known_already(
-    bridge: Bridge, client: Callable[[], Client]
-) -> None:
+def test_request_to_look_is_passed_on_if_new(bridge: Bridge, client: Callable[[], Client]) -> None:
     bridge.server.tell(FIRST)
     follower = client()
     follower.say(encode(Hello()), encode(Look(FIRST.version)), *[encode(Look("new"))] * 5, encode(Look("newer")))
@@ -475,7 +497,25 @@ def test_questions_are_answered_each_to_its_own_asker(bridge: Bridge, client: Ca
     assert second.hear() == Reply(5, [{"node": "a"}])
 
 
-def test_an_answer_for_somebody_who_has_left_disturbs_nobody(bridge: Bridge, client: Callable[[], Client]) -> None:
+def test_program_that_follows_nobody_asks_each_fleets_bridge(tmp_path: Path) -> None:
+    document = tmp_path / "cache.json"
+    assert fleets_of(document) == []
+    locks = [tmp_path / f".cache.json.bridge-{number}.lock" for number in (1, 2, 3)]
+    for lock in locks:
+        lock.touch(mode=0o600)
+    one, two = (Bridge(SocketAddress(lock)) for lock in locks[:2])
+    one.listener.answer, two.listener.answer = Answer(False), Answer(None, "no link")
+    try:
+        assert [fleet.may_discover(10) for fleet in fleets_of(document)] == [False, True, True]
+        with pytest.raises(BrokerUnreachable, match="no link"):
+            fleets_of(document)[1].statuses(10)
+        assert [each.what for each in two.listener.questions] == ["lease", "statuses"]
+    finally:
+        one.server.close()
+        two.server.close()
+
+
+def test_answer_for_a_departed_follower_disturbs_nobody(bridge: Bridge, client: Callable[[], Client]) -> None:
     bridge.server.tell(FIRST)
     leaver = client()
     leaver.say(encode(Hello()), encode(Ask(1, "read", 10)))
@@ -488,9 +528,7 @@ def test_an_answer_for_somebody_who_has_left_disturbs_nobody(bridge: Bridge, cli
     assert other.hear() == FIRST
 
 
-def test_more_questions_than_one_follower_may_have_open_are_answered_with_busy(
-    bridge: Bridge, client: Callable[[], Client]
-) -> None:
+def test_too_many_questions_of_follower_are_answered_busy(bridge: Bridge, client: Callable[[], Client]) -> None:
     follower = client()
     follower.say(encode(Hello()), *(encode(Ask(n, "read", 10)) for n in range(limits.HOST_QUESTIONS_EACH + 1)))
     reply = follower.hear()
@@ -506,9 +544,7 @@ def test_more_questions_than_one_follower_may_have_open_are_answered_with_busy(
     assert follower.hear() == Reply(99, 2)
 
 
-def test_a_document_at_its_cap_passes_whole_and_one_that_cannot_be_sent_is_an_error(
-    bridge: Bridge, client: Callable[[], Client]
-) -> None:
+def test_document_at_its_cap_passes_whole(bridge: Bridge, client: Callable[[], Client]) -> None:
     follower = client()
     follower.say(encode(Hello()), *(encode(Ask(n, "read", 60)) for n in range(3)))
     large, too_large, unspeakable = asked(bridge, 3)
@@ -551,6 +587,7 @@ class Watcher:
     """A follower and what came of it."""
 
     def __init__(self, address: SocketAddress, admission: Admission = ANYBODY_LIKE_ME) -> None:
+        self.registry = Registry()
         self.changes = 0
         self.watching = 0
         self.reports: list[tuple[Reason, str]] = []
@@ -560,6 +597,7 @@ class Watcher:
             changed=self._changed,
             watch_file=lambda: FileWatch(self),
             report=lambda reason, message: self.reports.append((reason, message)),
+            registry=self.registry,
         )
         self.follower.start()
 
@@ -578,14 +616,14 @@ def watcher(address: SocketAddress) -> Iterator[Watcher]:
     assert made.watching == 0
 
 
-def test_a_follower_watches_no_file_while_its_bridge_answers(bridge: Bridge, watcher: Watcher) -> None:
+def test_follower_watches_no_file_beside_its_bridge(bridge: Bridge, watcher: Watcher) -> None:
     bridge.server.tell(FIRST)
     watcher.hears(FIRST)
     assert (watcher.watching, watcher.changes) == (0, 1)
     bridge.server.tell(SECOND)
     watcher.hears(SECOND)
     wait_until(lambda: watcher.changes == 2, what="the change")
-    assert watcher.follower.notices == 2
+    assert watcher.registry.flat()["notices_received"] == 2
 
 
 def test_beats_that_say_nothing_new_wake_no_chart(
@@ -599,9 +637,7 @@ def test_beats_that_say_nothing_new_wake_no_chart(
     assert watcher.changes == 1
 
 
-def test_without_a_bridge_the_file_is_watched_and_with_the_next_one_no_longer(
-    address: SocketAddress, watcher: Watcher
-) -> None:
+def test_file_is_watched_only_without_a_bridge(address: SocketAddress, watcher: Watcher) -> None:
     wait_until(lambda: watcher.watching == 1, what="the watch on the file")
     assert watcher.follower.no_socket
     bridge = Bridge(address)
@@ -615,13 +651,12 @@ def test_without_a_bridge_the_file_is_watched_and_with_the_next_one_no_longer(
     assert watcher.reports == []
 
 
-def test_after_every_switch_the_file_is_looked_at_also_if_the_new_bridge_says_the_same(
-    address: SocketAddress, watcher: Watcher
-) -> None:
+def test_file_is_looked_at_after_every_switch(address: SocketAddress, watcher: Watcher) -> None:
+    met = watcher.registry.counter(BRIDGES_MET)
     for number in range(1, 4):
         bridge = Bridge(address)
         bridge.server.tell(FIRST)
-        wait_until(lambda number=number: watcher.follower.switches == number, what="the switch")  # type: ignore[misc]
+        wait_until(lambda number=number: met.value == number, what="the switch")  # type: ignore[misc]
         watcher.hears(FIRST)
         before = watcher.changes
         assert before >= number
@@ -629,9 +664,7 @@ def test_after_every_switch_the_file_is_looked_at_also_if_the_new_bridge_says_th
         watcher.hears(None)
 
 
-def test_a_bridge_that_is_stopped_is_said_once_and_heard_again_when_it_goes_on(
-    address: SocketAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_bridge_is_told_once_and_heard_again(address: SocketAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HOST_ANSWER_S", 0.2)
     listening = address.listen(0o600, os.getegid())
     listening.setblocking(True)
@@ -643,7 +676,7 @@ def test_a_bridge_that_is_stopped_is_said_once_and_heard_again_when_it_goes_on(
             watcher.hears(FIRST)
             assert watcher.watching == 0
             seen = watcher.changes
-            wait_until(lambda: watcher.watching == 1, what="going on with the file")
+            wait_until(lambda: watcher.watching == 1, what="falling back to the file")
             watcher.hears(None)
             assert watcher.changes > seen - 1
     assert [reason for reason, _ in watcher.reports] == [Reason.BRIDGE]
@@ -651,25 +684,23 @@ def test_a_bridge_that_is_stopped_is_said_once_and_heard_again_when_it_goes_on(
     watcher.follower.close()
 
 
-def test_a_bridge_that_takes_the_connection_and_never_says_anything_is_noticed(
-    address: SocketAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_bridge_is_noticed(address: SocketAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HOST_ANSWER_S", 0.1)
     with address.listen(0o600, os.getegid()):
         watcher = Watcher(address)
-        wait_until(lambda: watcher.watching == 1 and watcher.reports, what="going on with the file")
+        wait_until(lambda: watcher.watching == 1 and watcher.reports, what="falling back to the file")
         watcher.follower.close()
 
 
 @pytest.mark.parametrize("bad", [b"\xff" * 100, framed(b"nonsense"), encode(Hello()), encode(Full())])
-def test_a_bridge_that_refuses_or_speaks_nonsense_is_left_alone_for_a_while(address: SocketAddress, bad: bytes) -> None:
+def test_broken_bridge_is_left_alone_for_a_while(address: SocketAddress, bad: bytes) -> None:
     listening = address.listen(0o600, os.getegid())
     listening.setblocking(True)
     watcher = Watcher(address)
     connection, _ = listening.accept()
     with listening, connection:
         connection.sendall(bad)
-        wait_until(lambda: watcher.watching == 1 and watcher.reports, what="going on with the file")
+        wait_until(lambda: watcher.watching == 1 and watcher.reports, what="falling back to the file")
         connection.settimeout(10)
         while connection.recv(4096):
             pass
@@ -679,7 +710,7 @@ def test_a_bridge_that_refuses_or_speaks_nonsense_is_left_alone_for_a_while(addr
     watcher.follower.close()
 
 
-def test_a_follower_does_not_speak_to_a_process_of_another_user(address: SocketAddress, bridge: Bridge) -> None:
+def test_follower_does_not_speak_to_another_user(address: SocketAddress, bridge: Bridge) -> None:
     bridge.server.tell(FIRST)
     watcher = Watcher(address, SOMEBODY_ELSE)
     wait_until(lambda: watcher.reports, what="the complaint")
@@ -688,7 +719,7 @@ def test_a_follower_does_not_speak_to_a_process_of_another_user(address: SocketA
     watcher.follower.close()
 
 
-def test_a_file_that_cannot_be_watched_just_now_is_tried_again(address: SocketAddress) -> None:
+def test_file_that_cannot_be_watched_is_tried_again(address: SocketAddress) -> None:
     attempts: list[int] = []
 
     def watch_file() -> FileWatch:
@@ -703,9 +734,7 @@ def test_a_file_that_cannot_be_watched_just_now_is_tried_again(address: SocketAd
     watcher.follower.close()
 
 
-def test_a_mistake_in_handling_what_a_follower_says_costs_only_that_follower(
-    bridge: Bridge, client: Callable[[], Client]
-) -> None:
+def test_mistake_about_one_follower_costs_only_that_follower(bridge: Bridge, client: Callable[[], Client]) -> None:
     bridge.listener.asked = never  # type: ignore[method-assign]
     bridge.server.tell(FIRST)
     asker, other = client(), client()
@@ -723,9 +752,7 @@ def test_a_follower_that_wrote_has_the_bridge_look(bridge: Bridge, watcher: Watc
     wait_until(lambda: bridge.listener.looks == ["mine"], what="the look")
 
 
-def test_a_question_that_was_open_when_the_bridge_died_is_asked_of_the_next(
-    address: SocketAddress, watcher: Watcher
-) -> None:
+def test_open_question_of_dead_bridge_is_asked_again(address: SocketAddress, watcher: Watcher) -> None:
     answers: list[Answer] = []
     bridge = Bridge(address)
     bridge.server.tell(FIRST)
@@ -741,9 +768,7 @@ def test_a_question_that_was_open_when_the_bridge_died_is_asked_of_the_next(
     successor.server.close()
 
 
-def test_a_question_is_asked_once_a_bridge_and_forgotten_when_nobody_waits(
-    address: SocketAddress, watcher: Watcher, bridge: Bridge
-) -> None:
+def test_question_is_asked_once_a_bridge(address: SocketAddress, watcher: Watcher, bridge: Bridge) -> None:
     bridge.server.tell(FIRST)
     watcher.hears(FIRST)
     watcher.follower.ask(Question("read", time.monotonic() + 0.05, never))
@@ -757,7 +782,7 @@ def test_a_question_is_asked_once_a_bridge_and_forgotten_when_nobody_waits(
     assert [question.what for question in watcher.follower.close()] == ["statuses"]
 
 
-def test_a_follower_ends_at_once_whatever_it_waits_for(address: SocketAddress) -> None:
+def test_follower_ends_at_once_whatever_it_awaits(address: SocketAddress) -> None:
     before = threading.active_count()
     descriptors = len(os.listdir("/proc/self/fd"))
     with address.listen(0o600, os.getegid()):
@@ -789,7 +814,7 @@ def forked_child() -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def test_a_forked_child_keeps_neither_lock_nor_connections_of_its_parent(
+def test_forked_child_keeps_no_lock_and_no_connections(
     tmp_path: Path, address: SocketAddress, client: Callable[[], Client]
 ) -> None:
     def open_file(path: Path) -> int:

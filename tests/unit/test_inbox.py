@@ -9,6 +9,8 @@ from miros_cache_net.amqp.link import Delivery
 from miros_cache_net.document.value import Document
 from miros_cache_net.fleet.digest import Digest
 from miros_cache_net.fleet.inbox import Inbox
+from miros_cache_net.observe.families import RECEIVED
+from miros_cache_net.observe.registry import Registry
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing, generate_key
 
@@ -25,8 +27,13 @@ def woken() -> list[int]:
 
 
 @pytest.fixture
-def inbox(woken: list[int]) -> Inbox:
-    return Inbox(gate("beta"), lambda: woken.append(1))
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def inbox(woken: list[int], registry: Registry) -> Inbox:
+    return Inbox(gate("beta"), lambda: woken.append(1), lambda _: None, registry.labelled(RECEIVED))
 
 
 def put(inbox: Inbox, *bodies: bytes) -> None:
@@ -38,7 +45,7 @@ def bodies(inbox: Inbox) -> list[Any]:
     return [received.message.body for received in inbox.take_all()]
 
 
-def test_a_hosts_newer_document_takes_the_place_of_its_older_one(inbox: Inbox, woken: list[int]) -> None:
+def test_newer_document_replaces_a_hosts_older_one(inbox: Inbox, woken: list[int]) -> None:
     alpha, gamma = gate("alpha"), gate("gamma")
     put(inbox, alpha.seal("CACHE", 1).body, gamma.seal("CACHE", 2).body, alpha.seal("CACHE", 3).body)
     assert sorted(bodies(inbox)) == [2, 3]
@@ -48,7 +55,7 @@ def test_a_hosts_newer_document_takes_the_place_of_its_older_one(inbox: Inbox, w
 
 
 @pytest.mark.parametrize("more", [{"answers": ["a"]}, {"joining": True}])
-def test_a_digest_that_asks_or_answers_is_kept_beside_a_later_one(inbox: Inbox, more: dict[str, Any]) -> None:
+def test_digest_that_asks_or_answers_is_kept(inbox: Inbox, more: dict[str, Any]) -> None:
     alpha, plain = gate("alpha"), Digest.of(Document.unwritten({})).to_body()
     telling = {**plain, **more}
     put(inbox, alpha.seal("digest", telling).body, alpha.seal("digest", plain).body)
@@ -56,7 +63,7 @@ def test_a_digest_that_asks_or_answers_is_kept_beside_a_later_one(inbox: Inbox, 
 
 
 @pytest.mark.parametrize("kind", ["CACHE", "digest"])
-def test_a_replayed_message_does_not_take_the_place_of_a_newer_one(inbox: Inbox, kind: str) -> None:
+def test_replayed_message_does_not_replace_a_newer_one(inbox: Inbox, kind: str) -> None:
     alpha = gate("alpha")
     old, new = alpha.seal(kind, "old").body, alpha.seal(kind, "new").body
     put(inbox, new, old, old)
@@ -71,13 +78,15 @@ def test_a_host_that_started_again_is_believed(inbox: Inbox) -> None:
     assert bodies(inbox) == ["after"]
 
 
-def test_only_a_message_of_another_key_is_told_as_one(woken: list[int]) -> None:
+def test_only_another_key_or_format_is_told(woken: list[int]) -> None:
     told: list[int] = []
-    inbox = Inbox(gate("beta"), lambda: None, key_refused=lambda: told.append(1))
+    inbox = Inbox(gate("beta"), lambda: None, lambda _: told.append(1), Registry().labelled(RECEIVED))
     put(inbox, b"garbage", b"gAAAA", RING.encrypt(b"{}"), gate("alpha").seal("digest").body)
     assert told == []
     put(inbox, KeyRing.from_keys([generate_key()]).encrypt(b"{}"))
     assert told == [1]
+    put(inbox, RING.encrypt(b'{"v": 3}'))
+    assert told == [1, 1]
 
 
 def test_requests_are_all_kept(inbox: Inbox) -> None:
@@ -86,12 +95,14 @@ def test_requests_are_all_kept(inbox: Inbox) -> None:
     assert len(bodies(inbox)) == 5
 
 
-def test_beyond_its_bound_messages_are_dropped_and_counted(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_its_bound_messages_are_dropped_and_counted(
+    inbox: Inbox, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("miros_cache_net.limits.INBOX_REQUESTS", 3)
     alpha = gate("alpha")
     put(inbox, *(alpha.seal("status_request").body for _ in range(5)))
     assert len(bodies(inbox)) == 3
-    assert inbox.counters["dropped"] == 2
+    assert registry.counter(RECEIVED, "dropped").value == 2
 
 
 def test_many_threads_may_put(inbox: Inbox) -> None:

@@ -7,17 +7,17 @@ from miros_cache_net.amqp.outbox import Outbox
 
 
 def publication(size: int = 1, results: list[bool] | None = None) -> Publication:
-    return Publication(b"x" * size, kind="CACHE", done=None if results is None else results.append)
+    return Publication(b"x" * size, "x", "CACHE", done=None if results is None else results.append)
 
 
-def test_only_the_first_of_several_hand_overs_asks_for_a_wake_up() -> None:
+def test_first_hand_over_alone_asks_for_wake_up() -> None:
     outbox = Outbox()
     assert [outbox.hand_over(publication()) for _ in range(3)] == [True, False, False]
     outbox.awake()
     assert outbox.hand_over(publication())
 
 
-def test_publications_come_out_in_the_order_they_went_in() -> None:
+def test_publications_come_out_in_order() -> None:
     outbox = Outbox()
     sent = [publication(size) for size in range(1, 5)]
     for one in sent:
@@ -25,7 +25,7 @@ def test_publications_come_out_in_the_order_they_went_in() -> None:
     assert [outbox.take() for _ in range(5)] == [*sent, None]
 
 
-def test_beyond_the_number_a_publication_is_refused_until_one_is_settled() -> None:
+def test_publication_beyond_the_number_is_refused() -> None:
     outbox, refused = Outbox(messages=2), list[bool]()
     for _ in range(3):
         outbox.hand_over(publication(results=refused))
@@ -41,7 +41,7 @@ def test_beyond_the_number_a_publication_is_refused_until_one_is_settled() -> No
     assert outbox.unsettled == 2
 
 
-def test_beyond_the_bytes_a_publication_is_refused_but_a_single_large_one_is_taken() -> None:
+def test_publication_beyond_the_bytes_is_refused() -> None:
     outbox, results = Outbox(message_bytes=10), list[bool]()
     large = publication(100, results)
     outbox.hand_over(large)
@@ -56,7 +56,7 @@ def test_beyond_the_bytes_a_publication_is_refused_but_a_single_large_one_is_tak
     assert outbox.refused() is None
 
 
-def test_a_closed_outbox_tells_the_caller_at_once_that_it_is_lost() -> None:
+def test_closed_outbox_tells_the_loss_at_once() -> None:
     outbox, results = Outbox(), list[bool]()
     outbox.close()
     assert not outbox.hand_over(publication(results=results))

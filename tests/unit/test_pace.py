@@ -32,23 +32,23 @@ def sent(pace: Pace, from_s: float, for_s: float, writes_s: float) -> list[float
     return times
 
 
-def test_a_few_go_at_once_and_the_next_one_soon(pace: Pace) -> None:
+def test_few_go_at_once_and_the_next_soon(pace: Pace) -> None:
     assert [pace.take(100.0) for _ in range(5)] == [0.0] * 5
     assert pace.take(100.0) == pytest.approx(LEAST_S)
 
 
-def test_a_writer_below_the_fastest_pace_is_never_held_back(pace: Pace) -> None:
+def test_writer_below_fastest_pace_is_never_held_back(pace: Pace) -> None:
     assert len(sent(pace, 3.0, 10.0, writes_s=150)) == 1500
 
 
 @pytest.mark.parametrize("writes_s", [300, 1_000, 10_000])
-def test_a_writer_who_goes_on_and_on_above_it_is_sent_at_the_slowest(pace: Pace, writes_s: int) -> None:
+def test_endless_fast_writer_is_sent_at_slowest_pace(pace: Pace, writes_s: int) -> None:
     times = sent(pace, 3.0, 30.0, writes_s)
     last = [each for each in times if each > 30.0]
     assert len(last) == pytest.approx(3.0 / MOST_S, abs=2)
 
 
-def test_one_who_waits_for_the_effect_of_each_write_is_soon_not_held_back_any_more(pace: Pace) -> None:
+def test_patient_writer_is_soon_not_held_back(pace: Pace) -> None:
     sent(pace, 3.0, 10.0, writes_s=1_000)
     now_s, waits = 13.0, []
     for _ in range(100):
@@ -60,6 +60,6 @@ def test_one_who_waits_for_the_effect_of_each_write_is_soon_not_held_back_any_mo
     assert waits[20:] == [0.0] * 80
 
 
-def test_quiet_time_gives_back_all_that_may_go_at_once_and_no_more(pace: Pace) -> None:
+def test_quiet_time_restores_only_the_first_burst(pace: Pace) -> None:
     sent(pace, 3.0, 10.0, writes_s=1_000)
     assert [pace.take(1_000.0) for _ in range(6)].count(0.0) == 5

@@ -10,7 +10,7 @@ import pytest
 
 from miros_cache_net.discovery import peers
 from miros_cache_net.discovery.peers import connection_url, peer_broker, redacted_url, split_peer, trusted
-from miros_cache_net.discovery.probe.prober import target_for
+from miros_cache_net.discovery.probe.target import target_for
 from miros_cache_net.settings import Settings
 
 PASSWORD = "p@ss:w/rd"
@@ -34,7 +34,7 @@ def settings(*urls: str, **fields: Any) -> Settings:
         ("[::1]:65535", "::1", 65535),
     ],
 )
-def test_a_peer_is_a_host_with_or_without_a_port(peer: str, host: str, port: int | None) -> None:
+def test_peer_is_a_host_with_optional_port(peer: str, host: str, port: int | None) -> None:
     assert split_peer(peer) == (host, port)
 
 
@@ -55,19 +55,19 @@ def test_a_peer_is_a_host_with_or_without_a_port(peer: str, host: str, port: int
         "a\n",
     ],
 )
-def test_what_is_no_peer_is_refused_in_one_line(peer: str) -> None:
+def test_invalid_peer_is_refused_in_one_line(peer: str) -> None:
     with pytest.raises(ValueError, match=r"no host|no port") as caught:
         split_peer(peer)
     assert "\n" not in str(caught.value)
 
 
-def test_a_peer_is_like_the_first_broker_but_for_its_address() -> None:
+def test_peer_differs_from_first_broker_by_address() -> None:
     broker = peer_broker(settings("amqps://bob:pw@broker:5999/v"), "10.0.0.9")
     assert (broker.host, broker.port, broker.vhost, broker.user, broker.tls) == ("10.0.0.9", 5999, "v", "bob", True)
     assert broker.password.reveal() == "pw"
 
 
-def test_a_port_with_the_address_goes_before_the_one_beside_it() -> None:
+def test_port_in_the_address_goes_before_another() -> None:
     one = settings("amqp://broker:5999")
     assert peer_broker(one, "h:7", 8).port == 7
     assert peer_broker(one, "h", 8).port == 8
@@ -75,14 +75,14 @@ def test_a_port_with_the_address_goes_before_the_one_beside_it() -> None:
         peer_broker(one, "h", 65536)
 
 
-def test_a_broker_that_the_settings_name_is_taken_with_its_own_login() -> None:
+def test_broker_of_the_settings_keeps_its_own_login() -> None:
     two = settings("amqp://a:1@first", "amqps://b:2@second:5999/v")
     assert peer_broker(two, "second") == two.amqp_urls[1]
     assert peer_broker(two, "second:5999") == two.amqp_urls[1]
     assert peer_broker(two, "second:5998").user == "a"
 
 
-def test_an_address_outside_the_trusted_networks_gets_a_url_without_password() -> None:
+def test_untrusted_address_gets_a_url_without_password() -> None:
     one = settings("amqp://broker", trusted_networks="10.1.0.0/16")
     assert connection_url(one, "10.2.0.1") == "amqp://u%20ser@10.2.0.1:5672/%2F"
     assert connection_url(one, "10.1.0.1") == "amqp://u%20ser:p%40ss%3Aw%2Frd@10.1.0.1:5672/%2F"
@@ -91,11 +91,11 @@ def test_an_address_outside_the_trusted_networks_gets_a_url_without_password() -
     assert "p%40" not in redacted_url(one, "10.1.0.1")
 
 
-def test_a_broker_named_in_the_settings_gets_its_password_wherever_it_is() -> None:
+def test_broker_of_the_settings_gets_its_password_anywhere() -> None:
     assert connection_url(settings("amqp://b:2@192.0.2.1/v"), "192.0.2.1") == "amqp://b:2@192.0.2.1:5672/v"
 
 
-def test_verified_tls_earns_the_password_anywhere_and_unverified_tls_does_not() -> None:
+def test_only_verified_tls_earns_the_password_anywhere() -> None:
     assert ":2@" in connection_url(settings("amqps://b:2@broker"), "192.0.2.1")
     assert ":2@" not in connection_url(settings("amqps://b:2@broker", tls_verify=False), "192.0.2.1")
 
@@ -127,7 +127,7 @@ def test_loopback_alone_is_trusted_by_default(address: str, is_trusted: bool) ->
     assert trusted(address, ()) is False
 
 
-def test_auto_trusts_this_machines_own_subnets_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_trusts_only_this_machines_own_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "own_networks", lambda: (ip_network("10.1.0.0/24"), ip_network("fe80::/64")))
     auto = settings("amqp://broker", trusted_networks="auto,192.0.2.0/24")
     for peer in ("10.1.0.9", "192.0.2.9", "127.0.0.1"):

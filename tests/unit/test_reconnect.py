@@ -45,7 +45,7 @@ def test_pauses_are_spread_over_their_whole_range() -> None:
     assert max(drawn) <= limits.RECONNECT_BASE_S
 
 
-def test_all_addresses_are_tried_without_a_pause_before_one_is_told() -> None:
+def test_all_addresses_are_tried_before_one_is_told() -> None:
     reconnect, _ = rules("abc")
     tried, answers = [], []
     for _ in range(3):
@@ -56,13 +56,39 @@ def test_all_addresses_are_tried_without_a_pause_before_one_is_told() -> None:
     assert reconnect.address.host == "a"
 
 
-def test_of_a_round_the_error_is_told_that_somebody_can_mend() -> None:
+def test_all_addresses_of_a_name_precede_the_next() -> None:
+    reconnect, _ = rules("ab")
+    tried, answers = [], []
+    for _ in range(2):
+        assert reconnect.host is None, "names are looked up anew in each round"
+        reconnect.found(["1", "2"])
+        for _ in range(2):
+            tried.append((reconnect.address.host, reconnect.host))
+            answers.append(reconnect.lost(GONE, False))
+    assert tried == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
+    assert answers == [(0.0, None)] * 3 + [(limits.RECONNECT_BASE_S, GONE)]
+
+
+def test_lost_link_goes_on_with_names_next_address() -> None:
+    reconnect, _ = rules("a")
+    reconnect.found(["1", "2"])
+    reconnect.up()
+    assert reconnect.lost(DELETED, True)[0] == 0.0
+    assert reconnect.host == "1", "the broker is there"
+    reconnect.up()
+    assert pause(reconnect) > 0
+    assert reconnect.host == "2"
+    assert pause(reconnect) > 0
+    assert reconnect.host is None
+
+
+def test_error_that_somebody_can_mend_is_told() -> None:
     reconnect, _ = rules("abc")
     told = [reconnect.lost(error, False)[1] for error in (GONE, LOGIN, GONE)]
     assert told == [None, None, LOGIN]
 
 
-def test_a_cause_is_told_once_until_it_changes_or_the_link_stood() -> None:
+def test_cause_is_told_once_until_it_changes() -> None:
     reconnect, _ = rules()
     told = [reconnect.lost(error, False)[1] for error in (GONE, GONE, LOGIN, LOGIN, GONE)]
     assert told == [GONE, None, LOGIN, None, GONE]
@@ -70,7 +96,7 @@ def test_a_cause_is_told_once_until_it_changes_or_the_link_stood() -> None:
     assert [reconnect.lost(GONE, False)[1] for _ in range(2)] == [GONE, None]
 
 
-def test_a_link_that_is_lost_goes_on_with_the_next_address() -> None:
+def test_lost_link_goes_on_with_the_next_address() -> None:
     reconnect, clock = rules("ab")
     reconnect.up()
     clock.advance(STABLE_S)
@@ -78,7 +104,7 @@ def test_a_link_that_is_lost_goes_on_with_the_next_address() -> None:
     assert reconnect.address.host == "b"
 
 
-def test_what_was_deleted_at_the_broker_is_declared_again_at_once_at_the_same_address() -> None:
+def test_deleted_topology_is_redeclared_at_the_same_address() -> None:
     reconnect, clock = rules("ab")
     reconnect.up()
     clock.advance(STABLE_S)
@@ -86,7 +112,7 @@ def test_what_was_deleted_at_the_broker_is_declared_again_at_once_at_the_same_ad
     assert reconnect.address.host == "a"
 
 
-def test_somebody_who_deletes_in_a_loop_makes_no_reconnect_storm() -> None:
+def test_deletions_in_a_loop_make_no_reconnect_storm() -> None:
     reconnect, _ = rules()
     pauses = []
     for _ in range(10):
@@ -97,7 +123,7 @@ def test_somebody_who_deletes_in_a_loop_makes_no_reconnect_storm() -> None:
     assert pauses[-1] == limits.RECONNECT_TOP_S
 
 
-def test_a_link_that_stood_for_a_while_starts_its_pauses_from_the_beginning() -> None:
+def test_link_that_stood_starts_its_pauses_anew() -> None:
     reconnect, clock = rules()
     for _ in range(5):
         reconnect.lost(GONE, False)
@@ -106,6 +132,6 @@ def test_a_link_that_stood_for_a_while_starts_its_pauses_from_the_beginning() ->
     assert reconnect.lost(GONE, False)[0] == limits.RECONNECT_BASE_S
 
 
-def test_a_fatal_error_is_told_and_ends_the_trying() -> None:
+def test_fatal_error_is_told_and_ends_trying() -> None:
     fatal = ExchangeConflict("another type")
     assert rules("ab")[0].lost(fatal, False) == (None, fatal)

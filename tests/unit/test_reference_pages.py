@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-import miros_cache_net
 from miros_cache_net.errors import Reason
 from miros_cache_net.events import PUBLIC_SIGNALS
 from miros_cache_net.settings import Settings
 from miros_cache_net.statechart.chart import Chart
+from tests.public_charts import public_charts
 
 DOCS = Path(__file__).parents[2] / "docs"
-PUBLIC_CHARTS = ["CacheFileChart", "CacheNode", "ProducerScoutChart", "LanRecceChart", "LanChart", "ManNetChart"]
 
 
-def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:
+def test_pages_from_the_code_are_up_to_date() -> None:
     tool = DOCS / "tools" / "reference.py"
     done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("stale", ["charts.md", "settings.md"])
-def test_the_tool_finds_a_page_that_is_out_of_date_and_writes_it_anew(stale: str, tmp_path: Path) -> None:
-    for folder in ("tools", "reference"):
+def test_tool_finds_and_rewrites_an_outdated_page(stale: str, tmp_path: Path) -> None:
+    for folder in ("tools", "reference", "_static"):
         shutil.copytree(DOCS / folder, tmp_path / folder)
     page = tmp_path / "reference" / stale
     page.write_text(page.read_text() + "more\n")
@@ -51,26 +50,33 @@ def section(page: str, title: str) -> str:
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def declared_while_built(chart: type[Chart]) -> set[str]:
-    parts = [inspect.getsource(each) for each in chart.__mro__ if each.__module__.startswith("miros_cache_net")]
-    return {name for part in parts for name in re.findall(r'self\.state\(\s*"(\w{2,})"', part)}
+@pytest.mark.parametrize("chart", public_charts(), ids=lambda chart: str(chart.__name__))
+def test_every_public_chart_shows_states_and_transitions(chart: type[Chart]) -> None:
+    assert f"(../_static/charts/{chart.__name__}.svg)" in section("charts.md", chart.__name__)
+    picture = ElementTree.parse(DOCS / "_static" / "charts" / f"{chart.__name__}.svg").getroot()
+    drawn = {each.get("data-state") for each in picture.iter()} - {None}
+    arrows = {(each.get("data-from"), each.get("data-to")) for each in picture.iter()} - {(None, None)}
+    declared = {
+        (s.name, to) for s in chart.STATES for signal, goals in s.on.items() if signal != "INIT" for to in goals
+    }
+    assert drawn == {state.name for state in chart.STATES}
+    assert arrows == declared
 
 
-@pytest.mark.parametrize(
-    "chart", [getattr(miros_cache_net, name) for name in PUBLIC_CHARTS], ids=lambda chart: str(chart.__name__)
-)
-def test_every_public_chart_has_its_section_with_all_its_states(chart: type[Chart]) -> None:
-    text = section("charts.md", chart.__name__)
-    declared = {state.name for state in chart.STATES} or declared_while_built(chart)
-    drawn = re.findall(r"^[| ]*\+-- (\w+)$", text, re.MULTILINE)
-    assert declared and sorted(declared) == sorted(drawn)
+def test_tool_draws_outdated_picture_again(tmp_path: Path) -> None:
+    for folder in ("tools", "reference", "_static"):
+        shutil.copytree(DOCS / folder, tmp_path / folder)
+    picture = tmp_path / "_static" / "charts" / "ManNetChart.svg"
+    shutil.copy(picture.with_name("LanChart.svg"), picture)
+    command = [sys.executable, str(tmp_path / "tools" / "reference.py")]
+    checked = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 1 and "out of date: ManNetChart.svg;" in checked.stderr
+    assert subprocess.run(command, check=False).returncode == 0
+    assert "States of ManNetChart" in picture.read_text()
 
 
-def test_states_stand_inside_their_parents_and_events_say_where_they_lead() -> None:
-    text = section("charts.md", "CacheFileChart")
-    tree = "+-- file_access_waiting\n|   +-- file_accessed\n|   |   +-- file_read\n|   |   +-- file_write\n"
-    assert tree in text
-    assert "| `file_read` | `read_successful` | `file_access_waiting` |" in text
+def test_every_transition_has_its_line() -> None:
+    assert "| `file_read` | `read_successful` | `file_access_waiting` |" in section("charts.md", "CacheFileChart")
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
@@ -86,3 +92,18 @@ def test_every_public_signal_has_its_line(signal_name: str) -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_its_line(reason: Reason) -> None:
     assert f"| `{reason.value}` |" in (DOCS / "reference" / "signals.md").read_text()
+
+
+def test_pictures_are_up_to_date() -> None:
+    tool = DOCS / "tools" / "pictures.py"
+    done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_plots_show_what_the_tables_say() -> None:
+    tables = (DOCS.parent / "benchmarks" / "README.md").read_text()
+    rows = dict(
+        re.findall(r"^\| reads/s, 100 processes, 5 % writes \(against ([^)]*)\) \| [^|]*\| ([^|]*) /s \|", tables, re.M)
+    )
+    shown = (DOCS / "_static" / "pictures" / "reads.svg").read_text()
+    assert rows and all(f">{float(number):,.0f} /s<" in shown for number in rows.values())

@@ -43,13 +43,11 @@ def apart(port: Port, clock: ManualClock) -> Replica:
     return host
 
 
-def test_what_does_not_fit_is_a_trouble_that_says_which_cap_how_far_and_what_to_do(
-    port: Port, clock: ManualClock
-) -> None:
+def test_trouble_says_which_cap_and_what_to_do(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     assert "beta" in host.trouble
     assert "6 keys are more than the 4 allowed" in host.trouble
-    assert "a whole write (`miros-cache-net write`) on any host mends it" in host.trouble
+    assert "to fix it, write the whole document" in host.trouble
     assert len(host.trouble) < limits.HOST_TEXT_BYTES
     assert host.in_sync and not host.in_step
 
@@ -64,14 +62,14 @@ def test_bytes_are_capped_too(monkeypatch: pytest.MonkeyPatch, clock: ManualCloc
     assert "bytes of document" in mine.capped_merge(theirs)[1]
 
 
-def test_the_files_keeper_sees_it_once_so_that_new_stamps_are_later(port: Port, clock: ManualClock) -> None:
+def test_files_keeper_sees_the_refused_document_once(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     theirs = half(clock, "theirs")
     host.received(message("CACHE", theirs.to_json()), "")
     assert port.merged == [theirs]
 
 
-def test_a_version_is_asked_for_once_until_either_side_changes(port: Port, clock: ManualClock) -> None:
+def test_version_is_asked_for_once_until_something_changes(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     port.sent.clear()
     theirs = half(clock, "theirs")
@@ -90,10 +88,10 @@ def test_a_version_is_asked_for_once_until_either_side_changes(port: Port, clock
     assert host.trouble
 
 
-def test_who_is_apart_says_so_and_is_asked_even_for_what_is_older(port: Port, clock: ManualClock) -> None:
+def test_host_apart_says_so_and_is_asked(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     port.sent.clear()
-    host.timer(Replica.DIGEST_TIMER)
+    host.timers[Replica.DIGEST_TIMER]()
     assert port.sent == [("digest", digest(host.document, apart=True), EVERYBODY)]
     third = in_sync(port, clock, half(clock, "mine", node="zeta"))
     port.sent.clear()
@@ -104,22 +102,22 @@ def test_who_is_apart_says_so_and_is_asked_even_for_what_is_older(port: Port, cl
     assert port.sent_kinds() == [("CACHE_FILE_READ", "amq.gen-x")]
 
 
-def test_a_digest_of_what_does_not_fit_keeps_nobody_awake(port: Port, clock: ManualClock) -> None:
+def test_digest_of_a_refused_document_wakes_nobody(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     for _ in range(8):
-        host.timer(Replica.DIGEST_TIMER)
+        host.timers[Replica.DIGEST_TIMER]()
     calm_s = port.timers[Replica.DIGEST_TIMER]
     host.received(message("digest", digest(half(clock, "theirs"), apart=True)), "amq.gen-x")
     assert port.timers[Replica.DIGEST_TIMER] == calm_s > 10
 
 
-def test_what_does_not_fit_is_not_passed_on_as_an_answer(port: Port, clock: ManualClock) -> None:
+def test_refused_document_is_not_passed_on(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
     host.received(message("CACHE_FILE_READ"), "amq.gen-x")
     assert port.sent[-1] == ("answer", host.document.to_json(), "amq.gen-x")
 
 
-def test_what_the_file_can_take_in_no_more_is_in_no_answer(port: Port, clock: ManualClock) -> None:
+def test_answer_leaves_out_what_the_file_cannot_take(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock, half(clock, "mine", keys=1, node="alpha"))
     host.received(message("CACHE", half(clock, "theirs").to_json()), "")
     grown = half(clock, "mine", keys=4, node="alpha")  # before the file's keeper came to it
@@ -128,7 +126,7 @@ def test_what_the_file_can_take_in_no_more_is_in_no_answer(port: Port, clock: Ma
     assert port.sent[-1] == ("answer", grown.to_json(), "amq.gen-x")
 
 
-def test_what_only_the_file_refused_is_a_trouble_and_asked_for_once(port: Port, clock: ManualClock) -> None:
+def test_document_refused_by_the_file_is_a_trouble(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock, half(clock, "mine", keys=1, node="alpha"))
     theirs = half(clock, "theirs")
     host.received(message("CACHE", theirs.to_json()), "")
@@ -140,7 +138,7 @@ def test_what_only_the_file_refused_is_a_trouble_and_asked_for_once(port: Port, 
     assert "CACHE_FILE_READ" not in [kind for kind, _ in port.sent_kinds()]
 
 
-def test_a_joining_host_whose_file_refuses_the_answer_takes_part(port: Port, clock: ManualClock) -> None:
+def test_joining_host_takes_part_although_file_refuses_answer(port: Port, clock: ManualClock) -> None:
     host = replica(port, clock, half(clock, "mine", keys=1, node="alpha"))
     host.link_up(1)
     theirs = half(clock, "theirs")
@@ -150,7 +148,7 @@ def test_a_joining_host_whose_file_refuses_the_answer_takes_part(port: Port, clo
     assert host.in_sync and not host.in_step and host.trouble
 
 
-def test_a_joining_host_whose_answer_does_not_fit_takes_part_and_says_so(port: Port, clock: ManualClock) -> None:
+def test_joining_host_takes_part_although_answer_exceeds_cap(port: Port, clock: ManualClock) -> None:
     mine = half(clock, "mine", node="alpha")
     host = replica(port, clock, mine)
     host.link_up(1)

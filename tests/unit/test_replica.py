@@ -26,19 +26,17 @@ def clock() -> ManualClock:
 
 
 @pytest.mark.parametrize("servers", [0, None])
-def test_who_finds_nobody_at_the_queue_asks_everybody_and_is_alone_in_the_end(
-    port: Port, clock: ManualClock, servers: int | None
-) -> None:
+def test_host_that_finds_no_server_ends_up_alone(port: Port, clock: ManualClock, servers: int | None) -> None:
     alone = replica(port, clock)
     alone.link_up(servers)
     for _ in range(limits.JOIN_ATTEMPTS):
         assert not alone.in_step and not port.serving
-        alone.timer(Replica.ANSWER_TIMER)
+        alone.timers[Replica.ANSWER_TIMER]()
     assert alone.in_step and port.serving
     assert port.sent == [("digest", digest(NOTHING, joining=True), EVERYBODY)] * limits.JOIN_ATTEMPTS
 
 
-def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Port, clock: ManualClock) -> None:
+def test_joining_host_serves_only_after_the_answer(port: Port, clock: ManualClock) -> None:
     joining = replica(port, clock)
     joining.link_up(request_servers=3)
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
@@ -52,7 +50,7 @@ def test_a_joining_host_asks_one_peer_and_serves_only_after_the_answer(port: Por
     assert port.serving
 
 
-def test_an_answer_before_the_link_stands_is_taken_in_and_is_no_join(port: Port, clock: ManualClock) -> None:
+def test_answer_before_the_link_stands_is_no_join(port: Port, clock: ManualClock) -> None:
     looking = replica(port, clock)
     theirs = written(clock, {"a": 1})
     looking.received(message("answer", theirs.to_json()), "")
@@ -68,14 +66,12 @@ def test_an_answer_before_the_link_stands_is_taken_in_and_is_no_join(port: Port,
     assert looking.in_sync
 
 
-def test_a_file_that_cannot_take_the_answer_in_keeps_the_host_out_for_a_while_only(
-    port: Port, clock: ManualClock
-) -> None:
+def test_stuck_file_keeps_the_host_out_briefly(port: Port, clock: ManualClock) -> None:
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
     theirs = written(clock, {"a": 1})
     joining.received(answer(port, theirs), "")
-    joining.timer(Replica.ANSWER_TIMER)
+    joining.timers[Replica.ANSWER_TIMER]()
     assert joining.in_sync and not joining.in_step
     joining.received(message("CACHE_FILE_READ"), "amq.gen-x")
     assert port.sent[-1] == ("answer", theirs.to_json(), "amq.gen-x")
@@ -83,17 +79,15 @@ def test_a_file_that_cannot_take_the_answer_in_keeps_the_host_out_for_a_while_on
     assert joining.in_step
 
 
-def test_who_is_not_answered_asks_again_of_everybody_too_and_is_alone_in_the_end(
-    port: Port, clock: ManualClock
-) -> None:
+def test_unanswered_host_asks_again_and_ends_alone(port: Port, clock: ManualClock) -> None:
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
     for _ in range(limits.JOIN_ATTEMPTS - 1):
-        joining.timer(Replica.ANSWER_TIMER)
-        assert port.sent_kinds()[-2:] == [("CACHE_FILE_READ", ANY_PEER), ("digest", EVERYBODY)]
+        joining.timers[Replica.ANSWER_TIMER]()
+    assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)] * limits.JOIN_ATTEMPTS
     assert not joining.in_step
-    joining.timer(Replica.ANSWER_TIMER)
+    joining.timers[Replica.ANSWER_TIMER]()
     assert joining.in_step
 
 
@@ -101,7 +95,7 @@ def test_a_late_timer_after_the_answer_asks_nobody(port: Port, clock: ManualCloc
     joining = replica(port, clock)
     joining.link_up(request_servers=1)
     joining.received(answer(port, NOTHING), "")
-    joining.timer(Replica.ANSWER_TIMER)
+    joining.timers[Replica.ANSWER_TIMER]()
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
 
 
@@ -121,9 +115,7 @@ def test_who_holds_a_document_asks_only_for_another(port: Port, clock: ManualClo
     assert port.sent == [("CACHE_FILE_READ", None, ANY_PEER)]
 
 
-def test_who_is_asked_for_another_document_than_its_own_sends_it_and_else_says_so(
-    port: Port, clock: ManualClock
-) -> None:
+def test_request_is_answered_by_document_or_unchanged(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     asked = in_sync(port, clock, held)
     port.sent.clear()
@@ -133,7 +125,7 @@ def test_who_is_asked_for_another_document_than_its_own_sends_it_and_else_says_s
     assert port.sent[0][1] == {"version": held.version}
 
 
-def test_a_host_that_holds_what_the_fleet_holds_is_in_sync_and_sends_nothing(port: Port, clock: ManualClock) -> None:
+def test_host_that_holds_the_fleets_document_sends_nothing(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     host = asking(port, clock, held)
     host.received(unchanged(port, held.version), "")
@@ -142,7 +134,7 @@ def test_a_host_that_holds_what_the_fleet_holds_is_in_sync_and_sends_nothing(por
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
 
 
-def test_what_was_written_since_it_asked_is_sent_by_a_host_that_held_the_same(port: Port, clock: ManualClock) -> None:
+def test_write_made_since_the_question_is_sent(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     host = asking(port, clock, held)
     younger = held.updated({"b": 2}, (), Stamp(clock.wall_ms(), 1, "alpha"), clock.wall_ms())
@@ -159,7 +151,7 @@ def test_that_another_document_is_unchanged_is_no_answer(port: Port, clock: Manu
     assert not host.in_sync
 
 
-def test_nobody_is_told_that_a_document_which_nobody_wrote_is_unchanged(port: Port, clock: ManualClock) -> None:
+def test_unwritten_document_is_never_called_unchanged(port: Port, clock: ManualClock) -> None:
     host = asking(port, clock, NOTHING)
     host.received(unchanged(port, NOTHING.version), "")
     asked = in_sync(port, clock, NOTHING)
@@ -167,7 +159,7 @@ def test_nobody_is_told_that_a_document_which_nobody_wrote_is_unchanged(port: Po
     assert port.sent[-1] == ("answer", NOTHING.to_json(), "amq.gen-x")
 
 
-def test_a_host_is_in_sync_once_its_file_holds_what_it_asked_with(port: Port, clock: ManualClock) -> None:
+def test_host_is_in_sync_once_its_file_is(port: Port, clock: ManualClock) -> None:
     looking = replica(port, clock)
     theirs = written(clock, {"a": 1})
     looking.received(message("answer", theirs.to_json()), "")
@@ -180,9 +172,7 @@ def test_a_host_is_in_sync_once_its_file_holds_what_it_asked_with(port: Port, cl
     assert port.sent_kinds() == [("CACHE_FILE_READ", ANY_PEER)]
 
 
-def test_what_the_file_failed_to_take_in_is_merged_again_when_a_peer_holds_the_same(
-    port: Port, clock: ManualClock
-) -> None:
+def test_failed_merge_is_repeated_when_a_peer_agrees(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     theirs = written(clock, {"a": 1})
     host.received(message("CACHE", theirs.to_json()), "")  # the disk is full at this moment
@@ -192,7 +182,7 @@ def test_what_the_file_failed_to_take_in_is_merged_again_when_a_peer_holds_the_s
     assert port.merged == [theirs, theirs]
 
 
-def test_an_answer_to_what_was_asked_over_a_lost_link_counts_no_more(port: Port, clock: ManualClock) -> None:
+def test_answer_over_a_lost_link_does_not_count(port: Port, clock: ManualClock) -> None:
     held = written(clock, {"a": 1})
     host = asking(port, clock, held)
     before = port.ids[-1]
@@ -214,7 +204,7 @@ def test_a_local_write_is_sent_once_to_everybody(port: Port, clock: ManualClock)
     assert port.sent == [("CACHE", mine.to_json(), EVERYBODY)]
 
 
-def test_what_came_from_the_fleet_is_merged_and_not_sent_on(port: Port, clock: ManualClock) -> None:
+def test_document_of_the_fleet_is_not_sent_on(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     theirs = written(clock, {"a": 1})
     host.received(message("CACHE", theirs.to_json()), "")
@@ -225,14 +215,14 @@ def test_what_came_from_the_fleet_is_merged_and_not_sent_on(port: Port, clock: M
     assert port.merged == [theirs]
 
 
-def test_a_remote_programs_write_is_taken_like_a_cache(port: Port, clock: ManualClock) -> None:
+def test_write_of_remote_program_counts_like_a_cache(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     theirs = written(clock, {"a": 1})
     host.received(message("CACHE_FILE_WRITE", theirs.to_json()), "")
     assert port.merged == [theirs]
 
 
-def test_a_burst_while_one_is_on_its_way_becomes_one_more(port: Port, clock: ManualClock) -> None:
+def test_burst_during_one_sending_becomes_one_more(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     document = NOTHING
     for number in range(100):
@@ -242,9 +232,7 @@ def test_a_burst_while_one_is_on_its_way_becomes_one_more(port: Port, clock: Man
     assert [body["n"] for _, body, _ in port.sent] == [0, 99]
 
 
-def test_writes_that_go_on_and_on_are_sent_now_and_then_and_the_last_one_for_sure(
-    port: Port, clock: ManualClock
-) -> None:
+def test_endless_writes_are_thinned_but_last_is_sent(port: Port, clock: ManualClock) -> None:
     host, document = in_sync(port, clock), NOTHING
     for number in range(2000):
         document = document.written({"n": number}, Stamp(clock.wall_ms(), number, "alpha"), clock.wall_ms())
@@ -254,17 +242,17 @@ def test_writes_that_go_on_and_on_are_sent_now_and_then_and_the_last_one_for_sur
             host.sent(confirmed=True)
         clock.advance(0.001)
         if number % 50 == 49 and port.timers.pop(Replica.SPREAD_TIMER, None) is not None:
-            host.timer(Replica.SPREAD_TIMER)
+            host.timers[Replica.SPREAD_TIMER]()
             host.sent(confirmed=True)
     sent = [body["n"] for _, body, _ in port.sent]
     assert sent[: limits.SPREAD_AT_ONCE] == list(range(limits.SPREAD_AT_ONCE))
     assert len(sent) <= limits.SPREAD_AT_ONCE + 2 / limits.SPREAD_MOST_S + 10
     clock.advance(1.0)
-    host.timer(Replica.SPREAD_TIMER)
+    host.timers[Replica.SPREAD_TIMER]()
     assert port.sent[-1][1]["n"] == 1999
 
 
-def test_what_was_held_back_when_the_link_was_lost_goes_out_after_the_next_join(port: Port, clock: ManualClock) -> None:
+def test_held_back_document_goes_out_after_next_join(port: Port, clock: ManualClock) -> None:
     host, document = in_sync(port, clock), NOTHING
     for number in range(limits.SPREAD_AT_ONCE + 1):
         document = document.written({"n": number}, Stamp(clock.wall_ms(), number, "alpha"), clock.wall_ms())
@@ -273,7 +261,7 @@ def test_what_was_held_back_when_the_link_was_lost_goes_out_after_the_next_join(
     assert port.sent[-1][1]["n"] == limits.SPREAD_AT_ONCE - 1
     host.link_down()
     clock.advance(1.0)
-    host.timer(Replica.SPREAD_TIMER)
+    host.timers[Replica.SPREAD_TIMER]()
     join(host)
     assert port.sent[-1][1]["n"] == limits.SPREAD_AT_ONCE
 
@@ -284,11 +272,46 @@ def test_a_lost_publication_is_sent_again(port: Port, clock: ManualClock) -> Non
     host.local_changed(mine)
     host.sent(confirmed=False)
     assert Replica.DIGEST_TIMER in port.timers
-    host.timer(Replica.DIGEST_TIMER)
+    host.timers[Replica.DIGEST_TIMER]()
     assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 2
 
 
-def test_writes_made_without_a_link_are_sent_after_joining(port: Port, clock: ManualClock) -> None:
+def test_unsendable_document_keeps_no_other_back(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    first = written(clock, {"n": 1}, node="alpha")
+    port.unsendable.append(first.to_json())
+    host.local_changed(first)
+    host.timers[Replica.DIGEST_TIMER]()
+    assert host.has_spread(first), "there is nothing to wait for"
+    second = first.updated({"n": 2}, (), Stamp(clock.wall_ms(), 1, "alpha"), clock.wall_ms())
+    host.local_changed(second)
+    assert port.sent[-1] == ("CACHE", second.to_json(), EVERYBODY)
+    assert not host.has_spread(second)
+
+
+def test_what_the_broker_refuses_counts_as_spread(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    result = written(clock, {"n": 1}, node="alpha")
+    host.local_changed(result)
+    host.hold_back()
+    host.sent(False)
+    host.timers[Replica.DIGEST_TIMER]()
+    assert host.has_spread(result)
+    assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 1
+
+
+def test_spread_document_does_not_wait_for_later_writes(port: Port, clock: ManualClock) -> None:
+    host = in_sync(port, clock)
+    result = written(clock, {"n": 1}, node="alpha")
+    host.local_changed(result)
+    younger = result.updated({"n": 2}, (), Stamp(clock.wall_ms(), 1, "alpha"), clock.wall_ms())
+    host.local_changed(younger)
+    assert not host.has_spread(result)
+    host.sent(True)
+    assert host.has_spread(result) and not host.has_spread(younger)
+
+
+def test_writes_without_a_link_are_sent_after_joining(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     host.link_down()
     assert not port.serving
@@ -300,7 +323,7 @@ def test_writes_made_without_a_link_are_sent_after_joining(port: Port, clock: Ma
     assert ("CACHE", mine.to_json(), EVERYBODY) in port.sent
 
 
-def test_after_a_lost_link_nothing_counts_as_known_any_more(port: Port, clock: ManualClock) -> None:
+def test_nothing_counts_as_known_after_a_lost_link(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     mine = written(clock, {"a": 1}, node="alpha")
     host.local_changed(mine)
@@ -310,7 +333,7 @@ def test_after_a_lost_link_nothing_counts_as_known_any_more(port: Port, clock: M
     assert port.sent_kinds().count(("CACHE", EVERYBODY)) == 2
 
 
-def test_a_document_nobody_wrote_is_neither_sent_nor_taken(port: Port, clock: ManualClock) -> None:
+def test_unwritten_document_is_neither_sent_nor_taken(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock, Document.unwritten({"mine": 1}))
     host.local_changed(Document.unwritten({"mine": 2}))
     host.received(message("CACHE", Document.unwritten({"theirs": 1}).to_json()), "")
@@ -325,7 +348,7 @@ def test_a_request_is_answered_to_the_askers_queue(port: Port, clock: ManualCloc
     assert port.sent == [("answer", mine.to_json(), "amq.gen-x")]
 
 
-def test_a_request_without_a_queue_to_answer_to_is_ignored(port: Port, clock: ManualClock) -> None:
+def test_request_without_a_reply_queue_is_ignored(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock)
     host.received(message("CACHE_FILE_READ"), "")
     assert port.sent == []
@@ -338,7 +361,7 @@ def test_who_hears_a_newer_digest_asks_its_sender(port: Port, clock: ManualClock
     assert port.sent_kinds() == [("CACHE_FILE_READ", "amq.gen-x")]
 
 
-def test_who_hears_an_older_or_equal_digest_does_not_ask(port: Port, clock: ManualClock) -> None:
+def test_older_or_equal_digest_brings_no_question(port: Port, clock: ManualClock) -> None:
     mine = written(clock, {"a": 1})
     host = in_sync(port, clock, mine)
     port.sent.clear()
@@ -347,7 +370,7 @@ def test_who_hears_an_older_or_equal_digest_does_not_ask(port: Port, clock: Manu
     assert port.sent == []
 
 
-def test_two_hosts_that_never_had_a_document_agree_whatever_their_defaults(port: Port, clock: ManualClock) -> None:
+def test_hosts_without_a_document_agree_despite_their_defaults(port: Port, clock: ManualClock) -> None:
     host = in_sync(port, clock, Document.unwritten({"a": 1}))
     host.received(message("digest", digest(Document.unwritten({"b": 1}))), "amq.gen-x")
     assert port.sent == []
@@ -361,7 +384,7 @@ def test_a_digest_that_is_none_breaks_nothing(port: Port, clock: ManualClock, bo
 
 
 @pytest.mark.parametrize("body", [None, 1, [], {}, {"_miros_cache_net": {}}])
-def test_a_body_that_is_no_document_is_reported_and_changes_nothing(port: Port, clock: ManualClock, body: Any) -> None:
+def test_malformed_body_is_reported_and_changes_nothing(port: Port, clock: ManualClock, body: Any) -> None:
     host = in_sync(port, clock)
     host.received(message("CACHE", body), "")
     assert port.merged == []

@@ -11,8 +11,10 @@ import pytest
 
 from miros_cache_net.cache import Cache
 from miros_cache_net.errors import DiscoveryTimeout
-from miros_cache_net.single_flight import AGAIN_S, LEASE_PATIENCE_S, SingleFlight, Step, discover_once
+from miros_cache_net.one_discovery import discover_once
+from miros_cache_net.single_flight import AGAIN_S, LEASE_PATIENCE_S, SingleFlight, Step
 from miros_cache_net.testing import ManualClock
+from tests.threads import no_lock_waiters
 
 AMPLE_S = 20.0
 
@@ -39,13 +41,13 @@ def program(tmp_path: Path, manual_clock: ManualClock) -> Iterator[Callable[[], 
         each.flight.end()
 
 
-def test_alone_it_asks_for_the_lease_and_then_discovers(program: Callable[[], Program]) -> None:
+def test_lone_program_asks_for_lease_and_discovers(program: Callable[[], Program]) -> None:
     flight = program().flight
     assert flight.has_lock() is Step.ASK_LEASE
     assert flight.lease_is(True) is Step.DISCOVER
 
 
-def test_a_document_that_will_do_is_kept_and_the_next_one_let_in(program: Callable[[], Program]) -> None:
+def test_good_document_is_kept_and_next_let_in(program: Callable[[], Program]) -> None:
     first, second = program(), program()
     first.will_do = True
     assert first.flight.has_lock() is Step.KEEP
@@ -65,14 +67,25 @@ def test_who_waited_for_the_lock_looks_again(program: Callable[[], Program]) -> 
     assert second.flight.has_lock() is Step.KEEP
 
 
-def test_a_result_that_came_while_the_fleet_was_asked_will_do(program: Callable[[], Program]) -> None:
+def test_program_without_waiting_thread_looks_again_later(program: Callable[[], Program]) -> None:
+    first, second = program(), program()
+    first.flight.has_lock()
+    free = threading.Event()
+    with no_lock_waiters():
+        assert not second.flight.await_lock(free.set)
+    assert AGAIN_S[0] <= second.flight.pause_s <= AGAIN_S[1] and not free.is_set()
+    first.flight.end()
+    assert second.flight.has_lock() is Step.ASK_LEASE
+
+
+def test_result_that_came_meanwhile_will_do(program: Callable[[], Program]) -> None:
     mine = program()
     assert mine.flight.has_lock() is Step.ASK_LEASE
     mine.will_do = True
     assert mine.flight.lease_is(True) is Step.KEEP
 
 
-def test_while_another_host_discovers_the_lock_is_free_for_others(program: Callable[[], Program]) -> None:
+def test_lock_is_free_while_another_host_discovers(program: Callable[[], Program]) -> None:
     first, second = program(), program()
     first.flight.has_lock()
     assert first.flight.lease_is(False) is Step.AWAIT_FLEET
@@ -80,7 +93,7 @@ def test_while_another_host_discovers_the_lock_is_free_for_others(program: Calla
     assert second.flight.has_lock() is Step.ASK_LEASE
 
 
-def test_a_second_answer_to_one_question_gives_no_turn(program: Callable[[], Program]) -> None:
+def test_second_answer_to_one_question_gives_no_turn(program: Callable[[], Program]) -> None:
     first, second = program(), program()
     first.flight.has_lock()
     first.flight.lease_is(False)
@@ -100,7 +113,7 @@ def refused_until(mine: Program, clock: ManualClock, seconds: float) -> Step:
     return Step.AWAIT_FLEET
 
 
-def test_a_lease_that_never_comes_is_not_waited_for_for_ever(
+def test_lease_that_never_comes_is_not_awaited_forever(
     program: Callable[[], Program], manual_clock: ManualClock
 ) -> None:
     mine = program()
@@ -149,19 +162,23 @@ def test_force_goes_on_while_another_host_discovers(cache: Cache) -> None:
     assert asked == [True], "so that the others wait, where the lease is to be had"
 
 
-def test_force_goes_on_while_another_process_of_this_host_discovers(
-    cache: Cache, program: Callable[[], Program]
-) -> None:
+def test_force_goes_on_while_another_process_discovers(cache: Cache, program: Callable[[], Program]) -> None:
     program().flight.has_lock()
     assert discover_once(cache, lambda: {"n": 2}, lambda: True, force=True).dict == {"n": 2}
 
 
-def test_who_waits_for_another_host_is_told_when_its_time_is_up(cache: Cache) -> None:
-    with pytest.raises(DiscoveryTimeout, match="somebody else"):
+def test_waiting_for_another_host_ends_in_time(cache: Cache) -> None:
+    with pytest.raises(DiscoveryTimeout, match="another program"):
         discover_once(cache, lambda: pytest.fail("it ran"), lambda: False, timeout_s=0.05)
 
 
-def test_the_beginning_is_taken_after_the_fleet_has_answered(cache: Cache) -> None:
+def test_waiting_without_a_thread_ends_in_time(cache: Cache, program: Callable[[], Program]) -> None:
+    program().flight.has_lock()
+    with no_lock_waiters(), pytest.raises(DiscoveryTimeout, match="another program"):
+        discover_once(cache, lambda: pytest.fail("it ran"), lambda: True, timeout_s=0.05)
+
+
+def test_beginning_is_taken_after_the_fleets_answer(cache: Cache) -> None:
     def ask() -> bool:
         cache.write({"n": "the fleet's", "time_out_in_minutes": 0})
         return True

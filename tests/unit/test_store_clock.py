@@ -50,9 +50,7 @@ def heard(clock: ManualClock, contents: dict[str, int], ahead_ms: int = 0) -> Do
 
 
 @pytest.mark.parametrize("jump_ms", [-24 * HOUR_MS, 24 * HOUR_MS])
-def test_a_jump_of_a_day_loses_no_write_and_gives_no_negative_age(
-    tmp_path: Path, clock: ManualClock, jump_ms: int
-) -> None:
+def test_day_of_clock_jump_loses_no_write(tmp_path: Path, clock: ManualClock, jump_ms: int) -> None:
     with Cache(tmp_path / "c.json", clock=clock) as cache:
         cache.write({"n": 1, "time_out_in_minutes": 30})
         clock.jump_wall(jump_ms)
@@ -65,7 +63,7 @@ def test_a_jump_of_a_day_loses_no_write_and_gives_no_negative_age(
 
 
 @pytest.mark.parametrize("jump_ms", JUMPS)
-def test_a_write_after_a_jump_beats_what_it_has_seen(store: FileStore, clock: ManualClock, jump_ms: int) -> None:
+def test_write_after_a_jump_beats_what_it_saw(store: FileStore, clock: ManualClock, jump_ms: int) -> None:
     before = change(store, write_of({"n": 1, "m": 1}))
     clock.jump_wall(jump_ms)
     updated = change(store, update_of({"n": 2}))
@@ -86,7 +84,7 @@ def test_no_access_gives_a_stamp_anew(store: FileStore, clock: ManualClock, jump
     assert {key: after.entries[key] for key in before.entries} == before.entries
 
 
-def test_a_clock_set_right_again_loses_no_update_of_before(store: FileStore, clock: ManualClock) -> None:
+def test_clock_set_right_loses_no_earlier_update(store: FileStore, clock: ManualClock) -> None:
     fleet = heard(clock, {"theirs": 1})
     change(store, Merge(fleet))
     clock.jump_wall(-HOUR_MS)
@@ -97,7 +95,7 @@ def test_a_clock_set_right_again_loses_no_update_of_before(store: FileStore, clo
     assert store.read().document.contents == {"theirs": 1, "mine": 1, "later": 1}
 
 
-def test_a_first_update_with_a_clock_behind_takes_nothing_from_the_fleet(store: FileStore, clock: ManualClock) -> None:
+def test_first_update_from_behind_takes_nothing_from_fleet(store: FileStore, clock: ManualClock) -> None:
     fleet = heard(clock, {"a": 1, "honest": 1})
     clock.jump_wall(-HOUR_MS)
     mine = change(store, update_of({"mine": 3}))
@@ -106,7 +104,7 @@ def test_a_first_update_with_a_clock_behind_takes_nothing_from_the_fleet(store: 
     assert fleet.merged(mine) is fleet
 
 
-def test_what_comes_from_an_hour_ahead_is_merged_and_written_over(store: FileStore, clock: ManualClock) -> None:
+def test_document_an_hour_ahead_can_be_written_over(store: FileStore, clock: ManualClock) -> None:
     ahead = heard(clock, {"n": 1, "m": 1}, HOUR_MS)
     assert change(store, Merge(ahead)).contents == {"n": 1, "m": 1}
     mine = change(store, update_of({"n": 2}))
@@ -114,13 +112,13 @@ def test_what_comes_from_an_hour_ahead_is_merged_and_written_over(store: FileSto
     assert ahead.merged(mine).contents == {"n": 2, "m": 1}
 
 
-def test_a_file_that_was_removed_leaves_its_stamps_behind(store: FileStore, clock: ManualClock) -> None:
+def test_removed_file_leaves_its_stamps_behind(store: FileStore, clock: ManualClock) -> None:
     ahead = change(store, Merge(heard(clock, {"n": 1}, HOUR_MS)))
     os.unlink(store.path)
     assert ahead.merged(change(store, write_of({"n": 2}))).contents == {"n": 2}
 
 
-def test_a_clock_past_the_year_2190_still_writes_what_others_take(store: FileStore, clock: ManualClock) -> None:
+def test_clock_past_year_2190_still_writes_valid_documents(store: FileStore, clock: ManualClock) -> None:
     clock.jump_wall(limits.STAMP_WALL_MS - clock.wall_ms())
     change(store, write_of({"n": 1}))
     first = store.read().document
@@ -132,13 +130,13 @@ def test_a_clock_past_the_year_2190_still_writes_what_others_take(store: FileSto
 
 
 @pytest.mark.parametrize("now_ms", [-5, 0])
-def test_a_clock_before_1970_writes_a_document_with_an_age(store: FileStore, clock: ManualClock, now_ms: int) -> None:
+def test_clock_before_1970_writes_a_document_with_age(store: FileStore, clock: ManualClock, now_ms: int) -> None:
     clock.jump_wall(now_ms - clock.wall_ms())
     assert change(store, write_of({"n": 1})).floor.discovered_at_ms == 1
     assert change(store, update_of({"n": 2})).contents == {"n": 2}
 
 
-def test_a_file_from_past_the_year_2200_is_set_aside(tmp_path: Path, clock: ManualClock) -> None:
+def test_file_from_past_year_2200_is_set_aside(tmp_path: Path, clock: ManualClock) -> None:
     notices: list[tuple[Reason, str]] = []
     store = FileStore(tmp_path / "c.json", clock=clock, notice=lambda *each: notices.append(each))
     late = Document.unwritten({}).written({"n": 1}, Stamp(limits.LATEST_STAMP_MS + 1, 0, "beta"), clock.wall_ms())
@@ -152,7 +150,7 @@ def test_a_file_from_past_the_year_2200_is_set_aside(tmp_path: Path, clock: Manu
 
 
 @pytest.mark.parametrize("ahead_ms", [30_000, HOUR_MS])
-def test_the_time_of_the_file_is_never_in_the_future(store: FileStore, clock: ManualClock, ahead_ms: int) -> None:
+def test_file_time_is_never_in_the_future(store: FileStore, clock: ManualClock, ahead_ms: int) -> None:
     change(store, Merge(heard(clock, {"n": 1}, ahead_ms)))
     assert os.stat(store.path).st_mtime_ns == clock.wall_ms() * 1_000_000
     clock.advance(ahead_ms / 1000 + 5)
@@ -160,14 +158,14 @@ def test_the_time_of_the_file_is_never_in_the_future(store: FileStore, clock: Ma
     assert os.stat(store.path).st_mtime_ns == store.read().document.floor.discovered_at_ms * 1_000_000
 
 
-def test_readers_take_a_discovery_from_the_future_for_expired(store: FileStore, clock: ManualClock) -> None:
+def test_discovery_from_the_future_reads_as_expired(store: FileStore, clock: ManualClock) -> None:
     change(store, Merge(heard(clock, {"time_out_in_minutes": 10**9}, 61_000)))
     assert store.read().payload(store.path, clock.wall_ms()).expired
     assert store.read().payload(store.path, clock.wall_ms()).stale
     assert not store.read().payload(store.path, clock.wall_ms() + 1_000).expired
 
 
-def test_a_plain_read_takes_a_discovery_from_the_future_for_expired(tmp_path: Path) -> None:
+def test_plain_read_takes_future_discovery_for_expired(tmp_path: Path) -> None:
     for ahead_ms, expired in ((HOUR_MS, True), (0, False)):
         clock = ManualClock()
         clock.jump_wall(int(os.stat(tmp_path).st_mtime * 1000) - clock.wall_ms())
@@ -185,7 +183,7 @@ def three_keys_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_merge_past_a_cap_leaves_the_file_and_says_how_to_mend_it(store: FileStore, clock: ManualClock) -> None:
+def test_merge_past_a_cap_leaves_the_file(store: FileStore, clock: ManualClock) -> None:
     other = heard(clock, {"x": 1}).updated({"y": 1}, [], Stamp(clock.wall_ms(), 5, "beta"), clock.wall_ms())
     change(store, Merge(other))
     mine = change(store, update_of({"z": 1}))
@@ -210,9 +208,7 @@ def too_large_together(store: FileStore, clock: ManualClock) -> tuple[Document, 
 
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("by_another", [False, True])
-def test_a_whole_write_from_behind_mends_what_a_cap_refused(
-    store: FileStore, clock: ManualClock, by_another: bool
-) -> None:
+def test_whole_write_from_behind_mends_refused_merges(store: FileStore, clock: ManualClock, by_another: bool) -> None:
     _, theirs = too_large_together(store, clock)
     with pytest.raises(DocumentTooLarge):
         change(store, Merge(theirs))
@@ -227,7 +223,7 @@ def test_a_whole_write_from_behind_mends_what_a_cap_refused(
 
 
 @pytest.mark.usefixtures("full")
-def test_what_was_refused_is_seen_within_the_same_access(store: FileStore, clock: ManualClock) -> None:
+def test_refused_merge_is_seen_within_the_same_access(store: FileStore, clock: ManualClock) -> None:
     _, theirs = too_large_together(store, clock)
     failed: list[Exception] = []
     with store.entered():
@@ -237,7 +233,7 @@ def test_what_was_refused_is_seen_within_the_same_access(store: FileStore, clock
 
 
 @pytest.mark.usefixtures("full")
-def test_what_was_refused_makes_no_later_merge_an_old_copy(store: FileStore, clock: ManualClock) -> None:
+def test_refused_merge_makes_no_later_one_old(store: FileStore, clock: ManualClock) -> None:
     mine, theirs = too_large_together(store, clock)
     with pytest.raises(DocumentTooLarge):
         change(store, Merge(theirs))

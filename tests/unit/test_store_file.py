@@ -66,9 +66,7 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> list[str]
     return seen
 
 
-def test_the_order_of_system_calls_is_the_one_that_survives_power_loss(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_system_calls_are_in_power_safe_order(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     change(store, write_of({"a": 1}))
     seen = calls_of(monkeypatch, ["write", "fsync", "rename", "fchmod", "pwrite"])
     with store.entered():
@@ -85,7 +83,7 @@ def test_several_changes_are_one_replacement(store: FileStore, path: Path) -> No
     assert path.stat().st_ino == snapshot.status.st_ino  # type: ignore[union-attr]
 
 
-def test_a_change_that_raises_is_handed_back_and_the_others_are_made(store: FileStore) -> None:
+def test_raising_change_is_returned_and_others_are_made(store: FileStore) -> None:
     failed: list[Exception] = []
 
     def spoil(_: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def test_destroy_empties_and_expires(store: FileStore, manual_clock: ManualClock
     assert snapshot.document.expired(manual_clock.wall_ms())
 
 
-def test_a_missing_file_is_made_and_a_later_write_beats_its_default(path: Path) -> None:
+def test_later_write_beats_default_of_missing_file(path: Path) -> None:
     store = FileStore(path, default={"default": 1})
     assert load(store).document.contents == {"default": 1}
     assert not store.read().document.is_written
@@ -162,7 +160,7 @@ STRANGERS = [in_place, in_place_with_flock, in_place_with_lockf, by_rename, by_m
 
 @pytest.mark.parametrize("write", STRANGERS)
 @pytest.mark.parametrize("keep_metadata", [True, False])
-def test_what_a_stranger_writes_counts_as_a_write_of_that_moment_and_is_kept(
+def test_strangers_write_counts_from_its_moment(
     store: FileStore, path: Path, write: Any, keep_metadata: bool, manual_clock: ManualClock
 ) -> None:
     old = change(store, write_of({"a": 1, "b": 2}))
@@ -180,7 +178,7 @@ def test_what_a_stranger_writes_counts_as_a_write_of_that_moment_and_is_kept(
     assert load(store).document == snapshot.document
 
 
-def test_a_stranger_with_a_time_in_the_past_still_wins_over_what_he_overwrote(store: FileStore, path: Path) -> None:
+def test_strangers_write_from_the_past_still_wins(store: FileStore, path: Path) -> None:
     old = change(store, write_of({"a": 1}))
     in_place(path, '{"a": "his"}')
     os.utime(path, (1, 1))
@@ -188,9 +186,7 @@ def test_a_stranger_with_a_time_in_the_past_still_wins_over_what_he_overwrote(st
     assert old.document.merged(snapshot.document).contents == {"a": "his"}
 
 
-def test_a_stranger_with_a_time_in_the_future_wrote_it_now(
-    store: FileStore, path: Path, manual_clock: ManualClock
-) -> None:
+def test_strangers_write_from_the_future_counts_as_now(store: FileStore, path: Path, manual_clock: ManualClock) -> None:
     change(store, write_of({"a": 1}))
     in_place(path, '{"a": "his"}')
     document = load(store).document
@@ -198,9 +194,7 @@ def test_a_stranger_with_a_time_in_the_future_wrote_it_now(
     assert load(store).document == document
 
 
-def test_a_restored_old_copy_counts_as_a_write_of_this_moment(
-    store: FileStore, path: Path, manual_clock: ManualClock
-) -> None:
+def test_restored_old_copy_counts_as_a_new_write(store: FileStore, path: Path, manual_clock: ManualClock) -> None:
     change(store, write_of({"a": "old"}))
     copy = path.read_bytes()
     manual_clock.advance(10)
@@ -214,30 +208,65 @@ def test_a_restored_old_copy_counts_as_a_write_of_this_moment(
     assert load(store).document == restored
 
 
-def test_a_document_newer_than_the_record_in_the_lock_file_is_taken_as_it_is(
-    store: FileStore, path: Path, manual_clock: ManualClock
-) -> None:
+def of_another_boot(record: bytes) -> bytes:
+    """The lock file's record, as it would have been written before this machine started."""
+    text = json.loads(record) | {"boot": "0" * 16}
+    return json.dumps(text).encode().ljust(limits.SIDECAR_BYTES - 1) + b"\n"
+
+
+def test_document_newer_than_the_record_is_taken(store: FileStore, path: Path, manual_clock: ManualClock) -> None:
     """After a power cut the record, which is never synced, may be older than the document, which is."""
     change(store, write_of({"a": 1}))
     lock = path.with_name(".cache.json.lock")
     record = lock.read_bytes()
     manual_clock.advance(1)
     newer = change(store, write_of({"a": 2}))
-    lock.write_bytes(record)
+    lock.write_bytes(of_another_boot(record))
     manual_clock.advance(1)
     assert load(store).document == newer.document
 
 
-def test_a_lost_lock_file_changes_nothing_in_the_document(store: FileStore, path: Path) -> None:
+def test_merge_before_a_power_cut_is_kept(store: FileStore, path: Path, manual_clock: ManualClock) -> None:
+    """Its greatest stamp is in the record that survived: that it is older cannot be told from the stamps."""
+    earlier_elsewhere = Document.unwritten({}).updated(
+        {"b": 2}, (), Stamp(manual_clock.wall_ms() - 5_000, 0, "other-1"), 1
+    )
+    change(store, update_of({"a": 1}))
+    lock = path.with_name(".cache.json.lock")
+    record = lock.read_bytes()
+    merged = change(store, Merge(earlier_elsewhere))
+    assert merged.document.contents == {"a": 1, "b": 2}
+    lock.write_bytes(of_another_boot(record))
+    assert load(store).document == merged.document
+    assert load(store).document == merged.document
+
+
+def test_merge_before_a_death_inside_is_kept(store: FileStore, path: Path, manual_clock: ManualClock) -> None:
+    """The one who died had replaced the document, and not yet said so in the lock file."""
+    earlier_elsewhere = Document.unwritten({}).updated(
+        {"b": 2}, (), Stamp(manual_clock.wall_ms() - 5_000, 0, "other-1"), 1
+    )
+    change(store, update_of({"a": 1}))
+    child = os.fork()
+    if child == 0:
+        store.enter()
+        store.access.mark()
+        store.apply([Merge(earlier_elsewhere)], lambda *_: None)
+        os._exit(1)
+    os.waitpid(child, 0)
+    merged = load(store).document
+    assert merged.contents == {"a": 1, "b": 2}
+    assert load(store).document == merged
+
+
+def test_lost_lock_file_changes_nothing_in_document(store: FileStore, path: Path) -> None:
     stored = change(store, write_of({"a": 1}))
     store.close()
     path.with_name(".cache.json.lock").unlink()
     assert load(store).document == stored.document
 
 
-def test_left_over_temporary_files_go_after_a_death_inside_and_with_a_new_lock_file(
-    store: FileStore, path: Path
-) -> None:
+def test_left_over_temporary_files_are_removed(store: FileStore, path: Path) -> None:
     left_over = path.with_name(f".cache.json.tmp-1-{'0' * 16}")
     left_over.write_text("x")
     load(store)
@@ -253,7 +282,7 @@ def test_left_over_temporary_files_go_after_a_death_inside_and_with_a_new_lock_f
     assert not left_over.exists()
 
 
-def test_a_failed_fsync_of_the_directory_is_an_error_and_the_file_is_left_writable(
+def test_failed_directory_fsync_leaves_the_file_writable(
     store: FileStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(store, write_of({"a": 1}))
@@ -273,7 +302,7 @@ def test_a_failed_fsync_of_the_directory_is_an_error_and_the_file_is_left_writab
     assert store.access.recovered
 
 
-def test_a_document_left_unwritable_by_another_user_is_replaced(
+def test_document_left_unwritable_by_another_is_replaced(
     store: FileStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(store, write_of({"a": 1}))
@@ -299,16 +328,14 @@ def test_a_document_left_unwritable_by_another_user_is_replaced(
 
 
 @pytest.mark.parametrize("failures", range(8))
-def test_the_back_off_is_random_below_a_bound_that_grows_to_five_seconds(failures: int) -> None:
+def test_random_back_off_is_bounded_by_five_seconds(failures: int) -> None:
     bound = (0.1, 1.3, 2.5, 3.7, 5.0, 5.0, 5.0, 5.0)[failures]
     waits = [backoff_s(failures) for _ in range(500)]
     assert 0.001 <= min(waits) < bound / 4
     assert bound * 3 / 4 < max(waits) <= bound
 
 
-def test_the_path_is_given_or_from_the_environment_or_the_old_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_is_given_or_from_environment_or_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MIROS_CACHE_FILE", raising=False)
     assert cache_path(None) == tmp_path / ".miros_rabbitmq_cache.json"
@@ -319,9 +346,7 @@ def test_the_path_is_given_or_from_the_environment_or_the_old_name(
     assert cache_path("~/c.json") == tmp_path / "c.json"
 
 
-def test_stamps_of_a_document_only_rise_also_when_the_clock_does_not(
-    store: FileStore, manual_clock: ManualClock
-) -> None:
+def test_stamps_rise_although_the_clock_does_not(store: FileStore, manual_clock: ManualClock) -> None:
     stamps: list[Stamp] = []
     for number in range(20):
         if number == 10:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import stat
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from miros_cache_net import Cache, read_cache
 from miros_cache_net.errors import (
     DirectoryMissing,
     FileRefused,
@@ -21,6 +25,7 @@ from miros_cache_net.errors import (
     Reason,
     StoreError,
     SymbolicLinkRefused,
+    UnsupportedPlatform,
 )
 from miros_cache_net.store import network_fs
 from miros_cache_net.store.lock import ExclusiveAccess, Outcome
@@ -60,7 +65,7 @@ def holder(path: Path) -> str:
         os.close(fd)
 
 
-def test_inside_the_file_is_unwritable_and_the_lock_file_says_who_holds_it(access: ExclusiveAccess, path: Path) -> None:
+def test_file_inside_is_unwritable_and_names_its_holder(access: ExclusiveAccess, path: Path) -> None:
     path.chmod(0o664)
     assert access.try_enter() is Outcome.ENTERED
     access.mark()
@@ -90,7 +95,7 @@ def test_enter_waits_until_the_other_leaves(access: ExclusiveAccess, other: Excl
     assert outcomes == [Outcome.ENTERED]
 
 
-def test_a_grant_is_told_once_and_taken_up_by_the_next_attempt(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
+def test_grant_is_told_once_and_taken_up_next(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
     granted = threading.Event()
     access.enter()
     assert other.try_enter() is Outcome.LOCKED
@@ -115,7 +120,7 @@ def test_a_declined_grant_frees_the_lock(access: ExclusiveAccess, other: Exclusi
     assert access.try_enter() is Outcome.ENTERED
 
 
-def test_closing_while_a_thread_waits_gives_its_grant_back(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
+def test_closing_gives_a_waiting_threads_grant_back(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
     granted = threading.Event()
     before = set(threading.enumerate())
     access.enter()
@@ -127,9 +132,7 @@ def test_closing_while_a_thread_waits_gives_its_grant_back(access: ExclusiveAcce
     assert other.try_enter() is Outcome.ENTERED
 
 
-def test_a_lock_file_that_was_replaced_is_not_trusted(
-    access: ExclusiveAccess, other: ExclusiveAccess, path: Path
-) -> None:
+def test_replaced_lock_file_is_not_trusted(access: ExclusiveAccess, other: ExclusiveAccess, path: Path) -> None:
     access.enter()
     access.leave()
     Path(sidecar_path(path)).unlink()
@@ -137,9 +140,7 @@ def test_a_lock_file_that_was_replaced_is_not_trusted(
     assert access.try_enter() is Outcome.LOCKED
 
 
-def test_a_holder_that_died_inside_is_recovered_from_at_once_with_the_mode_it_had(
-    access: ExclusiveAccess, path: Path
-) -> None:
+def test_holder_that_died_is_recovered_from_at_once(access: ExclusiveAccess, path: Path) -> None:
     path.chmod(0o640)
     _die_inside(path)
     assert mode(path) == 0o440
@@ -151,9 +152,7 @@ def test_a_holder_that_died_inside_is_recovered_from_at_once_with_the_mode_it_ha
     assert not access.recovered
 
 
-def test_an_unwritable_file_without_a_mark_belongs_to_somebody_until_the_bound(
-    path: Path, manual_clock: ManualClock
-) -> None:
+def test_unmarked_unwritable_file_is_respected_up_to_bound(path: Path, manual_clock: ManualClock) -> None:
     notices: list[tuple[Reason, str]] = []
     access = ExclusiveAccess(path, clock=manual_clock, take_over_after_s=10, notice=lambda *each: notices.append(each))
     path.chmod(0o400)
@@ -167,7 +166,7 @@ def test_an_unwritable_file_without_a_mark_belongs_to_somebody_until_the_bound(
     access.close()
 
 
-def test_the_bound_begins_anew_with_a_holder_met_long_afterwards(path: Path, manual_clock: ManualClock) -> None:
+def test_bound_begins_anew_with_a_later_holder(path: Path, manual_clock: ManualClock) -> None:
     access = ExclusiveAccess(path, clock=manual_clock, take_over_after_s=10)
     path.chmod(0o400)
     assert access.try_enter() is Outcome.HELD
@@ -180,7 +179,7 @@ def test_the_bound_begins_anew_with_a_holder_met_long_afterwards(path: Path, man
     access.close()
 
 
-def test_the_wall_clock_has_no_say_in_a_take_over(path: Path, manual_clock: ManualClock) -> None:
+def test_wall_clock_has_no_say_in_take_over(path: Path, manual_clock: ManualClock) -> None:
     access = ExclusiveAccess(path, clock=manual_clock, take_over_after_s=10)
     path.chmod(0o400)
     os.utime(path, (0, 0))
@@ -225,7 +224,7 @@ def _directory(at: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["document", "lock"])
-def test_what_is_planted_is_refused_with_a_reason_of_its_own_and_left_alone(
+def test_planted_file_is_refused_and_left_alone(
     access: ExclusiveAccess, path: Path, plant: object, error: type[StoreError], where: str
 ) -> None:
     at = path if where == "document" else Path(sidecar_path(path))
@@ -256,7 +255,7 @@ def test_a_sticky_directory_is_refused(access: ExclusiveAccess, path: Path) -> N
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
 @pytest.mark.parametrize(("directory_mode", "lock_mode"), [(0o700, 0o600), (0o755, 0o600), (0o770, 0o660)])
-def test_only_those_who_could_replace_the_document_can_hold_its_lock(
+def test_only_users_who_could_replace_document_may_lock(
     access: ExclusiveAccess, path: Path, umask: int, directory_mode: int, lock_mode: int
 ) -> None:
     path.parent.chmod(directory_mode)
@@ -268,7 +267,7 @@ def test_only_those_who_could_replace_the_document_can_hold_its_lock(
     assert mode(Path(sidecar_path(path))) == lock_mode
 
 
-def test_a_lock_file_that_another_user_is_just_making_is_waited_for(
+def test_lock_file_in_the_making_is_waited_for(
     access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its making and its being given to the group nobody else may open it."""
@@ -287,7 +286,7 @@ def test_a_lock_file_that_another_user_is_just_making_is_waited_for(
     assert len(refused) == 2
 
 
-def test_a_lock_file_that_is_in_use_and_not_ours_to_open_is_an_error_at_once(
+def test_lock_file_closed_to_us_is_an_error(
     access: ExclusiveAccess, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = Path(sidecar_path(path))
@@ -305,7 +304,7 @@ def test_a_lock_file_that_is_in_use_and_not_ours_to_open_is_an_error_at_once(
     assert calls == [str(lock)]
 
 
-def test_documents_whose_names_differ_by_a_dot_do_not_share_a_lock(tmp_path: Path) -> None:
+def test_documents_that_differ_by_dot_share_no_lock(tmp_path: Path) -> None:
     one, two = ExclusiveAccess(tmp_path / "x.json"), ExclusiveAccess(tmp_path / ".x.json")
     assert (one.try_enter(), two.try_enter()) == (Outcome.ENTERED, Outcome.ENTERED)
     one.close()
@@ -315,9 +314,7 @@ def test_documents_whose_names_differ_by_a_dot_do_not_share_a_lock(tmp_path: Pat
 # --- fork -------------------------------------------------------------------------------------------------
 
 
-def test_a_forked_child_neither_releases_nor_has_the_lock_of_its_parent(
-    access: ExclusiveAccess, other: ExclusiveAccess
-) -> None:
+def test_forked_child_has_no_part_in_parents_lock(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
     access.enter()
     access.mark()
     child = os.fork()
@@ -332,10 +329,43 @@ def test_a_forked_child_neither_releases_nor_has_the_lock_of_its_parent(
     assert other.try_enter() is Outcome.ENTERED
 
 
-def test_a_forked_child_that_lives_on_does_not_keep_the_lock_of_a_parent_that_left(
-    access: ExclusiveAccess, other: ExclusiveAccess
+def test_surviving_child_does_not_keep_parents_lock(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
+    access.enter()
+    with _forked_child():
+        access.close()
+        assert other.try_enter() is Outcome.ENTERED
+
+
+def test_forked_child_does_not_keep_abandoned_lock(access: ExclusiveAccess, other: ExclusiveAccess, path: Path) -> None:
+    """A thread that still waits in the kernel is given it all the same, on a description that the child shares."""
+    access.enter()
+    before = set(threading.enumerate())
+    other.await_grant(lambda: None)
+    wait_until(lambda: _waiters_in_flock() == 1, what="the helper thread to wait in the kernel")
+    other.close()
+    with _forked_child():
+        access.leave()
+        wait_until(lambda: set(threading.enumerate()) <= before, what="the thread to end")
+        assert other.try_enter() is Outcome.ENTERED
+
+
+def test_forked_child_has_no_waiting_threads_descriptor(
+    access: ExclusiveAccess, other: ExclusiveAccess, path: Path
 ) -> None:
     access.enter()
+    other.await_grant(lambda: None)
+    wait_until(lambda: _waiters_in_flock() == 1, what="the helper thread to wait in the kernel")
+    other.close()
+    child = os.fork()
+    if child == 0:
+        os._exit(_descriptors_of(sidecar_path(path)))
+    assert os.waitpid(child, 0)[1] == 0
+    assert _descriptors_of(sidecar_path(path)) == 2
+
+
+@contextlib.contextmanager
+def _forked_child() -> Iterator[None]:
+    """One that lives on meanwhile."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -343,10 +373,18 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_lock_of_a_parent_that_le
         os.read(reader, 1)
         os._exit(0)
     os.close(reader)
-    access.close()
-    assert other.try_enter() is Outcome.ENTERED
-    os.close(writer)
-    os.waitpid(child, 0)
+    try:
+        yield
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def _descriptors_of(path: str) -> int:
+    return sum(
+        os.path.exists(f"/proc/self/fd/{fd}") and os.path.samefile(f"/proc/self/fd/{fd}", path)
+        for fd in os.listdir("/proc/self/fd")
+    )
 
 
 # --- network file systems ---------------------------------------------------------------------------------
@@ -399,3 +437,19 @@ def test_the_probe_of_waiting_sees_this_very_process(path: Path) -> None:
     fcntl.flock(one, fcntl.LOCK_EX)
     assert _waiters_in_flock() == 0
     os.close(one)
+
+
+@pytest.mark.parametrize(
+    ("module", "asked"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+def test_green_threads_are_refused_in_one_line(
+    module: str, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkey = types.ModuleType(module)
+    monkeypatch.setitem(sys.modules, module, monkey)
+    setattr(monkey, asked, lambda _name: False)
+    Cache(tmp_path / "a.json").update({"a": 1})
+    setattr(monkey, asked, lambda _name: True)
+    with pytest.raises(UnsupportedPlatform, match="`read_cache` works"):
+        Cache(tmp_path / "a.json")
+    assert read_cache(tmp_path / "a.json").dict == {"a": 1}

@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(fd: int) -> None:
     assert os.fstat(fd).st_size == limits.SIDECAR_BYTES
 
 
-def test_the_node_name_is_made_once_for_a_document(fd: int) -> None:
+def test_node_name_is_made_once_per_document(fd: int) -> None:
     record = read_sidecar(fd, "Alpha")
     assert record.node.startswith("alpha-")
     write_sidecar(fd, record)
@@ -48,7 +48,7 @@ def suffix(record: Sidecar) -> str:
     return record.node.rpartition("-")[2]
 
 
-def test_a_copied_lock_file_gets_a_name_of_its_own(fd: int, tmp_path: Path) -> None:
+def test_copied_lock_file_gets_its_own_name(fd: int, tmp_path: Path) -> None:
     record = read_sidecar(fd, "alpha").stored("d" * 32, Stamp(5, 6, "alpha-1"))
     write_sidecar(fd, record)
     copy = os.open(tmp_path / "copy", os.O_RDWR | os.O_CREAT)
@@ -70,17 +70,29 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sidecar._machine.cache_clear()
 
 
-def test_a_clone_of_the_machine_gets_a_name_of_its_own(fd: int, machine: Path) -> None:
+def test_clone_of_the_machine_gets_its_own_name(fd: int, machine: Path) -> None:
     names = []
-    for text in ("0123abcd\n", "0123abcd\n", "4567cdef\n", None):
-        machine.unlink(missing_ok=True) if text is None else machine.write_text(text)
+    for text in ("0123abcd\n", "0123abcd\n", "4567cdef\n"):
+        machine.write_text(text)
         sidecar._machine.cache_clear()
         record = read_sidecar(fd, "alpha")
         write_sidecar(fd, record)
         assert "0123abcd" not in record.made_on
         names.append(record.node)
     assert names[0] == names[1]
-    assert len(set(names)) == 3
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+def test_unknown_machine_keeps_the_name_in_file(fd: int, machine: Path, known_first: bool) -> None:
+    names = []
+    for knows in (known_first, not known_first, known_first):
+        machine.write_text("0123abcd\n") if knows else machine.unlink(missing_ok=True)
+        sidecar._machine.cache_clear()
+        record = read_sidecar(fd, "alpha")
+        write_sidecar(fd, record)
+        names.append(record.node)
+    assert len(set(names)) == 1
 
 
 def test_another_host_name_alone_makes_no_other_name(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +103,7 @@ def test_another_host_name_alone_makes_no_other_name(fd: int, monkeypatch: pytes
     assert read_sidecar(fd) == before
 
 
-def test_a_lock_file_of_format_1_keeps_its_name_s_readable_part_and_its_clock(fd: int) -> None:
+def test_format_1_lock_file_keeps_name_and_clock(fd: int) -> None:
     clock = "018bcfe56800.0003.alpha-0a1b2c3d"
     text = (
         '{"node": "alpha-0a1b2c3d", "made_on": "alpha:12345", "holder": "", "mode": 0, '
@@ -127,7 +139,7 @@ def test_any_host_name_makes_a_node_name(name: str) -> None:
     assert new_node_name(name) != new_node_name(name)
 
 
-def test_each_document_has_a_hidden_lock_file_of_its_own() -> None:
+def test_each_document_has_its_own_lock_file() -> None:
     names = [Path(sidecar_path(Path("/d") / name)).name for name in ("x.json", ".x.json", "x", "..x.json")]
     assert len(set(names)) == len(names)
     assert all(name.startswith(".") for name in names)
@@ -154,7 +166,7 @@ def written_text(path: Path, fd: int, **changes: object) -> None:
         ([True, 2], NEVER),
     ],
 )
-def test_the_last_discovery_is_read_without_a_lock_and_an_older_record_has_none(
+def test_last_discovery_is_read_without_a_lock(
     fd: int, tmp_path: Path, discovery: object, read: tuple[int, int]
 ) -> None:
     written_text(tmp_path / "cache.json", fd, discovery=discovery)
@@ -165,7 +177,7 @@ def test_the_last_discovery_is_read_without_a_lock_and_an_older_record_has_none(
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]"])
-def test_where_no_record_can_be_read_nothing_was_discovered(tmp_path: Path, text: bytes) -> None:
+def test_unreadable_record_means_nothing_was_discovered(tmp_path: Path, text: bytes) -> None:
     path = str(tmp_path / "cache.json")
     assert last_discovery(path) == NEVER
     Path(sidecar_path(path)).write_bytes(text)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,7 @@ def test_the_same_inode_is_parsed_once(reader: SnapshotReader, path: Path) -> No
     assert reader.read() is reader.read()
 
 
-def test_every_replacement_is_seen_though_number_size_and_time_of_the_inode_repeat(
-    reader: SnapshotReader, path: Path
-) -> None:
+def test_replacement_with_a_repeated_identity_is_seen(reader: SnapshotReader, path: Path) -> None:
     identities = []
     for number in range(300):
         put(path, ours(n=f"{number:03}"))
@@ -52,16 +49,14 @@ def test_every_replacement_is_seen_though_number_size_and_time_of_the_inode_repe
     assert len(set(identities)) < 150, "identities were expected to repeat; the test proves nothing here"
 
 
-def test_a_write_in_place_is_seen_though_the_file_systems_clock_has_not_ticked(
-    reader: SnapshotReader, path: Path
-) -> None:
+def test_write_in_place_within_a_tick_is_seen(reader: SnapshotReader, path: Path) -> None:
     for number in range(50):
         path.write_text(f'{{"n":"{number:03}"}}')
         os.utime(path, ns=(0, 1_000_000_000))
         assert reader.read().document.contents == {"n": f"{number:03}"}
 
 
-def test_a_missing_file_shows_the_default_and_a_vanished_one_too(reader: SnapshotReader, path: Path) -> None:
+def test_missing_or_vanished_file_shows_the_default(reader: SnapshotReader, path: Path) -> None:
     assert reader.read().document.contents == {"default": 1}
     put(path, "{}")
     assert reader.read().document.contents == {}
@@ -69,7 +64,7 @@ def test_a_missing_file_shows_the_default_and_a_vanished_one_too(reader: Snapsho
     assert reader.read().status is None
 
 
-def test_what_others_wrote_is_a_write_at_the_time_of_the_file(reader: SnapshotReader, path: Path) -> None:
+def test_foreign_write_counts_at_the_file_time(reader: SnapshotReader, path: Path) -> None:
     put(path, '{"a": 1}', 1_700_000_000_000_000_000)
     snapshot = reader.read()
     assert snapshot.foreign
@@ -90,51 +85,52 @@ def test_what_others_wrote_is_a_write_at_the_time_of_the_file(reader: SnapshotRe
     ],
     ids=["added", "removed", "changed", "no metadata", "no digest", "bad floor", "bad metadata"],
 )
-def test_a_document_of_ours_that_somebody_edited_is_his(reader: SnapshotReader, path: Path, change: object) -> None:
+def test_our_document_edited_by_others_is_foreign(reader: SnapshotReader, path: Path, change: object) -> None:
     value = json.loads(ours())
     change(value)  # type: ignore[operator]
     put(path, json.dumps(value))
     assert reader.read().foreign
 
 
-def test_a_document_of_ours_laid_out_anew_by_an_editor_is_still_ours(reader: SnapshotReader, path: Path) -> None:
+def test_our_document_laid_out_anew_stays_ours(reader: SnapshotReader, path: Path) -> None:
     put(path, json.dumps(json.loads(ours()), indent=2))
     snapshot = reader.read()
     assert not snapshot.foreign
     assert snapshot.document.version == parse_file(ours().encode(), path.stat()).document.version
 
 
-def test_a_truncating_writer_is_waited_for(reader: SnapshotReader, path: Path) -> None:
+class SlowWriter:
+    """Writes the next part of a text whenever somebody sleeps; time is what was slept."""
+
+    def __init__(self, path: Path, parts: Iterable[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path, self._parts, self.slept_s = path, iter(parts), 0.0
+        path.write_text("")
+        monkeypatch.setattr(time, "sleep", self._sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: self.slept_s)
+        monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept_s += seconds
+        with self._path.open("a") as file:
+            file.write(next(self._parts, ""))
+
+
+def test_a_truncating_writer_is_waited_for(reader: SnapshotReader, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(path, '{"a": 0}')
     reader.read()
-    with path.open("w") as slow:
-        os.utime(path)
-        thread = threading.Thread(
-            target=lambda: (time.sleep(limits.SETTLE_S / 2), slow.write('{"a": 1}'), slow.flush())
-        )
-        thread.start()
-        assert reader.read().document.contents == {"a": 1}
-        thread.join()
+    SlowWriter(path, [*[""] * 5, '{"a": 1}'], monkeypatch)
+    assert reader.read().document.contents == {"a": 1}
 
 
-def test_a_writer_that_goes_on_writing_is_waited_for_longer(reader: SnapshotReader, path: Path) -> None:
-    text = json.dumps({"a": list(range(8))})
-
-    def write_slowly() -> None:
-        with path.open("w") as slow:
-            for letter in text:
-                slow.write(letter)
-                slow.flush()
-                time.sleep(limits.SETTLE_S / 10)
-
-    path.write_text("")
-    thread = threading.Thread(target=write_slowly)
-    thread.start()
+def test_writer_that_goes_on_is_waited_for_longer(
+    reader: SnapshotReader, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SlowWriter(path, json.dumps({"a": list(range(8))}), monkeypatch)
     assert reader.read().document.contents == {"a": list(range(8))}
-    thread.join()
+    assert writer.slept_s > 2 * limits.SETTLE_S
 
 
-def test_a_file_broken_long_ago_is_not_waited_for(
+def test_file_broken_long_ago_is_not_waited_for(
     reader: SnapshotReader, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_text("{")
@@ -144,7 +140,7 @@ def test_a_file_broken_long_ago_is_not_waited_for(
         reader.read()
 
 
-def test_a_newer_format_and_a_second_name_are_refused(reader: SnapshotReader, path: Path) -> None:
+def test_newer_format_and_second_name_are_refused(reader: SnapshotReader, path: Path) -> None:
     put(path, '{"_miros_cache_net": {"format": 3}}')
     with pytest.raises(FileRefused, match="format 3; this release reads 1 and 2"):
         reader.read()

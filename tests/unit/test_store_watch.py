@@ -111,9 +111,7 @@ def test_a_write_of_ours_wakes_a_watch_once(watching: Callable[[], FileWatch], p
     assert calls.number == 6
 
 
-def test_the_mode_bit_and_other_files_are_no_contents(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls
-) -> None:
+def test_mode_and_other_files_wake_no_watch(watching: Callable[[], FileWatch], path: Path, calls: Calls) -> None:
     watching()
     path.chmod(0o444)
     path.with_name("other").write_text("x")
@@ -136,7 +134,7 @@ def _refuse_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     module._said.clear()
 
 
-def test_beyond_the_kernels_limit_a_slow_look_takes_over_and_says_so_once(
+def test_slow_look_takes_over_beyond_kernels_limit(
     watching: Callable[[], FileWatch],
     path: Path,
     calls: Calls,
@@ -155,7 +153,7 @@ def test_beyond_the_kernels_limit_a_slow_look_takes_over_and_says_so_once(
     assert "fs.inotify.max_user_instances" in warnings[0].getMessage()
 
 
-def test_a_process_without_a_descriptor_left_looks_slowly_too_and_keeps_no_thread_of_the_attempt(
+def test_process_without_descriptors_looks_slowly_too(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
@@ -192,7 +190,7 @@ def test_a_missing_directory_is_waited_for(
 
 
 @pytest.mark.usefixtures("platform")
-def test_a_directory_that_goes_and_comes_back_is_watched_again(
+def test_directory_that_comes_back_is_watched_again(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
@@ -210,7 +208,7 @@ def test_a_directory_that_goes_and_comes_back_is_watched_again(
 
 
 @pytest.mark.usefixtures("platform")
-def test_a_watch_can_be_closed_by_the_call_that_it_makes(path: Path) -> None:
+def test_watch_may_be_closed_by_its_own_call(path: Path) -> None:
     before = set(threading.enumerate())
     watches: list[FileWatch] = []
     closed = threading.Event()
@@ -225,7 +223,7 @@ def test_a_watch_can_be_closed_by_the_call_that_it_makes(path: Path) -> None:
     wait_until(lambda: set(threading.enumerate()) <= before, what="all threads to be gone")
 
 
-def test_a_watch_is_closed_any_number_of_times_by_any_thread(watching: Callable[[], FileWatch], path: Path) -> None:
+def test_watch_may_be_closed_repeatedly_by_any_thread(watching: Callable[[], FileWatch], path: Path) -> None:
     watch = watching()
     replace(path, "[]")
     closers = [threading.Thread(target=watch.close) for _ in range(4)]
@@ -236,7 +234,7 @@ def test_a_watch_is_closed_any_number_of_times_by_any_thread(watching: Callable[
     assert not any(closer.is_alive() for closer in closers)
 
 
-def test_what_the_kernel_had_to_drop_counts_as_a_change(
+def test_events_dropped_by_the_kernel_count_as_change(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overflow = inotify_watch.parse_events(struct.pack("iIII", -1, inotify_watch.flags.Q_OVERFLOW, 0, 0))
@@ -255,7 +253,7 @@ def is_watched_again_once_it_is_back(path: Path, calls: Calls) -> None:
     wait_until(lambda: calls.number > before, what="the file in it")
 
 
-def test_a_directory_whose_files_are_open_is_missed_too_when_it_is_gone(
+def test_directory_with_open_files_is_missed_too(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the kernel tells of its removal only when the last of them is closed
@@ -266,7 +264,7 @@ def test_a_directory_whose_files_are_open_is_missed_too_when_it_is_gone(
         is_watched_again_once_it_is_back(path, calls)
 
 
-def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
+def test_directory_replaced_by_another_is_watched(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
@@ -275,7 +273,7 @@ def test_a_directory_in_the_place_of_one_that_was_renamed_is_watched(
     is_watched_again_once_it_is_back(path, calls)
 
 
-def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
+def test_forked_child_leaves_the_parent_its_watch(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wakes: list[None] = []
@@ -298,7 +296,7 @@ def test_a_forked_child_that_closes_its_copy_leaves_the_parent_its_watch(
     assert len(wakes) <= 10, "nothing but the file and the end wakes it"
 
 
-def test_a_watch_that_the_kernel_has_given_up_ends_all_the_same(
+def test_watch_given_up_by_the_kernel_still_ends(
     watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forgetful(data: bytes) -> list[Any]:
@@ -312,7 +310,7 @@ def test_a_watch_that_the_kernel_has_given_up_ends_all_the_same(
     watch.close()
 
 
-def test_what_a_call_raises_does_not_end_the_watch(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_raising_call_does_not_end_the_watch(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     calls: list[None] = []
 
     def raising() -> None:
@@ -326,4 +324,4 @@ def test_what_a_call_raises_does_not_end_the_watch(path: Path, caplog: pytest.Lo
             wait_until(lambda number=number: len(calls) >= number, what="the call")
     finally:
         watch.close()
-    assert "could not be passed on" in caplog.text
+    assert "the callback for a change failed" in caplog.text

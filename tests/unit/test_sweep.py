@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import ipaddress
+import resource
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.discovery.sweep import capacity, neighbours, survey
-from miros_cache_net.discovery.sweep import sweep as sweep_module
 from miros_cache_net.discovery.sweep.neighbours import Neighbour
-from miros_cache_net.discovery.sweep.survey import peer_text, plan_of, without_second_names
+from miros_cache_net.discovery.sweep.survey import Machine, peer_text, plan_of, without_second_names
 from miros_cache_net.discovery.sweep.sweep import Answer, Sweep, SweepResult
 from miros_cache_net.settings import networks
 from miros_cache_net.settings.networks import InterfaceAddress
-from miros_cache_net.testing import free_port, wait_until
+from miros_cache_net.testing import ManualClock, free_port, wait_until
 from tests.fake_servers import full_backlog
 
 AMPLE_S = 30.0
@@ -66,82 +67,71 @@ def test_ipv6_addresses_are_swept_too() -> None:
         assert swept(("::1", port))["::1", port].answer is Answer.OPEN
 
 
-def test_a_silent_target_is_tried_twice_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = count_connects(monkeypatch)
+def test_silent_target_is_tried_just_twice() -> None:
+    sockets = CountedSockets()
     with full_backlog("127.0.0.1") as silent:
-        swept(("127.0.0.1", silent), attempt_s=0.02)
-        assert tries == [("127.0.0.1", silent)] * 2
+        swept(("127.0.0.1", silent), attempt_s=0.02, make_socket=sockets)
+        assert sockets.connects == [("127.0.0.1", silent)] * 2
 
 
-def test_an_address_that_cannot_be_reached_now_gets_its_second_attempt(
-    listening: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries = count_connects(monkeypatch, [errno.EHOSTUNREACH, None])
-    results = swept(("127.0.0.1", listening), attempt_s=0.02)
-    assert (results["127.0.0.1", listening].answer, len(tries)) == (Answer.OPEN, 2)
+def test_unreachable_address_gets_a_second_attempt(listening: int) -> None:
+    sockets = CountedSockets(answers=[errno.EHOSTUNREACH])
+    results = swept(("127.0.0.1", listening), attempt_s=0.02, make_socket=sockets)
+    assert (results["127.0.0.1", listening].answer, len(sockets.connects)) == (Answer.OPEN, 2)
 
 
-def test_a_thousand_targets_with_few_sockets_all_get_their_answer_and_the_bound_holds(
-    listening: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thousand_targets_are_answered_with_few_sockets(listening: int) -> None:
     targets = [(f"127.0.{n >> 8}.{n & 255}", listening) for n in range(1, 1000)]
-    most = watch_sockets(monkeypatch)
-    results = swept(*targets, sockets=7)
+    sockets = CountedSockets()
+    results = swept(*targets, sockets=7, make_socket=sockets)
     assert {each.answer for each in results.values()} == {Answer.OPEN}
     assert len(results) == 999
-    assert most() <= 7
+    assert sockets.most <= 7
 
 
-def test_the_neighbour_budget_is_kept_until_the_kernel_has_given_entries_up(
-    listening: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s = 1000.0
-    monkeypatch.setattr(sweep_module, "time", SimpleNamespace(monotonic=lambda: now_s))
-    connects = count_connects(monkeypatch)
-    closed = free_port()
-    sweep = Sweep(
-        [("127.0.0.1", closed)] + [(f"127.0.0.{n}", listening) for n in range(2, 13)], [].append, neighbours=4
-    )
+def test_neighbour_budget_waits_for_the_kernel(listening: int, manual_clock: ManualClock) -> None:
+    sockets, closed = CountedSockets(), free_port()
+    targets = [("127.0.0.1", closed)] + [(f"127.0.0.{n}", listening) for n in range(2, 13)]
+    sweep = Sweep(targets, [].append, neighbours=4, clock=manual_clock, make_socket=sockets)
     sweep._start_some()
-    wait_until(lambda: sweep._take_answers(0.0) or not sweep._under_way)
+    wait_until(lambda: sweep._take_answers(0.0) or not sockets.open)
     sweep._start_some()
-    assert len(connects) == 4, "answered addresses stay in the table"
-    now_s += limits.NEIGHBOUR_KEPT_S
+    assert len(sockets.connects) == 4, "answered addresses stay in the table"
+    manual_clock.advance(limits.NEIGHBOUR_KEPT_S)
     sweep._start_some()
-    assert len(connects) == 8
+    assert len(sockets.connects) == 8
     sweep._close()
 
 
-def test_running_out_of_descriptors_makes_it_slower_not_wrong(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_sockets_beyond(monkeypatch, 5)
-    results = swept(*((f"127.0.0.{n}", listening) for n in range(1, 100)))
+def test_lack_of_descriptors_slows_sweep_without_errors(listening: int) -> None:
+    sockets = CountedSockets(bound=5)
+    results = swept(*((f"127.0.0.{n}", listening) for n in range(1, 100)), make_socket=sockets)
     assert {each.answer for each in results.values()} == {Answer.OPEN}
     assert len(results) == 99
 
 
-def test_without_a_single_descriptor_it_says_so(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = Sweep([("127.0.0.1", listening)], lambda result: None)
-    refuse_sockets_beyond(monkeypatch, 0)
+def test_without_a_single_descriptor_it_says_so(listening: int) -> None:
+    sweep = Sweep([("127.0.0.1", listening)], lambda result: None, make_socket=CountedSockets(bound=0))
     with pytest.raises(OSError, match="planted"):
         sweep.run()
 
 
-def test_a_cancelled_sweep_ends_at_once_and_closes_every_socket() -> None:
+def test_cancelled_sweep_closes_every_socket_at_once() -> None:
     with full_backlog("127.0.0.1") as silent:
-        sweep = Sweep([("127.0.0.1", silent)], lambda result: None, attempt_s=AMPLE_S)
+        sockets = CountedSockets()
+        sweep = Sweep([("127.0.0.1", silent)], lambda result: None, attempt_s=AMPLE_S, make_socket=sockets)
         ended: list[bool] = []
         thread = threading.Thread(target=lambda: ended.append(sweep.run()))
         thread.start()
-        wait_until(lambda: len(sweep._under_way) == 1)
-        attempt = next(iter(sweep._under_way.values()))
-        sock = attempt.sock
+        wait_until(lambda: sockets.connects)
+        assert sockets.open == 1
         sweep.cancel()
         thread.join(AMPLE_S)
         assert ended == [False]
-        assert sock is not None and sock.fileno() == -1
+        assert sockets.open == 0
 
 
-def test_an_open_port_sees_its_connection_end_at_once() -> None:
+def test_open_port_sees_its_connection_end_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         swept(("127.0.0.1", listener.getsockname()[1]))
         listener.settimeout(AMPLE_S)
@@ -155,65 +145,39 @@ def test_an_open_port_sees_its_connection_end_at_once() -> None:
 # --- helpers ----------------------------------------------------------------------------------------
 
 
-class CountedSocket(socket.socket):
-    connects: list[Any]
-    answers: list[int | None]
-    note: Any
-    alive = 0
-    most = 0
-    bound = 1 << 30
+class CountedSockets:
+    """Makes sockets as `socket.socket` does, at most `bound` at once, and keeps what becomes of them.
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        if CountedSocket.alive >= CountedSocket.bound:
+    answers   what the first attempts to connect come to instead
+    """
+
+    def __init__(self, *, bound: int = 1 << 30, answers: Sequence[int] = ()) -> None:
+        self.bound = bound
+        self.answers = deque(answers)
+        self.connects: list[Any] = []
+        self.open = self.most = 0
+
+    def __call__(self, family: int, kind: int) -> socket.socket:
+        if self.open >= self.bound:
             raise OSError(errno.EMFILE, "planted")
-        super().__init__(*arguments, **more)
-        CountedSocket.alive += 1
-        CountedSocket.most = max(CountedSocket.most, CountedSocket.alive)
+        return _Counted(self, family, kind)
+
+
+class _Counted(socket.socket):
+    def __init__(self, counts: CountedSockets, family: int, kind: int) -> None:
+        super().__init__(family, kind)
+        self.counts = counts
+        counts.open += 1
+        counts.most = max(counts.most, counts.open)
 
     def close(self) -> None:
         if self.fileno() != -1:
-            CountedSocket.alive -= 1
+            self.counts.open -= 1
         super().close()
 
     def connect_ex(self, address: Any) -> int:
-        CountedSocket.connects.append(address)
-        CountedSocket.note()
-        answer = CountedSocket.answers.pop(0) if CountedSocket.answers else None
-        return super().connect_ex(address) if answer is None else answer
-
-
-class CountedModule:
-    """The module `socket`, its class counted; for the sweep alone."""
-
-    socket = CountedSocket
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(socket, name)
-
-
-def _count(monkeypatch: pytest.MonkeyPatch, bound: int = 1 << 30) -> None:
-    for name, value in {"connects": [], "answers": [], "note": staticmethod(lambda: None)}.items():
-        monkeypatch.setattr(CountedSocket, name, value, raising=False)
-    for name, number in {"alive": 0, "most": 0, "bound": bound}.items():
-        monkeypatch.setattr(CountedSocket, name, number)
-    monkeypatch.setattr(sweep_module, "socket", CountedModule())
-
-
-def count_connects(monkeypatch: pytest.MonkeyPatch, answers: list[int | None] | None = None, note: Any = None) -> Any:
-    _count(monkeypatch)
-    CountedSocket.answers = answers or []
-    if note is not None:
-        monkeypatch.setattr(CountedSocket, "note", staticmethod(note))
-    return CountedSocket.connects
-
-
-def watch_sockets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    _count(monkeypatch)
-    return lambda: CountedSocket.most
-
-
-def refuse_sockets_beyond(monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
-    _count(monkeypatch, bound)
+        self.counts.connects.append(address)
+        return self.counts.answers.popleft() if self.counts.answers else super().connect_ex(address)
 
 
 # --- the plan ---------------------------------------------------------------------------------------
@@ -224,7 +188,7 @@ def inside(interface: str, address: str) -> InterfaceAddress:
     return InterfaceAddress(interface, parsed.ip, parsed.network)
 
 
-def test_the_plan_has_neighbours_first_then_the_rest_without_oneself_network_and_broadcast() -> None:
+def test_the_plan_has_neighbours_first_and_nobody_twice() -> None:
     plan = plan_of(
         [inside("eth0", "10.0.0.1/29"), inside("eth1", "10.0.0.2/29")],
         [Neighbour("10.0.0.6", "aa"), Neighbour("10.0.0.3", "", failed=True)],
@@ -245,7 +209,7 @@ def test_a_network_larger_than_the_bound_is_declined(prefix: int, declined: bool
         assert "MIROS_CACHE_SWEEP_PREFIX=24" in plan.declined[0]
 
 
-def test_a_network_that_no_setting_can_have_swept_is_declined_without_one() -> None:
+def test_network_too_large_for_any_setting_is_declined() -> None:
     (line,) = plan_of([inside("eth0", "10.0.0.1/8")], [], [], 22).declined
     assert "list its hosts by hand" in line
     assert "MIROS_CACHE_SWEEP_PREFIX" not in line
@@ -256,7 +220,7 @@ def test_ipv6_networks_and_lonely_addresses_are_not_enumerated() -> None:
     assert plan == survey.Plan(())
 
 
-def test_only_neighbours_that_others_could_reach_too_are_likely() -> None:
+def test_only_neighbours_that_others_reach_are_likely() -> None:
     table = [
         Neighbour("10.0.0.9", "aa"),
         Neighbour("fd00::9", "ab"),
@@ -271,7 +235,7 @@ def test_only_neighbours_that_others_could_reach_too_are_likely() -> None:
     assert neighbours.likely(table) == ["10.0.0.9", "fd00::9"]
 
 
-def test_a_machine_found_twice_is_kept_under_its_ipv4_address_port_by_port() -> None:
+def test_a_machine_found_twice_keeps_its_ipv4_address() -> None:
     found = [
         SweepResult(*each, Answer.OPEN) for each in (("fd00::9", 1), ("10.0.0.9", 1), ("fd00::9", 2), ("fd00::8", 1))
     ]
@@ -293,14 +257,14 @@ def test_a_machine_found_twice_is_kept_under_its_ipv4_address_port_by_port() -> 
         ("fd00::9", 1, "[fd00::9]:1"),
     ],
 )
-def test_a_peer_is_named_with_its_port_where_that_is_not_the_usual_one(address: str, port: int, text: str) -> None:
+def test_a_peer_is_named_with_an_unusual_port(address: str, port: int, text: str) -> None:
     assert peer_text(address, port, 5672) == text
 
 
 # --- this machine -----------------------------------------------------------------------------------
 
 
-def test_interfaces_have_addresses_and_networks_as_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interfaces_are_as_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
     class Entry:
@@ -328,38 +292,28 @@ def test_interfaces_have_addresses_and_networks_as_the_system_says(monkeypatch: 
         ("tun0", "10.66.0.1", "0.0.0.0/0"),
     ]
     assert {"127.0.0.1", "10.1.2.3", "172.17.0.1"} < networks.own_addresses()
-    networks._networks_in_period.cache_clear()
-    assert [str(network) for network in networks.own_networks()] == ["10.1.0.0/22", "fe80::/64", "10.8.0.1/32"]
-    networks._networks_in_period.cache_clear()
+    own = networks.own_networks(lambda: found)
+    assert [str(network) for network in own] == ["10.1.0.0/22", "fe80::/64", "10.8.0.1/32"]
 
 
-def test_own_networks_are_none_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_networks_are_none_if_system_is_silent() -> None:
     def refuse() -> Any:
         raise PermissionError("planted")
 
-    monkeypatch.setattr(networks, "interface_addresses", refuse)
-    networks._networks_in_period.cache_clear()
-    assert networks.own_networks() == ()
-    networks._networks_in_period.cache_clear()
+    assert networks.own_networks(refuse) == ()
 
 
-def test_without_a_route_ones_address_is_that_of_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_route_has_an_interfaces_address() -> None:
     both = [inside("eth0", "fd00::1/64"), inside("eth0", "10.1.2.3/24")]
-    monkeypatch.setattr(networks, "_FAR_AWAY", ("255.255.255.255", 9))  # refused by the kernel without a packet
-    monkeypatch.setattr(networks, "interface_addresses", lambda: both)
-    assert networks.working_address() == "10.1.2.3"
-    monkeypatch.setattr(networks, "interface_addresses", lambda: both[:1])
-    assert networks.working_address() == "127.0.0.1"
+    refused = ("255.255.255.255", 9)  # by the kernel, without a packet
+    assert networks.working_address(lambda: both, refused) == "10.1.2.3"
+    assert networks.working_address(lambda: both[:1], refused) == "127.0.0.1"
 
 
-def test_the_working_network_is_that_of_the_working_address_else_the_first_that_is_swept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_working_network_is_that_of_working_address() -> None:
     def network_of(*own: str, working: str = "10.255.0.1") -> str:
         found = [inside(f"eth{number}", each) for number, each in enumerate(own)]
-        monkeypatch.setattr(networks, "interface_addresses", lambda: found)
-        monkeypatch.setattr(networks, "working_address", lambda: working)
-        return str(networks.working_network())
+        return str(networks.working_network(lambda: found, lambda: working))
 
     two = ("10.1.2.3/24", "192.168.1.7/16")
     assert network_of(*two, working="192.168.1.7") == "192.168.0.0/16"
@@ -372,12 +326,11 @@ def test_the_working_network_is_that_of_the_working_address_else_the_first_that_
     assert network_of(working="127.0.0.1") == "None"
 
 
-def test_without_a_look_at_the_interfaces_there_is_no_working_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_interfaces_give_no_working_network() -> None:
     def refuse() -> list[networks.InterfaceAddress]:
         raise OSError("planted")
 
-    monkeypatch.setattr(networks, "interface_addresses", refuse)
-    assert networks.working_network() is None
+    assert networks.working_network(refuse) is None
 
 
 # --- the neighbour table ----------------------------------------------------------------------------
@@ -401,7 +354,7 @@ def test_the_kernels_answer_is_read_entry_by_entry() -> None:
         message(28, 7, 0x02, b"\x0a\0\0\x06", mac),
         message(99, socket.AF_INET, 0x02, b"\x0a\0\0\x05", mac),
     ]
-    assert list(neighbours._parse(iter(messages))) == [
+    assert neighbours.neighbours(dump=lambda: messages) == [
         Neighbour("10.0.0.9", "02:fc:00:00:00:05"),
         Neighbour("fd00::9", "02:fc:00:00:00:05"),
         Neighbour("10.0.0.8", "", failed=True),
@@ -409,9 +362,7 @@ def test_the_kernels_answer_is_read_entry_by_entry() -> None:
     ]
 
 
-def test_where_netlink_is_forbidden_the_arp_file_has_the_ipv4_neighbours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arp_file_replaces_forbidden_netlink(tmp_path: Path) -> None:
     file = tmp_path / "arp"
     file.write_text(
         "IP address       HW type     Flags       HW address            Mask     Device\n"
@@ -419,14 +370,13 @@ def test_where_netlink_is_forbidden_the_arp_file_has_the_ipv4_neighbours(
         "10.0.0.8         0x1         0x0         00:00:00:00:00:00     *        eth0\n"
     )
 
-    def refuse(*_: Any) -> Any:
+    def refuse() -> Any:
         raise PermissionError("planted")
 
-    monkeypatch.setattr(neighbours, "_dump", refuse)
-    monkeypatch.setattr(neighbours._from_arp_file, "__defaults__", (file,))
-    assert neighbours.neighbours() == [Neighbour("10.0.0.9", "02:fc:00:00:00:05"), Neighbour("10.0.0.8", "")]
+    table = neighbours.neighbours(dump=refuse, arp_file=file)
+    assert table == [Neighbour("10.0.0.9", "02:fc:00:00:00:05"), Neighbour("10.0.0.8", "")]
     file.unlink()
-    assert neighbours.neighbours() == []
+    assert neighbours.neighbours(dump=refuse, arp_file=file) == []
 
 
 def test_the_real_table_can_be_read() -> None:
@@ -437,7 +387,7 @@ def test_the_real_table_can_be_read() -> None:
 # --- bounds -----------------------------------------------------------------------------------------
 
 
-def test_a_full_neighbour_table_slows_a_sweep_and_leaves_a_reserve(tmp_path: Path) -> None:
+def test_full_neighbour_table_slows_a_sweep(tmp_path: Path) -> None:
     size = tmp_path / "gc_thresh3"
     size.write_text("800\n")
     used = [Neighbour(f"10.0.{n >> 8}.{n & 255}", "aa") for n in range(100)]
@@ -447,40 +397,36 @@ def test_a_full_neighbour_table_slows_a_sweep_and_leaves_a_reserve(tmp_path: Pat
     assert capacity.neighbour_budget([], tmp_path / "nothing") == 1024 - 128
 
 
-def test_sockets_are_what_the_limit_of_descriptors_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    def limited(soft: int) -> None:
-        monkeypatch.setattr(capacity.resource, "getrlimit", lambda _which: (soft, soft))
-
-    monkeypatch.setattr(capacity, "_open_descriptors", lambda: 10)
-    limited(200)
-    assert capacity.socket_budget() == 200 - 10 - limits.SWEEP_SPARE_DESCRIPTORS
-    limited(1_000_000)
-    assert capacity.socket_budget() == limits.SWEEP_SOCKETS
-    limited(capacity.resource.RLIM_INFINITY)
-    assert capacity.socket_budget() == limits.SWEEP_SOCKETS
-    limited(70)
+def test_sockets_are_what_the_limit_of_descriptors_leaves() -> None:
+    assert capacity.sockets_within(200, in_use=10) == 200 - 10 - limits.SWEEP_SPARE_DESCRIPTORS
+    assert capacity.sockets_within(1_000_000, in_use=10) == limits.SWEEP_SOCKETS
+    assert capacity.sockets_within(resource.RLIM_INFINITY, in_use=10) == limits.SWEEP_SOCKETS
     with pytest.raises(OSError, match="ulimit -n"):
-        capacity.socket_budget()
+        capacity.sockets_within(70, in_use=10)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert capacity.socket_budget() == capacity.sockets_within(limit, capacity.open_descriptors())
 
 
 def test_open_descriptors_are_counted() -> None:
-    before = capacity._open_descriptors()
+    before = capacity.open_descriptors()
     with socket.socket(), socket.socket():
-        assert capacity._open_descriptors() == before + 2
+        assert capacity.open_descriptors() == before + 2
 
 
 # --- the survey -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def loopback_lan(monkeypatch: pytest.MonkeyPatch) -> None:
+def loopback_lan(**other: Any) -> Machine:
     """This machine as if its network were 127.0.9.0/28, itself 127.0.9.1: no test sweeps where it runs."""
-    monkeypatch.setattr(survey, "interface_addresses", lambda: [inside("eth0", "127.0.9.1/28")])
-    monkeypatch.setattr(survey, "own_addresses", lambda: frozenset({"127.0.9.1"}))
-    monkeypatch.setattr(survey, "neighbours", list)
+    facts = {
+        "interface_addresses": lambda: [inside("eth0", "127.0.9.1/28")],
+        "own_addresses": lambda: ["127.0.9.1"],
+        "neighbours": list,
+    }
+    return Machine(**{**facts, **other})
 
 
-def surveyed(ports: list[int], prefix: int = 22) -> tuple[survey.Surveyed, list[tuple[int, int, int]]]:
+def surveyed(ports: list[int], prefix: int = 22, **machine: Any) -> tuple[survey.Surveyed, list[tuple[int, int, int]]]:
     told: list[tuple[int, int, int]] = []
     results: list[survey.Surveyed] = []
     over = threading.Event()
@@ -489,7 +435,9 @@ def surveyed(ports: list[int], prefix: int = 22) -> tuple[survey.Surveyed, list[
         results.append(result)
         over.set()
 
-    one = survey.Survey(ports, prefix, lambda *counts: told.append(counts), done)
+    one = survey.Survey(
+        ports, prefix, lambda *counts: told.append(counts), done, loopback_lan(**machine), progress_every_s=0.0
+    )
     one.start()
     assert over.wait(AMPLE_S)
     one.cancel()
@@ -497,10 +445,7 @@ def surveyed(ports: list[int], prefix: int = 22) -> tuple[survey.Surveyed, list[
     return result, told
 
 
-def test_a_survey_asks_every_port_of_every_address_and_tells_how_far_it_is(
-    listening: int, loopback_lan: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "SWEEP_PROGRESS_S", 0.0)
+def test_survey_asks_all_and_tells_its_progress(listening: int) -> None:
     closed = free_port("127.0.9.2")
     result, told = surveyed([listening, closed])
     assert [each[:2] for each in result.open] == [(f"127.0.9.{n}", listening) for n in range(2, 15)]
@@ -510,53 +455,51 @@ def test_a_survey_asks_every_port_of_every_address_and_tells_how_far_it_is(
     assert result.swept == 26
 
 
-def test_a_survey_that_fails_says_so_instead_of_nothing(monkeypatch: pytest.MonkeyPatch, loopback_lan: None) -> None:
+def test_failing_survey_says_so() -> None:
     def no_files() -> int:
         raise OSError(errno.EMFILE, "raise `ulimit -n`")
 
-    monkeypatch.setattr(survey, "socket_budget", no_files)
-    result, _ = surveyed([1])
+    result, _ = surveyed([1], socket_budget=no_files)
     assert "raise `ulimit -n`" in result.failed
 
 
-def test_a_machine_without_a_network_and_one_with_only_a_large_one_fail_with_their_reasons(
-    monkeypatch: pytest.MonkeyPatch, loopback_lan: None
-) -> None:
+def test_impossible_survey_says_why_it_fails() -> None:
     assert "larger than a /29" in surveyed([1], prefix=29)[0].failed
-    monkeypatch.setattr(survey, "interface_addresses", list)
-    assert "no interface but loopback is up" in surveyed([1])[0].failed
+    assert "no interface but loopback is up" in surveyed([1], interface_addresses=list)[0].failed
 
 
-def test_a_cancelled_survey_ends_its_sweep(loopback_lan: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_survey_ends_its_sweep() -> None:
     heard: list[object] = []
-    monkeypatch.setattr(limits, "SWEEP_ATTEMPT_S", AMPLE_S)
+    sockets = CountedSockets()
+    long_sweep = functools.partial(Sweep, attempt_s=AMPLE_S, make_socket=sockets)
     with full_backlog("127.0.9.2") as silent:
-        one = survey.Survey([silent], 22, lambda *counts: None, heard.append)
+        one = survey.Survey([silent], 22, lambda *counts: None, heard.append, loopback_lan(), long_sweep)
         one.start()
-        wait_until(lambda: one._sweep is not None and one._sweep._under_way)
+        wait_until(lambda: sockets.connects)
         one.cancel()
     assert heard == []
+    assert sockets.open == 0
 
 
-def test_cancel_returns_when_the_thread_has_ended_and_a_sweep_that_was_through_is_not_told(
-    loopback_lan: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_told_after_cancel_has_returned() -> None:
     heard: list[object] = []
-    running, go_on = threading.Event(), threading.Event()
+    running, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     class Through(Sweep):
         def run(self) -> bool:
             self._close()
             running.set()
-            return go_on.wait(AMPLE_S)
+            try:
+                return go_on.wait(AMPLE_S)
+            finally:
+                ended.set()
 
         def cancel(self) -> None:
             threading.Timer(0.1, go_on.set).start()
 
-    monkeypatch.setattr(survey, "Sweep", Through)
-    one = survey.Survey([1], 22, lambda *counts: None, heard.append)
+    one = survey.Survey([1], 22, lambda *counts: None, heard.append, loopback_lan(), Through)
     one.start()
     assert running.wait(AMPLE_S)
     one.cancel()
-    assert not one._thread.is_alive()
+    assert ended.is_set()
     assert heard == []

@@ -1,165 +1,15 @@
-"""Routing keys, queue names and queue arguments."""
+"""What a topology may hold, and how its exchanges match."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from ipaddress import ip_network
-from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from miros_cache_net import limits
-from miros_cache_net.amqp import topology
-from miros_cache_net.amqp.link import Place
-from miros_cache_net.errors import SettingsError, WrongPlace
-from miros_cache_net.settings import Settings
+from miros_cache_net.amqp.link import Publication
+from miros_cache_net.amqp.topology import Binding, Exchange, Queue, Topology, destination, matches
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
-
-
-def place(scope: str = "fleet", document: str = "cache", exchange: str = "miros.cache.exchange") -> Place:
-    return Place(exchange, scope, document)
-
-
-def test_a_plain_place_has_a_readable_routing_key() -> None:
-    assert topology.routing_key(place(document="lan"), "CACHE") == "cache.fleet.lan.CACHE"
-    assert topology.binding_key(place(document="lan")) == "cache.fleet.lan.*"
-
-
-def test_dots_wildcards_and_everything_beyond_ascii_are_encoded() -> None:
-    key = topology.routing_key(place("lab/192.168.1.0%2F24", "a*b#c ü"), "k.")
-    assert key == "cache.lab%2F192%2E168%2E1%2E0%252F24.a%2Ab%23c%20%C3%BC.k%2E"
-    assert topology.parse_routing_key(key) == ("lab/192.168.1.0%2F24", "a*b#c ü", "k.")
-
-
-@given(WORDS, WORDS, WORDS)
-def test_a_routing_key_comes_back_as_what_it_was_made_from(scope: str, document: str, kind: str) -> None:
-    where = place(scope, document)
-    try:
-        key = topology.routing_key(where, kind)
-    except SettingsError:
-        return
-    assert key.isascii() and key.count(".") == 3 and "*" not in key and "#" not in key
-    assert topology.parse_routing_key(key) == (scope, document, kind)
-    assert topology.matches(topology.binding_key(where), key)
-
-
-@given(WORDS, WORDS, WORDS, WORDS)
-def test_a_binding_takes_messages_of_its_own_place_only(scope: str, document: str, other: str, another: str) -> None:
-    key = topology.routing_key(place(other, another), "CACHE")
-    same = (scope, document) == (other, another)
-    assert topology.matches(topology.binding_key(place(scope, document)), key) == same
-
-
-@given(WORDS, WORDS, WORDS, WORDS)
-def test_two_places_never_share_a_request_queue(scope: str, document: str, other: str, another: str) -> None:
-    same = topology.request_queue_name(place(scope, document)) == topology.request_queue_name(place(other, another))
-    assert same == ((scope, document) == (other, another))
-
-
-def test_fleets_on_different_exchanges_do_not_share_a_request_queue() -> None:
-    assert topology.request_queue_name(place(exchange="a")) != topology.request_queue_name(place(exchange="b"))
-    assert not topology.request_queue_name(place(exchange="amq.topic")).startswith("amq.")
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "cache",
-        "cache.fleet.lan",
-        "cache.fleet.lan.CACHE.more",
-        "other.fleet.lan.CACHE",
-        "cache..lan.CACHE",
-        "cache.fleet.lan.",
-        "cache.fl%65et.lan.CACHE",
-        "cache.fleet.l%2fan.CACHE",
-        "cache.fleet.lan.%FF",
-        "cache.fleet.lan.%ED%A0%80",
-        "cache.fleet.lan.ü",
-        "cache.fleet.lan.*",
-        "cache.fleet.lan.%",
-    ],
-)
-def test_a_routing_key_that_we_would_not_have_made_is_refused(key: str) -> None:
-    with pytest.raises(WrongPlace):
-        topology.parse_routing_key(key)
-
-
-@pytest.mark.parametrize("bad", [place(""), place(document=""), place(exchange=""), place("\ud800"), place("s" * 250)])
-def test_a_place_that_amqp_cannot_name_is_refused_with_the_settings(bad: Place) -> None:
-    with pytest.raises(SettingsError):
-        topology.check_place(bad)
-
-
-def test_every_accepted_place_has_room_for_every_kind() -> None:
-    kind = "k" * limits.KIND_BYTES
-    longest = next(n for n in range(255, 0, -1) if _accepted(place("s" * n)))
-    assert len(topology.routing_key(place("s" * longest), kind)) <= 255
-    assert len(topology.request_queue_name(place("s" * longest))) <= 255
-    assert longest > 150
-    with pytest.raises(SettingsError):
-        topology.routing_key(place(), kind + "k")
-
-
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | None], None]]:
-    """Puts this machine into a network."""
-
-    def put(text: str | None) -> None:
-        monkeypatch.setattr(topology, "working_network", lambda: text and ip_network(text))
-
-    yield put
-
-
-@pytest.mark.parametrize(
-    ("given", "scope"),
-    [
-        ({}, "fleet"),
-        ({"scope": "ours"}, "ours"),
-        ({"site": "lab"}, "lab/192.168.1.0%2F24"),
-        ({"site": "lab", "scope": "ours"}, "lab/ours"),
-        ({"site": "lab", "scope": "fleet"}, "lab/fleet"),
-    ],
-)
-def test_the_scope_is_that_of_the_settings_or_at_a_site_the_network(
-    network: Callable[[str | None], None], given: dict[str, str], scope: str
-) -> None:
-    network("192.168.1.0/24")
-    assert topology.place_of(Settings(**given), Path("lan.json")).scope == scope
-
-
-def test_a_scope_from_the_environment_counts_as_given(
-    network: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network("192.168.1.0/24")
-    monkeypatch.setenv("MIROS_CACHE_SITE", "lab")
-    assert topology.place_of(Settings(), Path("lan.json")).scope == "lab/192.168.1.0%2F24"
-    monkeypatch.setenv("MIROS_CACHE_SCOPE", "fleet")
-    assert topology.place_of(Settings(), Path("lan.json")).scope == "lab/fleet"
-
-
-@pytest.mark.parametrize(
-    ("where", "scope"),
-    [("fd00:9::/64", "lab/fd00%3A9%3A%3A%2F64"), ("10.0.0.0/8", "lab/10.0.0.0%2F8"), (None, "lab/fleet")],
-)
-def test_any_network_makes_a_scope_that_amqp_can_name_and_none_leaves_the_default(
-    network: Callable[[str | None], None], where: str | None, scope: str
-) -> None:
-    network(where)
-    found = topology.check_place(topology.place_of(Settings(site="lab"), Path("lan.json")))
-    assert found.scope == scope
-    assert topology.parse_routing_key(topology.routing_key(found, "CACHE")).scope == scope
-
-
-def _accepted(where: Place) -> bool:
-    try:
-        topology.check_place(where)
-    except SettingsError:
-        return False
-    return True
+SHARED = Topology((Exchange("x"),), Queue(), requests=Queue("shared"))
 
 
 @pytest.mark.parametrize(
@@ -178,11 +28,58 @@ def _accepted(where: Place) -> bool:
     ],
 )
 def test_bindings_match_as_those_of_a_topic_exchange(binding: str, key: str, expected: bool) -> None:
-    assert topology.matches(binding, key) is expected
+    assert matches("topic", binding, key) is expected
 
 
-def test_queues_are_bounded_both_ways_and_give_up_the_oldest() -> None:
-    for arguments in (topology.own_queue_arguments(), topology.request_queue_arguments()):
-        assert arguments["x-max-length"] and arguments["x-max-length-bytes"]
-        assert arguments["x-overflow"] == "drop-head"
-    assert topology.request_queue_arguments()["x-expires"] == limits.REQUEST_QUEUE_EXPIRES_MS
+@pytest.mark.parametrize(("binding", "key", "expected"), [("a.b", "a.b", True), ("a.*", "a.b", False), ("", "", True)])
+def test_direct_exchange_compares_and_fanout_takes_all(binding: str, key: str, expected: bool) -> None:
+    assert matches("direct", binding, key) is expected
+    assert matches("fanout", binding, key)
+
+
+@pytest.mark.parametrize(
+    ("publication", "where"),
+    [
+        (Publication(b"", "x", "a.b"), ("x", "a.b")),
+        (Publication(b"", "x"), ("x", "")),
+        (Publication(b"", queue="q"), ("", "q")),
+        (Publication(b"", requests=True), ("", "shared")),
+    ],
+)
+def test_a_publication_goes_where_it_says(publication: Publication, where: tuple[str, str]) -> None:
+    assert destination(SHARED, publication) == where
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"exchange": "x"},
+        {"exchange": "x" * 256},
+        {"queue": "q" * 256},
+        {"key": "k" * 256},
+        {"lease": "l" * 256},
+        {"canary": "elsewhere"},
+    ],
+)
+def test_topology_with_undeclared_or_long_names_is_refused(wrong: dict[str, str]) -> None:
+    right = {"exchange": "e", "key": "k", "queue": "q", "lease": "l", "canary": "e"}
+    given = {**right, **wrong}
+    bound = (Binding(right["exchange"], given["key"]),)
+    with pytest.raises(ValueError):
+        Topology(
+            (Exchange(given["exchange"]),),
+            Queue(bindings=bound),
+            Queue(given["queue"]),
+            given["lease"],
+            given["canary"],
+        )
+
+
+@pytest.mark.parametrize("more", [{"requests": Queue("q")}, {"lease": "l"}, {"canary_exchange": "e"}])
+def test_topology_that_only_sends_has_nothing_to_hear(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="declares only exchanges"):
+        Topology((Exchange("e"),), None, **more)
+
+
+def test_topology_that_binds_what_it_declares_is_right() -> None:
+    Topology((Exchange("e"),), Queue(bindings=(Binding("e", "k" * 255),)), Queue("q"), "l", "e")

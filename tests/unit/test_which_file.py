@@ -82,7 +82,7 @@ def test_the_strongest_source_names_one_file_for_all(
     assert [str(ask()) for ask in ASKERS] == [str(expected)] * len(ASKERS)
 
 
-def test_a_variable_in_dotenv_may_name_the_toml_file(here: Path) -> None:
+def test_variable_in_dotenv_may_name_toml_file(here: Path) -> None:
     Path("other.toml").write_text('file = "~/peers.json"')
     Path(".env").write_text("MIROS_CACHE_FILE=\nMIROS_CACHE_CONFIG=other.toml\n")
     assert [str(ask()) for ask in ASKERS] == [str(here.parent / "peers.json")] * len(ASKERS)
@@ -108,7 +108,7 @@ def test_an_unreadable_source_is_one_clear_line(file: str, text: str) -> None:
     assert [path.name for path in Path().iterdir()] == [file]
 
 
-def test_another_settings_mistake_is_nothing_to_a_plain_cache(here: Path) -> None:
+def test_plain_cache_ignores_other_mistakes_in_settings(here: Path) -> None:
     Path("miros-cache-net.toml").write_text('file = "peers.json"\nheartbeat_s = "often"\n')
     assert of_a_cache() == str(here / "peers.json")
 
@@ -130,7 +130,7 @@ def test_finding_the_file_loads_only_what_it_needs(statement: str, here: Path) -
     assert loaded_by(program + statement, {"pydantic", "pydantic_settings", "dotenv", "tomllib", "tomli"}) == set()
 
 
-def test_a_file_in_dotenv_is_found_without_the_settings_object(here: Path) -> None:
+def test_file_in_dotenv_is_found_without_settings(here: Path) -> None:
     Path(".env").write_text("MIROS_CACHE_FILE=b.json\n")
     program = f"import os; os.chdir({str(here)!r})\nfrom miros_cache_net import read_cache\n"
     libraries = {"pydantic", "pydantic_settings", "dotenv", "tomllib"}

@@ -1,18 +1,19 @@
-"""Somebody with access to the broker but without the key: what does he see?"""
+"""What somebody with access to the broker but without the key can see."""
 
 from __future__ import annotations
 
 import threading
 from types import TracebackType
 
-from miros_cache_net.amqp.link import Delivery, LinkUp, Place
+from miros_cache_net.amqp.link import Delivery, LinkUp
 from miros_cache_net.errors import BrokerError
 from miros_cache_net.fleet.links import rabbit_link
+from miros_cache_net.fleet.place import Place
 from miros_cache_net.settings import Settings
 
 
 class Eavesdropper:
-    """A queue of its own, bound to the exchange, for the life of a ``with`` block; keeps what the broker carries."""
+    """A queue bound to the exchange for the life of a ``with`` block; keeps every message that the broker carries."""
 
     def __init__(self, settings: Settings, place: Place) -> None:
         self._link = rabbit_link(settings, place)

@@ -1,4 +1,4 @@
-"""Loopback addresses for the demo to discover: some lead to the broker, the others are what a LAN is full of."""
+"""Loopback addresses for the demo to discover: some lead to the broker, the others are typical of a LAN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WEB_PAGE: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 class Neighbourhood:
     """Five neighbours on one port, served by one thread, for the life of a ``with`` block.
 
-    `candidates` maps each ``host:port`` to what is there, in words.
+    `candidates` maps each ``host:port`` to a description of what is there.
     """
 
     def __init__(self, broker_host: str, broker_port: int) -> None:

@@ -1,6 +1,10 @@
-"""Is there a RabbitMQ at this address that we may use?
+"""Checks whether there is a RabbitMQ at an address that this program may use.
 
-In come an address, who logs in there, and perhaps a question for a node of ours.  Out comes one verdict, which names
-the step that said no.  `prober` is the room's face; all its probes live on one thread.  No chart and no document is
-known here, and the password goes nowhere that the target does not allow.
+In come an address, a login, and perhaps a challenge for a node of this fleet.  Out comes one verdict, which names the
+step that failed.  This package knows no chart and no document, and sends the password only where the target allows it.
+
+    prober   the interface of this package: any number of probes at once; `worker`: their one thread
+    target   a probe's target, made from a peer and the settings
+    steps    one probe, with a reason for failure at each step; `dial` knows no AMQP, `handshake` no reasons
+    verdict  the target and the result, as values
 """

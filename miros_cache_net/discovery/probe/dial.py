@@ -1,4 +1,4 @@
-"""The first steps of a probe: from a name to a stream of bytes."""
+"""The first steps of a probe: from a name to a byte stream."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ _REFUSING: Final = (errno.ECONNREFUSED, errno.ECONNRESET)
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
 
-async def dial(progress: Progress, resolver: Resolver) -> Stream:
-    """A stream to the target; leaves address and round trip in `progress`.  Raises `Concluded`."""
-    addresses = await _resolve(progress, resolver)
-    sock = await _connect(progress, addresses)
+async def resolve(progress: Progress, resolver: Resolver) -> list[Address]:
+    """The first `limits.ADDRESSES_PER_NAME` addresses of the target's host.  Raises `Concluded`."""
+    broker = progress.target.address
+    try:
+        return (await resolver.resolve(broker.host, broker.port))[: limits.ADDRESSES_PER_NAME]
+    except (OSError, ValueError):
+        raise Concluded(
+            Verdict.UNRESOLVABLE, "its name resolves to no address: check its spelling, or the DNS"
+        ) from None
+
+
+async def dial(progress: Progress, address: Address) -> Stream:
+    """Open a stream to the target at this address; stores the round trip in `progress`.  Raises `Concluded`."""
+    sock = await _connect(progress, address)
     try:
         return await _open_stream(progress, sock)
     except BaseException:
@@ -32,36 +42,22 @@ async def dial(progress: Progress, resolver: Resolver) -> Stream:
         raise
 
 
-async def _resolve(progress: Progress, resolver: Resolver) -> list[Address]:
-    broker = progress.target.address
-    try:
-        return (await resolver.resolve(broker.host, broker.port))[: limits.ADDRESSES_PER_NAME]
-    except (OSError, ValueError):
-        raise Concluded(Verdict.UNRESOLVABLE, "its name has no address: check its spelling, or the DNS") from None
-
-
-async def _connect(progress: Progress, addresses: list[Address]) -> socket.socket:
-    """The first that takes a connection; each is given an equal share of the time that is left."""
+async def _connect(progress: Progress, address: Address) -> socket.socket:
     loop = asyncio.get_running_loop()
-    end = progress.if_late = Concluded(Verdict.SILENT, "nothing answers the connection attempt")
-    deadline_s = loop.time() + progress.target.timeout_s
-    for nth, (family, address) in enumerate(addresses):
-        progress.dialled = str(address[0])
-        share_s = (deadline_s - loop.time()) / (len(addresses) - nth)
-        try:
-            # asyncio switches Nagle's delay off only where TCP is named; with it a login takes 45 ms instead of 5
-            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            began_s = loop.time()
-            await _connect_one(sock, address, share_s)
-            progress.round_trip_s = loop.time() - began_s
-            return sock
-        except OSError as error:
-            end = _no_connection(error)
-    raise end
+    family, where = address
+    progress.begin(str(where[0]))
+    try:
+        # asyncio sets TCP_NODELAY only if TCP is named explicitly; with Nagle's delay a login takes 45 ms instead of 5.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        began_s = loop.time()
+        await _connect_one(sock, where)
+        progress.round_trip_s = loop.time() - began_s
+        return sock
+    except OSError as error:
+        raise _no_connection(error) from None
 
 
-async def _connect_one(sock: socket.socket, address: Any, timeout_s: float) -> None:
-    """By hand: `asyncio.wait_for` can lose a cancellation that comes together with the result (Python < 3.12)."""
+async def _connect_one(sock: socket.socket, address: Any) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     sock.setblocking(False)
@@ -69,11 +65,9 @@ async def _connect_one(sock: socket.socket, address: Any, timeout_s: float) -> N
         error = sock.connect_ex(address)
         if error == errno.EINPROGRESS:
             loop.add_writer(sock, _settle, ready)
-            timer = loop.call_later(timeout_s, _settle, ready)
             try:
                 await ready
             finally:
-                timer.cancel()
                 loop.remove_writer(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -95,7 +89,7 @@ def _check_peer(sock: socket.socket) -> None:
     except OSError:
         raise OSError(errno.ETIMEDOUT, "not connected in time") from None
     if peer == sock.getsockname():
-        # on loopback, a client that dials a port of the clients' range can meet itself
+        # On loopback, a client that dials an ephemeral port can connect to itself.
         raise OSError(errno.ECONNREFUSED, "nobody listens but oneself")
 
 
@@ -127,4 +121,4 @@ async def _open_stream(progress: Progress, sock: socket.socket) -> Stream:
 
 @functools.lru_cache(maxsize=1)
 def _default_context() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reads hundreds of certificates: once is enough
+    return ssl.create_default_context()  # Cached, because it reads hundreds of certificates.

@@ -1,7 +1,7 @@
-"""AMQP 0-9-1 spoken by hand on one stream, up to the question whether an exchange exists.
+"""A minimal AMQP 0-9-1 client on one stream, as much as a probe needs.
 
-By hand, because the connection that shows the banner must be the one that gets the password (or does
-not), and because what a stranger sends is bounded here before anything decodes it.
+Not pika's client, because the connection that shows the banner must be the one on which the password is sent or
+withheld, and because input from an unknown server must be bounded before anything decodes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHANNEL: Final = 1
 
 
 class Garbled(Exception):
-    """What arrived is no AMQP 0-9-1; `looks_like` says what it is instead, as far as one can tell."""
+    """The input is not AMQP 0-9-1; `looks_like` says what it seems to be instead."""
 
     def __init__(self, looks_like: str) -> None:
         super().__init__(looks_like)
@@ -34,7 +34,7 @@ class TLSOnly(Exception):
 
 
 class Closed(Exception):
-    """The server ended the connection; `code` is its AMQP reply code, 0 if it only hung up."""
+    """The server closed the connection or channel; `code` is its AMQP reply code, 0 if it only hung up."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -42,17 +42,17 @@ class Closed(Exception):
 
 
 class Handshake:
-    """Each method is one step and belongs after the one above it.
+    """Each method is one step and must follow the one above it.
 
-    All raise `Garbled`, `TLSOnly`, `Closed`, or `OSError` (``ssl.SSLError`` among them).  No step is bounded in
-    time: that is for the caller.  The greeting may take `limits.BANNER_BYTES`, all that follows as many again.
+    All raise `Garbled`, `TLSOnly`, `Closed`, or `OSError` (including ``ssl.SSLError``).  The steps have no time limit;
+    the caller sets one.  The greeting may take `limits.BANNER_BYTES`, everything after it as many again.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._budget = limits.BANNER_BYTES
-        #: Whether a single byte has arrived.
+        #: Whether any byte has arrived.
         self.heard = False
         self._early: list[bytes] = []
 
@@ -62,15 +62,14 @@ class Handshake:
         self._budget = limits.BANNER_BYTES
         return Greeting(start)
 
-    async def login(self, user: str, password: str) -> None:
-        """Send user and password (PLAIN)."""
+    async def login(self, mechanism: str, response: str) -> None:
         self._send(
             0,
             spec.Connection.StartOk(
-                # without this RabbitMQ would hang up on a wrong password, after 3 s, without a word
+                # Without this, RabbitMQ answers a wrong password by closing the socket after 3 s, without a reason.
                 client_properties={"capabilities": {"authentication_failure_close": True}},
-                mechanism="PLAIN",
-                response=f"\0{user}\0{password}",
+                mechanism=mechanism,
+                response=response,
                 locale="en_US",
             ),
         )
@@ -82,14 +81,14 @@ class Handshake:
         await self._expect(spec.Connection.OpenOk)
 
     async def find_exchange(self, exchange: str) -> None:
-        """Ask whether it is there (passive: declares nothing)."""
+        """Check that `exchange` exists; a passive declare creates nothing."""
         self._send(_CHANNEL, spec.Channel.Open())
         await self._expect(spec.Channel.OpenOk)
         self._send(_CHANNEL, spec.Exchange.Declare(exchange=exchange, passive=True))
         await self._expect(spec.Exchange.DeclareOk)
 
     async def listen(self) -> str:
-        """Consume a queue of our own, which is gone with the connection; its name."""
+        """Consume from a new exclusive queue, which ends with the connection; returns its name."""
         self._send(_CHANNEL, spec.Queue.Declare(exclusive=True, auto_delete=True))
         declared = await self._expect(spec.Queue.DeclareOk)
         self._send(_CHANNEL, spec.Basic.Consume(queue=declared.queue, no_ack=True))
@@ -97,11 +96,11 @@ class Handshake:
         return str(declared.queue)
 
     async def publish(self, exchange: str, key: str, body: bytes, properties: spec.BasicProperties) -> bool:
-        """Whether the message got into any queue."""
+        """Publish a message; returns whether it was routed to a queue."""
         self._send(_CHANNEL, spec.Basic.Publish(exchange=exchange, routing_key=key, mandatory=True))
         self._writer.write(pika_frame.Header(_CHANNEL, len(body), properties).marshal())
         self._writer.write(pika_frame.Body(_CHANNEL, body).marshal())
-        # a message that nobody gets comes back before the answer to what was asked after it
+        # The broker returns an unroutable message before it answers the request that follows it.
         self._send(_CHANNEL, spec.Exchange.Declare(exchange=exchange, passive=True))
         while True:
             method = await self._expect((spec.Basic.Return, spec.Basic.Deliver, spec.Exchange.DeclareOk))
@@ -112,7 +111,7 @@ class Handshake:
             self._early.append(await self._content())
 
     async def answer(self) -> bytes:
-        """The next message in our queue."""
+        """The body of the next message from the queue of `listen`."""
         if self._early:
             return self._early.pop(0)
         while not isinstance(await self._expect((spec.Basic.Deliver, spec.Exchange.DeclareOk)), spec.Basic.Deliver):
@@ -127,7 +126,7 @@ class Handshake:
         self._writer.write(pika_frame.Method(channel, method).marshal())
 
     async def _content(self) -> bytes:
-        """The body that follows a delivery."""
+        """The message body that follows a delivery's method frame."""
         header = await self._frame()
         size, body = getattr(header, "body_size", 0), b""
         while len(body) < size:
@@ -150,7 +149,7 @@ class Handshake:
                 raise Garbled("AMQP frames out of order")
 
     async def _method(self) -> Any:
-        """The next frame's method; None where the frame carries none (a heartbeat)."""
+        """The next frame's method; None if the frame carries none (a heartbeat)."""
         return getattr(await self._frame(), "method", None)
 
     async def _frame(self) -> Any:
@@ -161,7 +160,7 @@ class Handshake:
         rest = await self._take(size + spec.FRAME_END_SIZE)
         try:
             _consumed, frame = pika_frame.decode_frame(head + rest)
-        except Exception as error:  # pika's decoder raises whatever struct, codecs, datetime, recursion do
+        except Exception as error:  # pika's decoder lets errors of struct, codecs, datetime and recursion through.
             raise Garbled("damaged AMQP frames") from error
         return frame
 
@@ -180,18 +179,18 @@ class Handshake:
 
 
 class Greeting:
-    """What a server says of itself before anybody has logged in."""
+    """A server's description of itself, sent before the login."""
 
     def __init__(self, start: Any) -> None:
         properties = start.server_properties
         self.product = _printable(properties.get("product"))
         self.version = _printable(properties.get("version"))
-        # pika hands out the text of a bytes object: b'AMQPLAIN PLAIN'
-        self.offers_plain = "PLAIN" in re.findall(r"[A-Z0-9-]+", str(start.mechanisms))
+        # Matched with a pattern, because pika returns the repr of a bytes object: b'AMQPLAIN PLAIN'.
+        self.mechanisms = frozenset(re.findall(r"[A-Z0-9-]+", str(start.mechanisms)))
 
 
 def _printable(value: object) -> str:
-    """A stranger's text, short and without anything that could play with a terminal or a log."""
+    """Text from an unknown server, truncated and without control characters, so that terminals and logs are safe."""
     return re.sub(r"[^\x20-\x7e]", "?", value)[:40] if isinstance(value, str) else ""
 
 

@@ -1,7 +1,7 @@
-"""Probes: is there a RabbitMQ at this address that we may use?  Any number at once, on one thread.
+"""Probes check addresses for a RabbitMQ that this program may use: any number at once, on one thread.
 
-A probe publishes nothing and declares nothing.  It sends a password only to a server that greets as
-RabbitMQ and either lies in a trusted network or has proved over TLS who it is.
+Except for the challenge and its answer queue, a probe publishes and declares nothing.  It sends a password only to a
+server that greets as RabbitMQ and either is in a trusted network or has proved its identity over TLS.
 """
 
 from __future__ import annotations
@@ -12,58 +12,76 @@ import weakref
 from typing import Final
 
 from miros_cache_net import limits
-from miros_cache_net.discovery.probe.target import target_for
+from miros_cache_net.discovery.probe.resolve import LookUp, look_up_name
 from miros_cache_net.discovery.probe.verdict import ProbeResult, ProbeTarget, Verdict
 from miros_cache_net.discovery.probe.worker import Done, Job, Worker
 
-__all__ = ["ProbeHandle", "ProbeResult", "ProbeTarget", "Prober", "Verdict", "shared_prober", "target_for"]
+__all__ = ["ProbeHandle", "ProbeResult", "ProbeTarget", "Prober", "Verdict", "shared_prober"]
 
 
 class ProbeHandle:
     """One probe under way."""
 
-    def __init__(self, prober: Prober, worker: Worker, job: Job) -> None:
+    def __init__(self, prober: Prober, worker: Worker | None, job: Job) -> None:
         self._prober = prober
         self._worker = worker
         self._job = job
 
     def cancel(self) -> None:
-        """End the probe: `done` is told `Verdict.CANCELLED`, unless its result is on the way already.
+        """Cancel the probe: `done` gets `Verdict.CANCELLED`, unless its result is already on the way.
 
-        From any thread, any number of times.  In a forked child it does nothing.
+        Callable from any thread, any number of times.  In a forked child it does nothing.
         """
         self._prober._cancel(self._worker, self._job)
 
 
 class Prober:
-    """Serves probes on one thread, which starts with the first and ends when none came for `idle_s` seconds.
+    """Runs probes on one thread, which starts with the first probe and ends after `idle_s` seconds without one.
 
-    `at_once` probes run at the same time, the others wait their turn: first come, first served.
-    Every method may be called from any thread.  In a forked child the prober starts empty: probes
-    that its parent asked for are answered in the parent only.
+    Up to `at_once` probes run at the same time; the others wait in FIFO order.  `look_up` resolves names.  All methods
+    are thread-safe.  In a forked child the prober starts empty: the parent's probes are answered only in the parent.
     """
 
-    def __init__(self, *, at_once: int = limits.SCOUTS_AT_ONCE, idle_s: float = limits.PROBER_IDLE_S) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: int = limits.SCOUTS_AT_ONCE,
+        idle_s: float = limits.PROBER_IDLE_S,
+        look_up: LookUp = look_up_name,
+    ) -> None:
         self._at_once = at_once
         self._idle_s = idle_s
+        self._look_up = look_up
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._jobs_sent = 0
         _probers.add(self)
 
     def probe(self, target: ProbeTarget, done: Done) -> ProbeHandle:
-        """Probe `target`; `done` gets the result, once, on the prober's thread, and must return at once."""
+        """Probe `target`; `done` gets the result once, on the prober's thread, and must return quickly.
+
+        If no thread or descriptor is available, `done` gets that as the result, in the caller's thread, before this
+        returns.
+        """
         job = Job(target, done)
         with self._lock:
-            if self._worker is None:
-                self._worker = Worker(self._at_once, self._idle_s, self._may_end)
-                self._jobs_sent = 0
-            self._jobs_sent += 1
-            self._worker.send(job)
-            return ProbeHandle(self, self._worker, job)
+            try:
+                worker = self._begun_worker()
+            except (OSError, RuntimeError) as error:
+                refusal: Exception = error
+            else:
+                self._jobs_sent += 1
+                worker.send(job)
+                return ProbeHandle(self, worker, job)
+        host, port = target.address.host, target.address.port
+        words = (
+            f"this process cannot look ({refusal}): close files or end threads, or raise `ulimit -n` and `ulimit -u`"
+        )
+        done(ProbeResult(host, port, Verdict.NO_ROUTE, words))
+        return ProbeHandle(self, None, job)
 
     def close(self) -> None:
-        """Cancel every probe and end the thread; returns when it has ended.  A later probe starts a new one."""
+        """Cancel all probes and end the thread; returns when it has ended.  A later probe starts a new thread."""
         with self._lock:
             worker, self._worker = self._worker, None
             if worker is not None:
@@ -71,10 +89,16 @@ class Prober:
         if worker is not None and worker.thread is not threading.current_thread():
             worker.thread.join()
 
-    def _cancel(self, worker: Worker, job: Job) -> None:
+    def _begun_worker(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(self._at_once, self._idle_s, self._look_up, self._may_end)
+            self._jobs_sent = 0
+        return self._worker
+
+    def _cancel(self, worker: Worker | None, job: Job) -> None:
         with self._lock:
-            # a worker that was let go has finished, or is cancelling, every job it had
-            if worker is self._worker:
+            # A released worker has finished all its jobs, or is cancelling them.
+            if worker is not None and worker is self._worker:
                 worker.cancel(job)
 
     def _may_end(self, worker: Worker) -> bool:
@@ -97,7 +121,7 @@ _SHARED: Final = Prober()
 
 
 def shared_prober() -> Prober:
-    """The process's prober: all its scouts share one thread and one bound."""
+    """The process's shared prober: all its scouts share one thread and one bound."""
     return _SHARED
 
 

@@ -1,50 +1,85 @@
-"""One probe from end to end, each step with its own reason for a no."""
+"""One probe from start to end, with its own reason for failure at each step."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
 from pika import spec
 
 from miros_cache_net.discovery.peers import trusted
-from miros_cache_net.discovery.probe.dial import dial
+from miros_cache_net.discovery.probe.dial import dial, resolve
 from miros_cache_net.discovery.probe.handshake import Closed, Garbled, Handshake, TLSOnly
 from miros_cache_net.discovery.probe.progress import Concluded, Progress
-from miros_cache_net.discovery.probe.resolve import Resolver
+from miros_cache_net.discovery.probe.resolve import Address, Resolver
 from miros_cache_net.discovery.probe.verdict import Challenge, ProbeResult, ProbeTarget, Verdict
 
 _T = TypeVar("_T")
 
-#: AMQP reply codes that say no to what was asked (access refused, not found, not allowed); any other says that
-#: the server itself is in trouble (forced to close, internal error, ...).
+#: AMQP reply codes that reject a request (access refused, not found, not allowed); any other means that the server
+#: itself has a problem (connection forced, internal error, ...).
 _REFUSALS: Final = (403, 404, 530)
-_TLS_ENDED: Final = (Verdict.TLS_MISMATCH, "it ends the TLS session; does it want a client certificate?")
+_TLS_ENDED: Final = (
+    Verdict.TLS_MISMATCH,
+    "it ends the TLS session; does it want a client certificate, MIROS_CACHE_TLS_CERTIFICATE_FILE?",
+)
 
 
 async def run_probe(progress: Progress, resolver: Resolver) -> ProbeResult:
-    """The result; publishes and declares nothing, but for the challenge and its answer's own queue.
+    """Run one probe; publishes and declares nothing, except for the challenge and its exclusive answer queue.
 
-    Not bounded in time: whoever runs it cancels it, and takes ``progress.if_late`` for the answer.
+    It has no time limit of its own: the caller cancels it, and then takes ``progress.if_late`` as its end.
     """
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + progress.target.timeout_s
     try:
-        await _steps(progress, resolver)
+        addresses = await resolve(progress, resolver)
     except Concluded as end:
         return progress.result(end)
+    for nth, address in enumerate(addresses):
+        share_s = (deadline_s - loop.time()) / (len(addresses) - nth)
+        progress.so_far = progress.furthest(await _conclude(progress, address, share_s))
+        if progress.so_far.ok:
+            break
+    assert progress.so_far is not None, "a name that is resolved has an address"
+    return progress.so_far
 
 
-async def _steps(progress: Progress, resolver: Resolver) -> NoReturn:
-    reader, writer = await dial(progress, resolver)
+async def _conclude(progress: Progress, address: Address, share_s: float) -> Concluded:
+    """How the probe ends at this address, which has `share_s` to greet as RabbitMQ.
+
+    The steps run in a task of their own, so that the expiry of `share_s` cannot be confused with the cancellation of
+    the whole probe.
+    """
+    task = asyncio.ensure_future(_steps(progress, address, lambda: timer.cancel()))  # noqa: PLW0108 - made later
+    timer = asyncio.get_running_loop().call_later(share_s, task.cancel)
+    try:
+        await asyncio.wait({task})
+    finally:
+        timer.cancel()
+        if task.cancel():
+            await asyncio.wait({task})
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return progress.if_late
+    except Concluded as end:
+        return end
+
+
+async def _steps(progress: Progress, address: Address, greeted: Callable[[], None]) -> NoReturn:
+    reader, writer = await dial(progress, address)
     try:
         handshake = Handshake(reader, writer)
         await _greet(progress, handshake)
+        greeted()
         await _enter(progress, handshake)
         await _find_exchange(progress, handshake)
     finally:
-        # a close that waits for the other side would let it decide how long
+        # A graceful close would let the other side decide how long it takes.
         writer.transport.abort()
 
 
@@ -52,7 +87,7 @@ async def _greet(progress: Progress, handshake: Handshake) -> None:
     progress.if_late = Concluded(Verdict.SILENT, "it takes connections, but says nothing")
     hung_up = Concluded(Verdict.NOT_AMQP, "it hangs up instead of an AMQP greeting")
     if progress.target.address.tls:
-        hung_up = Concluded(*_TLS_ENDED)  # the alert that says why can get lost
+        hung_up = Concluded(*_TLS_ENDED)  # The TLS alert with the reason can get lost.
     try:
         greeting = await _ask(handshake.greet(), refused=hung_up, hung_up=hung_up)
     except asyncio.CancelledError:
@@ -63,8 +98,10 @@ async def _greet(progress: Progress, handshake: Handshake) -> None:
         raise Concluded(Verdict.NOT_RABBITMQ, f"AMQP, but {greeting.product or 'a product without a name'}")
     progress.server = f"RabbitMQ {greeting.version}".strip()
     _check_trust(progress)
-    if not greeting.offers_plain:
-        raise Concluded(Verdict.LOGIN_REFUSED, f"{progress.server} takes no passwords (it does not offer PLAIN)")
+    mechanism = "EXTERNAL" if progress.target.external_login else "PLAIN"
+    if mechanism not in greeting.mechanisms:
+        what = "client certificates as a login" if progress.target.external_login else "passwords"
+        raise Concluded(Verdict.LOGIN_REFUSED, f"{progress.server} takes no {what} (it does not offer {mechanism})")
 
 
 def _check_trust(progress: Progress) -> None:
@@ -79,7 +116,7 @@ def _check_trust(progress: Progress) -> None:
 
 
 def _tls_verified(target: ProbeTarget) -> bool:
-    """TLS that proves to whom one speaks: Python checks no host name without verifying the certificate."""
+    """Whether TLS proves the server's identity; `check_hostname` implies a verified certificate in Python."""
     return target.address.tls and (target.tls_context is None or target.tls_context.check_hostname)
 
 
@@ -87,7 +124,12 @@ async def _enter(progress: Progress, handshake: Handshake) -> None:
     broker, server = progress.target.address, progress.server
     progress.if_late = Concluded(Verdict.SILENT, f"{server} greets, then does not answer in time")
     no_login = Concluded(Verdict.LOGIN_REFUSED, f"{server} refuses user {broker.user!r} or the password")
-    await _ask(handshake.login(broker.user, broker.password.reveal()), refused=no_login, hung_up=no_login)
+    if progress.target.external_login:
+        no_login = Concluded(Verdict.LOGIN_REFUSED, f"{server} has no user of the client certificate's name")
+        login = handshake.login("EXTERNAL", "")
+    else:
+        login = handshake.login("PLAIN", f"\0{broker.user}\0{broker.password.reveal()}")
+    await _ask(login, refused=no_login, hung_up=no_login)
     await _ask(
         handshake.open_vhost(broker.vhost),
         refused=Concluded(
@@ -98,7 +140,7 @@ async def _enter(progress: Progress, handshake: Handshake) -> None:
 
 
 async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
-    """Concludes with `Verdict.OK`, or what was wrong."""
+    """Find the exchange and pose the challenge; raises `Concluded` with `Verdict.OK` or the failure."""
     target, server = progress.target, progress.server
     verdict = Concluded(Verdict.OK, f"{server} with exchange {target.exchange!r}")
     try:
@@ -113,7 +155,7 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
             await _challenge(progress, handshake, target.challenge)
     except Concluded as end:
         verdict = end
-    # what is known stands, however the goodbye goes
+    # The verdict stands, however the close goes.
     progress.if_late = verdict
     with contextlib.suppress(Concluded):
         await _ask(handshake.close(), refused=verdict, hung_up=verdict)
@@ -121,7 +163,7 @@ async def _find_exchange(progress: Progress, handshake: Handshake) -> NoReturn:
 
 
 async def _challenge(progress: Progress, handshake: Handshake, challenge: Challenge) -> None:
-    """Nothing here reaches an old program's queue: only nodes of ours are bound to this key."""
+    """Pose the challenge.  It reaches no old program's queue: only this package's nodes bind this routing key."""
     server = progress.server
     nobody = Concluded(
         Verdict.NOBODY_ANSWERED,
@@ -141,7 +183,7 @@ async def _challenge(progress: Progress, handshake: Handshake, challenge: Challe
 
 
 async def _ask(step: Awaitable[_T], *, refused: Concluded, hung_up: Concluded) -> _T:
-    """The step's answer; else raises `refused`, `hung_up`, or what else the other side turns out to be."""
+    """The result of `step`; raises `refused`, `hung_up`, or a `Concluded` for the kind of server it turns out to be."""
     try:
         return await step
     except Closed as closed:

@@ -1,4 +1,4 @@
-"""What the settings say of a peer, as a probe wants it."""
+"""Makes a probe's target from a peer and the settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def target_for(
     settings: Settings, peer: str, exchange: str, port: int | None = None, challenge: Challenge | None = None
 ) -> ProbeTarget:
-    """`peer` is ``host`` or ``host:port``; see `miros_cache_net.discovery.peers.peer_broker`.
+    """The target for `peer`, ``host`` or ``host:port``; see `miros_cache_net.discovery.peers.peer_broker`.
 
-    Raises `ValueError` where that or the exchange's name is malformed, `SettingsError` for authorities that
-    cannot be read.
+    Raises `ValueError` if the peer or the exchange's name is malformed, `SettingsError` if the TLS files cannot be
+    read.
     """
     broker = peer_broker(settings, peer, port)
     return ProbeTarget(
@@ -32,24 +32,31 @@ def target_for(
         networks=trusted_networks(settings),
         tls_context=_context(settings) if broker.tls else None,
         challenge=challenge,
+        external_login=settings.external_login,
     )
 
 
 def _context(settings: Settings) -> ssl.SSLContext:
-    ca_file = settings.tls_ca_file
-    return _cached_context(ca_file, settings.tls_verify, _identity(ca_file))
+    options = LinkOptions(
+        tls_ca_file=settings.tls_ca_file,
+        tls_verify=settings.tls_verify,
+        tls_certificate_file=settings.tls_certificate_file,
+        tls_key_file=settings.tls_key_file,
+    )
+    files = (options.tls_ca_file, options.tls_certificate_file, options.tls_key_file)
+    return _cached_context(options, tuple(map(_identity, files)))
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_context(ca_file: Path | None, verify: bool, _identity: object) -> ssl.SSLContext:
-    """Reading hundreds of certificates takes 20 ms, which a sweep of a thousand addresses must not pay each time."""
-    return tls_context(LinkOptions(tls_ca_file=ca_file, tls_verify=verify))
+def _cached_context(options: LinkOptions, _identities: object) -> ssl.SSLContext:
+    """Cached, because reading hundreds of certificates takes 20 ms, too long for each address of a large sweep."""
+    return tls_context(options)
 
 
-def _identity(ca_file: Path | None) -> tuple[int, int] | None:
-    """Another file under the same name is another context."""
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Distinguishes files that replace each other under one name; each needs its own context."""
     try:
-        status = ca_file.stat() if ca_file is not None else None
+        status = file.stat() if file is not None else None
     except OSError:
         return None
     return (status.st_ino, status.st_mtime_ns) if status is not None else None

@@ -1,4 +1,4 @@
-"""What a probe is asked, and what it answers: values without behaviour."""
+"""A probe's target and its result: values without behaviour."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Final, Protocol
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.settings.networks import LOOPBACK, Network
 
-#: The name of an exchange travels as an AMQP short string.
+#: AMQP encodes an exchange's name as a short string.
 _SHORT_STRING_BYTES: Final = 255
 
 
 class Verdict(str, Enum):
-    """What a probe found; all but `OK` name the step that said no."""
+    """A probe's result; all but `OK` and `CANCELLED` name the step that failed, in the order of the steps."""
 
     OK = "ok"
-    UNRESOLVABLE = "unresolvable"  # the name has no address
-    NO_ROUTE = "no_route"  # no packet gets there
-    REFUSED = "refused"  # nothing listens on the port
-    SILENT = "silent"  # no answer in the time given
-    NOT_AMQP = "not_amqp"  # something answers, but it is no AMQP 0-9-1
-    NOT_RABBITMQ = "not_rabbitmq"  # AMQP of another product
-    NOT_TRUSTED = "not_trusted"  # RabbitMQ seen, password not sent
-    TLS_MISMATCH = "tls_mismatch"  # TLS on one side only, or a certificate that is not accepted
+    UNRESOLVABLE = "unresolvable"  # The name has no address.
+    NO_ROUTE = "no_route"  # No packet gets there.
+    REFUSED = "refused"  # Nothing listens on the port.
+    SILENT = "silent"  # No answer in time.
+    NOT_AMQP = "not_amqp"  # The answer is not AMQP 0-9-1.
+    NOT_RABBITMQ = "not_rabbitmq"  # AMQP, but another product.
+    NOT_TRUSTED = "not_trusted"  # RabbitMQ answers, but the password may not be sent.
+    TLS_MISMATCH = "tls_mismatch"  # TLS on one side only, or a certificate that is not accepted.
     LOGIN_REFUSED = "login_refused"
-    NO_VHOST = "no_vhost"  # absent, or closed to this user
+    NO_VHOST = "no_vhost"  # Missing, or not accessible to this user.
     NO_EXCHANGE = "no_exchange"
-    NOBODY_ANSWERED = "nobody_answered"  # no node of ours at that broker
-    WRONG_KEY = "wrong_key"  # somebody listens for us there, but gives no answer that our keys open
+    NOBODY_ANSWERED = "nobody_answered"  # No node of this fleet is at that broker.
+    WRONG_KEY = "wrong_key"  # A node listens there, but its answers do not open with our keys.
     CANCELLED = "cancelled"
 
 
 class Challenge(Protocol):
-    """A question that only a node of ours can answer; see `miros_cache_net.discovery.challenge`."""
+    """A question that only a node of this fleet can answer; see `miros_cache_net.discovery.challenge`."""
 
     exchange: str
     routing_key: str
@@ -43,20 +43,21 @@ class Challenge(Protocol):
     body: bytes
 
     def judge(self, answer: bytes) -> bool:
-        """Whether `answer` is the answer to this very question; any bytes may come."""
+        """Whether `answer`, arbitrary bytes, is the answer to this question."""
 
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """One address to try.  Its text forms show no password.
+    """One address to probe.  Its `str` and `repr` hide the password.
 
-    address        where, which virtual host, who logs in, whether in TLS
-    exchange       name of the exchange that must exist there (its type does not matter)
-    timeout_s      bound on the whole probe, from the moment its turn comes
-    send_password  False: stop at RabbitMQ's greeting, whoever it is
-    networks       where the password may be sent without verified TLS
-    tls_context    what to dial with where ``address.tls``; None: the machine's own certificate authorities
-    challenge      what a node of ours at that broker has to answer; None: the exchange is enough
+    address         host, port, virtual host, login, and whether to use TLS
+    exchange        name of the exchange that must exist there (its type does not matter)
+    timeout_s       limit for the whole probe, from the moment it starts
+    send_password   False: stop at RabbitMQ's greeting, whatever the server
+    networks        where the password may be sent without verified TLS
+    tls_context     used if ``address.tls``; None: the machine's certificate authorities
+    external_login  log in with the client certificate in `tls_context` (EXTERNAL): no password is sent
+    challenge       the question that a node at that broker must answer; None: the exchange is enough
     """
 
     address: BrokerAddress
@@ -66,6 +67,7 @@ class ProbeTarget:
     networks: tuple[Network, ...] = LOOPBACK
     tls_context: ssl.SSLContext | None = None
     challenge: Challenge | None = None
+    external_login: bool = False
 
     def __post_init__(self) -> None:
         if len(self.exchange.encode()) > _SHORT_STRING_BYTES:
@@ -74,13 +76,13 @@ class ProbeTarget:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The answer to one `ProbeTarget`.
+    """The result for one `ProbeTarget`.
 
-    host, port    as asked
-    detail        one line for a person; nothing in it comes unfiltered from the other side, no secret
-    address       the numeric address that was dialled last, "" if none
-    round_trip_s  duration of the TCP connect, None where none was made
-    server        product and version as RabbitMQ calls itself, "" where none was seen
+    host, port    those of the target
+    detail        one line for people; contains no secret and no unfiltered text from the other side
+    address       the numeric address dialled last, "" if none
+    round_trip_s  duration of the TCP connect, None without one
+    server        RabbitMQ's product name and version, "" if no RabbitMQ answered
     """
 
     host: str

@@ -1,45 +1,62 @@
-"""The thread below a `Prober`: one event loop, a queue of jobs, an end."""
+"""The thread of a `Prober`: an event loop and a queue of jobs."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import selectors
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from miros_cache_net.discovery.probe.progress import Concluded, Progress
-from miros_cache_net.discovery.probe.resolve import Resolver
+from miros_cache_net.discovery.probe.resolve import LookUp, Resolver
 from miros_cache_net.discovery.probe.steps import run_probe
 from miros_cache_net.discovery.probe.verdict import ProbeResult, ProbeTarget, Verdict
+from miros_cache_net.observe.families import SCOUTED
+from miros_cache_net.observe.registry import PROCESS
 
 _log = logging.getLogger(__name__)
+_scouted: Final = PROCESS.labelled(SCOUTED)
 
 Done = Callable[[ProbeResult], None]
 
 
 class Job:
-    """One probe that was asked for.  Used on the worker's thread only, once it was sent."""
+    """One requested probe.  Once sent, it is used only on the worker's thread."""
 
     def __init__(self, target: ProbeTarget, done: Done) -> None:
         self.target = target
         self.done = done
         self.progress = Progress(target)
         self.task: asyncio.Task[ProbeResult] | None = None
-        #: What it means if the task ends by being cancelled.
+        #: The end of the probe if its task is cancelled; None: it ran out of time.
         self.cancelled_because: Concluded | None = None
         self.finished = False
 
 
-class Worker:
-    """One life of the prober's thread.
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop, after a check that enough descriptors are free: asyncio never closes a half-made loop."""
+    with contextlib.ExitStack() as granted:
+        granted.callback(selectors.DefaultSelector().close)
+        for each in socket.socketpair():
+            granted.callback(each.close)
+    return asyncio.new_event_loop()
 
-    `send`, `cancel` and `retire` may be called from any thread; all else runs on the worker's own.
-    `may_end` is asked when nothing came for `idle_s`; if it says no, the worker stays.
+
+class Worker:
+    """The prober's thread, from its start to its end.  Raises `OSError` without a descriptor, `RuntimeError` without a
+    thread.
+
+    `send`, `cancel` and `retire` may be called from any thread; the rest runs on the worker's own.
+    `may_end` is called after `idle_s` without a job; if it returns False, the worker continues.
     """
 
-    def __init__(self, at_once: int, idle_s: float, may_end: Callable[[Worker], bool]) -> None:
+    def __init__(self, at_once: int, idle_s: float, look_up: LookUp, may_end: Callable[[Worker], bool]) -> None:
         self.jobs_finished = 0
         self._at_once = at_once
         self._idle_s = idle_s
@@ -48,10 +65,14 @@ class Worker:
         self._running: set[Job] = set()
         self._retired = False
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._resolver = Resolver()
-        self._loop = asyncio.new_event_loop()
+        self._resolver = Resolver(look_up)
+        self._loop = _new_loop()
         self.thread = threading.Thread(target=self._run, name="miros-cache-probes", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
 
     def send(self, job: Job) -> None:
         self._loop.call_soon_threadsafe(self._add, job)
@@ -60,7 +81,7 @@ class Worker:
         self._loop.call_soon_threadsafe(self._cancel, job)
 
     def retire(self) -> None:
-        """Cancel every job, then end the thread."""
+        """Cancel all jobs, then end the thread."""
         self._loop.call_soon_threadsafe(self._cancel_all)
 
     def _run(self) -> None:
@@ -90,7 +111,8 @@ class Worker:
         self._running.discard(job)
         self._start_waiting()
         if task.cancelled():
-            self._finish(job, job.progress.result(job.cancelled_because or job.progress.if_late))
+            progress, because = job.progress, job.cancelled_because
+            self._finish(job, progress.result(because) if because else progress.furthest(progress.if_late))
         elif (error := task.exception()) is not None:
             _log.error("the probe of %s failed", job.target.address, exc_info=error)
             self._finish(
@@ -118,6 +140,7 @@ class Worker:
     def _finish(self, job: Job, result: ProbeResult) -> None:
         job.finished = True
         self.jobs_finished += 1
+        _scouted.add(result.verdict.value)
         try:
             job.done(result)
         except Exception:
@@ -128,7 +151,7 @@ class Worker:
         if self._waiting or self._running:
             return
         if self._retired:
-            # after this turn of the loop, in which aborted connections close their sockets
+            # In the loop's next iteration: in this one, aborted connections close their sockets.
             self._loop.call_soon(self._loop.stop)
             return
         if self._idle_timer is not None:

@@ -1,4 +1,4 @@
-"""One look at the networks of this machine: which addresses are there, which of them take AMQP connections."""
+"""A survey of this machine's networks: which addresses answer, and which accept connections on the brokers' ports."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from miros_cache_net.discovery.sweep.neighbours import Neighbour, likely, neighb
 from miros_cache_net.discovery.sweep.sweep import Answer, Sweep, SweepResult
 from miros_cache_net.settings.networks import InterfaceAddress, Network, interface_addresses, own_addresses
 
-#: Called with how many targets are done, how many there are, how many of them are open.
+#: Called with the number of targets done, the number of all targets, and the number of open ones.
 Progress = Callable[[int, int, int], object]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which addresses to ask, the likely ones first; `declined` says, a line each, which networks are too large."""
+    """The addresses to ask, likely ones first; `declined` has one line for each network that is too large."""
 
     addresses: tuple[str, ...]
     declined: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What a survey found, by address; `failed` says why nothing could be looked at, "" if something was."""
+    """A survey's result; `open` is sorted by address, `failed` says why there was nothing to look at, else ""."""
 
     open: tuple[SweepResult, ...] = ()
     refused: int = 0
@@ -39,16 +39,16 @@ class Surveyed:
 
     @property
     def swept(self) -> int:
-        """How many answered or were waited for in vain; a machine under its second name is not counted again."""
+        """How many targets answered or stayed silent; a machine's second address is not counted again."""
         return len(self.open) + self.refused + self.silent
 
 
 def plan_of(
     interfaces: Iterable[InterfaceAddress], table: Sequence[Neighbour], own: Iterable[str], largest_prefix: int
 ) -> Plan:
-    """Neighbours first, then every address of the IPv4 networks down to a prefix of `largest_prefix`.
+    """Neighbours first, then all addresses of the IPv4 networks with a prefix of at least `largest_prefix` bits.
 
-    Of larger ones only the neighbours are asked.  Own, network and broadcast addresses are left out.
+    In larger networks only the neighbours are asked.  Own, network and broadcast addresses are left out.
     """
     addresses = dict.fromkeys(likely(list(table)))
     declined = {}
@@ -71,20 +71,34 @@ def _declined_line(network: Network, interface: str, largest_prefix: int) -> str
     )
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What a survey needs to know about the machine on which it runs."""
+
+    interface_addresses: Callable[[], list[InterfaceAddress]] = interface_addresses
+    own_addresses: Callable[[], Iterable[str]] = own_addresses
+    neighbours: Callable[[], list[Neighbour]] = neighbours
+    socket_budget: Callable[[], int] = socket_budget
+
+
 @dataclass
 class Survey:
     """A survey on a thread of its own, which ends with it.
 
-    ports           asked at each address
-    largest_prefix  as for `plan_of`
-    progress        called on that thread, at most every `limits.SWEEP_PROGRESS_S`; the end is `done`'s to tell
-    done            called on that thread, once, last; not after `cancel`
+    ports             tried at each address
+    largest_prefix    as for `plan_of`
+    progress          called on that thread, at most every `progress_every_s`; only `done` reports the end
+    done              called once on that thread, as the last call; not called after `cancel`
+    sweep             makes the sweep, as `Sweep` does
     """
 
     ports: Sequence[int]
     largest_prefix: int
     progress: Progress
     done: Callable[[Surveyed], object]
+    machine: Machine = Machine()
+    sweep: Callable[..., Sweep] = Sweep
+    progress_every_s: float = limits.SWEEP_PROGRESS_S
     _results: list[SweepResult] = field(default_factory=list)
     _told_at_s: float = float("-inf")
     _total: int = 0
@@ -97,7 +111,7 @@ class Survey:
         self._thread.start()
 
     def cancel(self) -> None:
-        """End it; returns when its thread has ended.  In a forked child it does nothing."""
+        """Cancel the survey; returns when its thread has ended.  In a forked child it does nothing."""
         with self._lock:
             self._cancelled = True
             sweep = self._sweep
@@ -115,20 +129,16 @@ class Survey:
             self.done(surveyed)
 
     def _survey(self) -> Surveyed | None:
-        interfaces, table = interface_addresses(), neighbours()
-        plan = plan_of(interfaces, table, own_addresses(), self.largest_prefix)
+        interfaces, table = self.machine.interface_addresses(), self.machine.neighbours()
+        plan = plan_of(interfaces, table, self.machine.own_addresses(), self.largest_prefix)
         if not plan.addresses:
             why = "; ".join(plan.declined) or "this machine is in no network: no interface but loopback is up"
             return Surveyed(declined=plan.declined, failed=why)
-        # port by port, so that an address that is asked twice has its neighbour entry the second time
+        # Port by port, so that an address has its neighbour entry by the time it is asked for the second port.
         targets = [(address, port) for port in self.ports for address in plan.addresses]
         self._total = len(targets)
-        sweep = Sweep(
-            targets,
-            self._take,
-            sockets=socket_budget(),
-            neighbours=neighbour_budget(table),
-            attempt_s=limits.SWEEP_ATTEMPT_S,
+        sweep = self.sweep(
+            targets, self._take, sockets=self.machine.socket_budget(), neighbours=neighbour_budget(table)
         )
         with self._lock:
             self._sweep = sweep
@@ -142,7 +152,7 @@ class Survey:
         counts = Counter(each.answer for each in self._results)
         found = sorted((each for each in self._results if each.answer is Answer.OPEN), key=_in_order)
         return Surveyed(
-            open=tuple(without_second_names(found, neighbours())),
+            open=tuple(without_second_names(found, self.machine.neighbours())),
             refused=counts[Answer.REFUSED],
             silent=counts[Answer.SILENT],
             declined=plan.declined,
@@ -151,19 +161,19 @@ class Survey:
     def _take(self, result: SweepResult) -> None:
         self._results.append(result)
         now_s = time.monotonic()
-        if now_s - self._told_at_s >= limits.SWEEP_PROGRESS_S:
+        if now_s - self._told_at_s >= self.progress_every_s:
             self._told_at_s = now_s
             self.progress(len(self._results), self._total, sum(each.answer is Answer.OPEN for each in self._results))
 
 
 def _in_order(result: SweepResult) -> tuple[int, int, int]:
-    """By address, so that two sweeps that find the same say the same."""
+    """Sort key by address, so that two sweeps with the same findings report them in the same order."""
     address = ipaddress.ip_address(result.address)
     return address.version, int(address), result.port
 
 
 def without_second_names(found: Sequence[SweepResult], table: Iterable[Neighbour]) -> list[SweepResult]:
-    """`found` without the IPv6 addresses of machines (by hardware address) that were found under IPv4 too."""
+    """`found` without the IPv6 addresses of machines that were found under IPv4 too, judged by hardware address."""
     hardware = {each.address: each.hardware for each in table if each.hardware}
     by_v4 = {(hardware.get(each.address), each.port) for each in found if ":" not in each.address}
     return [
@@ -174,7 +184,7 @@ def without_second_names(found: Sequence[SweepResult], table: Iterable[Neighbour
 
 
 def peer_text(address: str, port: int, usual_port: int) -> str:
-    """The peer as it is named elsewhere: the address, with its port where that is not `usual_port`."""
+    """The peer's name elsewhere: the address, with the port unless it is `usual_port`."""
     if port == usual_port:
         return address
     return f"[{ipaddress.ip_address(address)}]:{port}" if ":" in address else f"{address}:{port}"

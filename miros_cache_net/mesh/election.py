@@ -1,0 +1,124 @@
+"""Which host of a fleet speaks in the old mesh: the one to which RabbitMQ delivers from a queue that all consume.
+
+The queue has a *single active consumer*: RabbitMQ delivers everything to one of the hosts, and to another as soon as
+that one's connection is gone, beginning with what it had not acknowledged.  RabbitMQ tells nobody who is active, so
+hosts find out by what comes: an empty message in that queue, a *nudge*, makes the active host tell the others that it
+is there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from miros_cache_net import limits
+from miros_cache_net.amqp.link import Link, Publication
+from miros_cache_net.amqp.topology import Arguments, Binding, Exchange, Queue, Topology
+from miros_cache_net.fleet.place import Place, mesh_queue_name
+from miros_cache_net.mesh.topology import MESH_EXCHANGE
+
+NUDGE_TIMER: Final = "nudge"
+#: How soon an unanswered nudge is repeated, and how many may stay unanswered before that is trouble.
+_AGAIN_S: Final = 3.0
+_UNANSWERED: Final = 3
+#: A host that knows of something unsaid gives the speaker this long: at least, and at most.
+_PATIENCE_S: Final = (0.5, 1.5)
+
+_QUEUE_ARGUMENTS: Final[Arguments] = {
+    "x-queue-type": "classic",
+    "x-single-active-consumer": True,
+    "x-message-ttl": limits.MESH_ELECTION_TTL_MS,
+    "x-expires": limits.REQUEST_QUEUE_EXPIRES_MS,
+    "x-max-length": limits.MESH_QUEUE_MESSAGES,
+    "x-max-length-bytes": limits.NODE_QUEUE_BYTES,
+    "x-overflow": "drop-head",
+}
+
+
+def election_topology(place: Place, rx: str) -> Topology:
+    """For a link that hears events whose routing key matches `rx`, as long as it is the active one.
+
+    Its own queue is idle.
+    """
+    queue = Queue(mesh_queue_name(place), _QUEUE_ARGUMENTS, (Binding(MESH_EXCHANGE, rx),))
+    return Topology((Exchange(MESH_EXCHANGE, durable=False),), Queue(), queue, late_acks=True)
+
+
+class Election:
+    """What this host knows about who speaks.  Call all methods on one thread.
+
+    after       calls `nudge` after some seconds; replaces an earlier call
+    interval_s  mean time between two nudges in the whole fleet while all is quiet
+    speaks      whether this host is the active one, as far as it knows
+    """
+
+    def __init__(
+        self, link: Link, queue: str, after: Callable[[float], None], *, interval_s: float, rng: random.Random
+    ) -> None:
+        self._link, self._queue, self._after = link, queue, after
+        self._interval_s, self._rng = interval_s, rng
+        self._up = self._serving = False
+        self._unanswered = 0
+        self._wanted = False
+        self.speaks = False
+
+    @property
+    def trouble(self) -> str:
+        """Why no host of the fleet speaks; "" if one does, or that is not known yet."""
+        if self._unanswered < _UNANSWERED:
+            return ""
+        return (
+            f"no host of this fleet takes part in the mesh: queue {self._queue!r} at the broker cannot be had, or "
+            "another program consumes it; delete the queue there, and it is made again"
+        )
+
+    def link_up(self) -> None:
+        self._up = True
+        self._begin()
+
+    def link_down(self) -> None:
+        """Another host becomes the active one, if there is one."""
+        self._up = self.speaks = False
+
+    def serve(self, serving: bool) -> None:
+        """Stand for election, or no longer."""
+        if serving != self._serving:
+            self._serving = serving
+            self._link.serve_requests(serving)
+            if not serving:
+                self.speaks = False
+            self._begin()
+
+    def chosen(self) -> None:
+        """RabbitMQ has delivered something from the queue to this host."""
+        self.speaks = self._up and self._serving
+        self._answered()
+
+    def heard_speaker(self) -> None:
+        """Another host has said that it is the active one."""
+        self.speaks = False
+        self._answered()
+
+    def want_said(self) -> None:
+        """Something is to be said: if nobody says it, remind the active host, which may not know that it is."""
+        if not self._wanted:
+            self._wanted = True
+            self._after(self._rng.uniform(*_PATIENCE_S))
+
+    def nudge(self) -> None:
+        """Its time has come: make the active host tell that it is there."""
+        self._wanted = False
+        if self._up and self._serving:
+            self._link.publish(Publication(b"", requests=True, ttl_s=_AGAIN_S))
+            self._unanswered += 1
+            self._after(_AGAIN_S if self._unanswered <= _UNANSWERED else self._interval_s)
+
+    def _begin(self) -> None:
+        self._unanswered = 0
+        if self._up and self._serving:
+            self.nudge()
+
+    def _answered(self) -> None:
+        self._unanswered, self._wanted = 0, False
+        self._after(self._interval_s * self._rng.uniform(0.5, 1.5))

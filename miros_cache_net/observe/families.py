@@ -1,0 +1,108 @@
+"""The one table of what is counted.  `status --json`, metrics and pages read it; nothing is counted that has no row."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # importing typing takes longer than a reader runs
+if TYPE_CHECKING:
+    from typing import Final
+
+
+class Family:
+    """What is counted under one name.
+
+    name      as in ``status --json``, where the values of `labels` follow it: ``refused`` and ``reason`` make
+              ``refused_too_old``
+    help      one sentence
+    labels    the names of its labels
+    is_gauge  the number may fall, because it is one of this moment
+    place     its row in `FAMILIES`
+    """
+
+    __slots__ = ("help", "is_gauge", "labels", "name", "place")
+
+    def __init__(self, name: str, help: str, *labels: str, is_gauge: bool = False) -> None:
+        self.name, self.help, self.labels, self.is_gauge = name, help, labels, is_gauge
+        self.place = len(FAMILIES)
+        FAMILIES.append(self)
+
+    def __repr__(self) -> str:
+        return f"Family({self.name!r})"
+
+
+#: All rows, in the order in which they are shown.
+FAMILIES: Final[list[Family]] = []
+
+# --- the messages of the fleet ------------------------------------------------------------------------------------
+
+REFUSED: Final = Family("refused", "Messages that the door refused.", "reason")
+RECEIVED: Final = Family(
+    "received",
+    "Trusted messages that arrived; own_request: a request that came back, overtaken: older than one that waited, "
+    "dropped: no room was left.",
+    "kind",
+)
+SENT: Final = Family("sent", "Messages handed to the link.", "kind")
+ANSWERS_REFUSED: Final = Family("answers_refused", "Requests left unanswered because of the rate limit.")
+
+# --- the link to the broker ---------------------------------------------------------------------------------------
+
+LINKS_MADE: Final = Family("links_made", "Links that came up.")
+LINKS_FAILED: Final = Family("links_failed", "Links that were lost, or failed to connect for a new reason.")
+SENDINGS_LOST: Final = Family("sendings_lost", "Documents that the broker did not confirm; they are sent again.")
+REPORTED: Final = Family("reported", "Errors of the bridge that went to subscribers as CACHE_ERROR.", "reason")
+
+# --- the processes of one host ------------------------------------------------------------------------------------
+
+FOLLOWERS: Final = Family("followers", "Processes that follow this bridge now.", is_gauge=True)
+FOLLOWERS_DROPPED: Final = Family("followers_dropped", "Followers that did not read, or violated the protocol.")
+FOLLOWERS_REFUSED: Final = Family("followers_refused", "Processes refused for their user, or for lack of room.")
+NOTICES_SENT: Final = Family("notices_sent", "Changes of state told to followers, one for each follower.")
+NOTICES_RECEIVED: Final = Family("notices_received", "Changes of state that this follower has heard of its bridge.")
+BRIDGES_MET: Final = Family("bridges_met", "Bridges that this follower has followed, one after another.")
+
+# --- the cache file -----------------------------------------------------------------------------------------------
+
+FILE_WRITES: Final = Family("file_writes", "Replacements of the cache file by this process.")
+FILE_REPAIRS: Final = Family(
+    "file_repairs", "Files that were set aside, taken over or recovered from a holder that died.", "reason"
+)
+
+# --- the charts and scouts of the process -------------------------------------------------------------------------
+
+CHARTS: Final = Family("charts", "Charts that run in this process now.", is_gauge=True)
+CHART_EVENTS_REFUSED: Final = Family("chart_events_refused", "Events that found no place in a chart's queues.")
+CHART_EVENTS_LATE: Final = Family("chart_events_late", "Events that came to a chart after its stop.")
+CHART_ERRORS: Final = Family("chart_errors", "Errors that charts reported as CACHE_ERROR.", "reason")
+SCOUTED: Final = Family("scouted", "Addresses that scouts have looked at, by verdict.", "verdict")
+
+# --- traces, while somebody watches this host ---------------------------------------------------------------------
+
+TRACE_WATCHES: Final = Family("trace_watches", "Watchers of this host's traces now.", is_gauge=True)
+TRACE_STEPS_SENT: Final = Family("trace_steps_sent", "Steps sent to watchers, one for each watcher.")
+TRACE_STEPS_MISSED: Final = Family("trace_steps_missed", "Steps that the rate of traces kept from a watcher.")
+
+# --- the mesh of `miros-rabbitmq` ---------------------------------------------------------------------------------
+
+NET_MESSAGES: Final = Family(
+    "net_messages",
+    "Messages of a networked chart: received, repeated, sent, dropped, refused by the broker, unsendable.",
+    "network",
+    "outcome",
+)
+NET_REFUSED: Final = Family("net_refused", "Messages that a networked chart's door refused.", "network", "reason")
+NET_WAITING: Final = Family("net_waiting", "Messages that a broker has not confirmed yet.", "network", is_gauge=True)
+MESH_RECEIVED: Final = Family(
+    "mesh_received",
+    "Events of old programs that this node has taken as the one that speaks for its fleet; other: none of a cache's.",
+    "signal",
+)
+MESH_REFUSED: Final = Family(
+    "mesh_refused",
+    "Events of old programs that this node has refused; payload: no document, store: not taken by the file.",
+    "reason",
+)
+MESH_SAID: Final = Family("mesh_said", "Events CACHE that this node has sent to old programs.")
+MESH_SPEAKS: Final = Family("mesh_speaks", "1 while this node speaks for its fleet in the old mesh.", is_gauge=True)
+NET_UNHANDLED: Final = Family(
+    "net_unhandled", "Events or lines heard while the program's methods were too far behind.", "what"
+)

@@ -1,0 +1,47 @@
+"""The pictures of our charts for the page, each drawn once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Final
+
+from miros_cache_net.cache_chart.chart import CacheFileChart
+from miros_cache_net.discovery.lan import LanChart
+from miros_cache_net.discovery.lan_recce import LanRecceChart
+from miros_cache_net.discovery.man_net import ManNetChart
+from miros_cache_net.discovery.scout import ProducerScoutChart
+from miros_cache_net.errors import ChartError
+from miros_cache_net.node import CacheNode
+from miros_cache_net.statechart.chart import Chart
+from miros_cache_net.view.diagram.declared import of_class
+from miros_cache_net.view.diagram.outline import mermaid_text
+from miros_cache_net.view.diagram.svg import svg_text
+
+CHARTS: Final[dict[str, type[Chart]]] = {
+    chart.__name__: chart
+    for chart in (CacheNode, CacheFileChart, LanChart, LanRecceChart, ProducerScoutChart, ManNetChart)
+}
+
+
+@functools.cache
+def _states_of(name: str) -> frozenset[str]:
+    return frozenset(state.name for state in CHARTS[name].STATES)
+
+
+def class_with(states: Iterable[str]) -> str:
+    """The name of our class that has all these states; "" if none has."""
+    wanted = {state for state in states if state}
+    return next((name for name in CHARTS if wanted and wanted <= _states_of(name)), "")
+
+
+@functools.cache
+def picture_of(name: str) -> str | None:
+    """The SVG of the chart with that class name; None if there is none.  Raises `ChartError`, which says which."""
+    chart = CHARTS.get(name)
+    return None if chart is None else svg_text(of_class(chart))
+
+
+def words_of(name: str, error: ChartError) -> str:
+    """What stands in place of a picture that cannot be drawn: why, and the chart as text."""
+    return f"{error}\n\n{mermaid_text(of_class(CHARTS[name]))}"
