@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from miros.event import Event
@@ -45,7 +46,7 @@ from miros_cache_net.store.changes import as_contents
 if TYPE_CHECKING:
     from miros_cache_net.fleet.bridge import Bridge
     from miros_cache_net.mesh.interpreter import Interpreter
-    from miros_cache_net.view.metrics_server import MetricsServer
+    from miros_cache_net.metrics.server import MetricsServer
 
 #: Retry interval of a bridge without a usable key.
 _KEY_AGAIN_S: Final = 5.0
@@ -134,7 +135,6 @@ class CacheNode(Chart):
         #: What serves this node's numbers; None unless it was asked for.
         self.metrics: MetricsServer | None = None
         self._interpreter: Interpreter | None = None
-        self._mesh_trouble = ""
         self._version = self._not_granted = ""
         self._again_s = 0.0
         self._began_s = clock.monotonic_s()
@@ -266,7 +266,7 @@ class CacheNode(Chart):
 
     def _serve_metrics(self, address: str) -> None:
         try:
-            from miros_cache_net.view.metrics_server import MetricsServer
+            from miros_cache_net.metrics.server import MetricsServer
 
             self.metrics = MetricsServer(address, self.status, self.registry, self._port.health)
         except ImportError:
@@ -339,7 +339,8 @@ class CacheNode(Chart):
         # it connects while the file chart is still being made
         self._bridge.start()
         if self.settings.mesh:
-            self._take_part_in_mesh()
+            self._interpreter = self._made_interpreter(self._bridge)
+            self._interpreter.start()
         document = self._port.held()
         if document is not None:
             self._local_changed(document)
@@ -391,25 +392,8 @@ class CacheNode(Chart):
     def _bridging_mesh_due(self, e: Event) -> int:
         if self._interpreter:
             self._interpreter.handle(*e.payload)
-        else:
-            self._take_part_in_mesh()
-        self._tell()
+            self._tell()
         return HANDLED
-
-    def _take_part_in_mesh(self) -> None:
-        assert self._bridge is not None
-        try:
-            self._interpreter = self._made_interpreter(self._bridge)
-        except SettingsError as error:
-            # the fleet does not need that key
-            self._mesh_trouble = f"this host takes no part in the mesh: {error}"
-            self.report(error.reason, self._mesh_trouble)
-            self._port.mesh_event_later("", None, _KEY_AGAIN_S)
-            return
-        self._mesh_trouble = ""
-        self._interpreter.start()
-        if (document := self._port.held()) is not None:
-            self._interpreter.local_changed(document)
 
     def _local_changed(self, document: Document) -> None:
         if self._bridge:
@@ -462,7 +446,7 @@ class CacheNode(Chart):
             bridge,
             mesh_settings(self.settings, "", "", None),
             self.place,
-            rings=open_mesh_ring(self.settings),
+            open_rings=partial(open_mesh_ring, self.settings),
             is_main=self._path == cache_path(self.settings.file),
             clock=self.clock,
             rng=self._rng,
@@ -515,7 +499,7 @@ class CacheNode(Chart):
         return self._not_granted or (self._trouble_of(bridge) if bridge else told.trouble if told else "")
 
     def _trouble_of(self, bridge: Bridge) -> str:
-        return bridge.trouble or (self._interpreter.trouble if self._interpreter else self._mesh_trouble)
+        return bridge.trouble or (self._interpreter.trouble if self._interpreter else "")
 
     def _checks(self) -> list[Check]:
         """All checks except the disk."""

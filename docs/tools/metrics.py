@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from miros_cache_net.metrics.collector import GAUGES, PREFIX, metric_name
 from miros_cache_net.observe.families import FAMILIES
-from miros_cache_net.view.metrics import GAUGES, PREFIX, metric_name
 
 PAGE = Path(__file__).parents[1] / "reference" / "metrics.md"
 

@@ -22,6 +22,7 @@ from miros_cache_net.errors import (
     EventNotSendable,
     PayloadError,
     Reason,
+    SettingsError,
     WireError,
 )
 from miros_cache_net.events import CACHE_FILE_READ, CACHE_FILE_WRITE
@@ -40,7 +41,7 @@ from miros_cache_net.observe.registry import Registry
 from miros_cache_net.settings import Settings
 from miros_cache_net.wire import kinds
 from miros_cache_net.wire.door import Door
-from miros_cache_net.wire.keyring import RingProvider
+from miros_cache_net.wire.keyring import KeyRing, RingProvider
 from miros_cache_net.wire.mesh import MeshEvent, MeshEvents
 from miros_cache_net.wire.token_window import Mark, TokenWindow, mark_of
 
@@ -91,8 +92,8 @@ class Fleet(Protocol):
 class Interpreter:
     """Used on its owner's thread, except for the `LinkListener` methods.
 
-    rings    the old mesh's keys
-    is_main  whether events that name no document are for this one
+    open_rings  opens the old mesh's keys; raises `SettingsError` while there is none
+    is_main     whether events that name no document are for this one
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Interpreter:
         settings: Settings,
         place: Place,
         *,
-        rings: RingProvider,
+        open_rings: Callable[[], RingProvider],
         is_main: bool,
         clock: Clock,
         rng: random.Random,
@@ -112,7 +113,10 @@ class Interpreter:
     ) -> None:
         self._port, self._fleet, self._place, self._clock = port, fleet, place, clock
         self._is_main = is_main
-        self._make_voice = partial(Voice, settings, rings, clock, make_link, make_node, registry)
+        self._open_rings = open_rings
+        self._rings: RingProvider | None = None
+        self._key_trouble = ""
+        self._make_voice = partial(Voice, settings, self._ring, clock, make_link, make_node, registry)
         self._voice: Voice | None = None
         # A token of before may have been taken by an earlier run of this program, which this one does not know.
         self._window = TokenWindow(
@@ -122,7 +126,7 @@ class Interpreter:
         self._received, self._refused = map(registry.labelled, (families.MESH_RECEIVED, families.MESH_REFUSED))
         self._said = registry.counter(families.MESH_SAID)
         self._door = Door(
-            rings,
+            self._ring,
             form,
             clock=clock,
             say=lambda error, line: port.report(error.reason, f"mesh: {line}"),
@@ -169,9 +173,19 @@ class Interpreter:
     # --- for the owner -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect; if the system denies a thread or descriptors, report that and try again."""
+        """Begin to connect; without a usable key, or if the system denies a thread or descriptors, report that and try
+        again.
+        """
         try:
+            self._rings = self._rings or self._open_rings()
+            self._key_trouble = ""
             self._link.start(self)
+        except SettingsError as error:
+            # the fleet does not need that key
+            before, self._key_trouble = self._key_trouble, f"this host takes no part in the mesh: {error}"
+            if self._key_trouble != before:
+                self._port.report(error.reason, self._key_trouble)
+            self._after(_START_TIMER, _START_AGAIN_S)
         except OSError as error:
             self._port.report(Reason.IO, f"the mesh has no link, it is tried again: {error.strerror or error}")
             self._after(_START_TIMER, _START_AGAIN_S)
@@ -224,7 +238,7 @@ class Interpreter:
     @property
     def trouble(self) -> str:
         """What keeps the fleet out of the old mesh; "" if nothing does."""
-        return self._trouble
+        return self._key_trouble or self._trouble
 
     # --- LinkListener: on the link's thread -----------------------------------------------------------------
 
@@ -362,6 +376,10 @@ class Interpreter:
         self._fleet.send(kinds.MESH, News(self._content, marks).to_body(), EVERYBODY)
 
     # --- helpers --------------------------------------------------------------------------------------------
+
+    def _ring(self) -> KeyRing:
+        assert self._rings is not None  # nothing is heard or said before `start` has opened it
+        return self._rings()
 
     def _content_of(self, document: Document) -> str:
         if self._version_and_content[0] != document.version:

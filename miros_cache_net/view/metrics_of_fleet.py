@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from miros_cache_net.metrics.collector import GAUGES, PREFIX
 from miros_cache_net.node_status import NodeStatus
-from miros_cache_net.view.metrics import GAUGES, PREFIX
 
 
 class FleetCollector:

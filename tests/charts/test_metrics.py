@@ -26,13 +26,13 @@ from miros_cache_net.amqp.memory import MemoryBroker
 from miros_cache_net.amqp.memory_link import MemoryLink
 from miros_cache_net.errors import SettingsError
 from miros_cache_net.fleet.place import document_topology
+from miros_cache_net.metrics.collector import GAUGES, PREFIX, NodeCollector, metric_name
+from miros_cache_net.metrics.server import MetricsServer, parsed_address
 from miros_cache_net.node import CacheNode
 from miros_cache_net.node_status import status_from
 from miros_cache_net.observe.families import FAMILIES
 from miros_cache_net.observe.registry import PROCESS, Registry
 from miros_cache_net.testing import Fleet, wait_until
-from miros_cache_net.view.metrics import GAUGES, PREFIX, NodeCollector, metric_name
-from miros_cache_net.view.metrics_server import MetricsServer, parsed_address
 from tests.statechart.test_fork import in_child
 
 ROOT = Path(__file__).parents[2]
@@ -198,9 +198,7 @@ def test_port_that_is_taken_is_one_clear_error(fleet: Callable[..., Fleet]) -> N
 
 
 def test_missing_library_is_named_with_its_extra(fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [
-        each for each in sys.modules if each.startswith(("prometheus_client", "miros_cache_net.view.metrics"))
-    ]:
+    for name in [each for each in sys.modules if each.startswith(("prometheus_client", "miros_cache_net.metrics"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(SettingsError, match=r"pip install 'miros-cache-net\[metrics\]'"), measured(fleet()):

@@ -20,7 +20,7 @@ from miros_cache_net.amqp.link import Link, Publication
 from miros_cache_net.amqp.memory import MemoryBroker, MemoryLink
 from miros_cache_net.amqp.topology import Topology
 from miros_cache_net.document.value import Document, Stamp
-from miros_cache_net.errors import Reason
+from miros_cache_net.errors import Reason, SettingsError
 from miros_cache_net.fleet.place import Place, mesh_queue_name
 from miros_cache_net.mesh.cache_events import cache_text, content_of
 from miros_cache_net.mesh.heard_writes import HeardWrites
@@ -31,7 +31,7 @@ from miros_cache_net.observe.registry import Registry
 from miros_cache_net.settings import Settings
 from miros_cache_net.store.changes import Change
 from miros_cache_net.testing import ManualClock
-from miros_cache_net.wire.keyring import KeyRing, generate_key
+from miros_cache_net.wire.keyring import KeyRing, RingProvider, generate_key
 from miros_cache_net.wire.mesh import event_text
 from miros_cache_net.wire.pickled import dump_pair
 from miros_cache_net.wire.token_window import Mark
@@ -47,6 +47,7 @@ class World:
         self.broker = MemoryBroker(synchronous=True, clock=self.clock)
         self.key = generate_key()
         self.ring = KeyRing((self.key,))
+        self.key_is_missing = False
         self.settings = Settings(
             amqp_urls="amqp://localhost", keys=generate_key(), file=directory / "cache.json", mesh=True
         )
@@ -56,6 +57,11 @@ class World:
         self._numbers, self._cancelled = itertools.count(), set[int]()
         self._old = MemoryLink(self.broker, listening_topology(MESH_EXCHANGE, "nothing"))
         self._old.start(Nobody())
+
+    def open_rings(self) -> RingProvider:
+        if self.key_is_missing:
+            raise SettingsError("no key of the mesh", mend="set MESH_ENCRYPTION_KEY")
+        return lambda: self.ring
 
     def host(self, name: str) -> Host:
         host = Host(self, name)
@@ -156,7 +162,7 @@ class Host:
             self,
             world.settings,
             PLACE,
-            rings=lambda: world.ring,
+            open_rings=world.open_rings,
             is_main=True,
             clock=world.clock,
             rng=random.Random(name),
@@ -412,6 +418,21 @@ def test_write_in_an_unreadable_file_is_not_acknowledged(world: World, hosts: li
     world.run(60)
     came_again = [host.registry.flat().get("mesh_received_CACHE_FILE_WRITE", 0) for host in hosts[1:]]
     assert sum(came_again) == 1
+
+
+def test_missing_key_is_told_once_until_it_is_there(world: World) -> None:
+    world.key_is_missing = True
+    host = world.host("a")
+    world.run(20)
+    assert host.reports == [
+        (Reason.SETTINGS, "this host takes no part in the mesh: no key of the mesh; set MESH_ENCRYPTION_KEY")
+    ]
+    assert host.interpreter.trouble == host.reports[0][1]
+    world.key_is_missing = False
+    world.run(10)
+    assert not host.interpreter.trouble
+    world.old("CACHE_FILE_WRITE", {"a": 1})
+    assert host.document.contents == {"a": 1}
 
 
 def test_marks_are_kept_once() -> None:

@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from miros_cache_net import limits
 from miros_cache_net.errors import SettingsError
 from miros_cache_net.host import forks
+from miros_cache_net.metrics.collector import NodeCollector
 from miros_cache_net.node_status import NodeStatus
 from miros_cache_net.observe.registry import Registry
-from miros_cache_net.view.metrics import NodeCollector
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 #: What `health` says of the node, "" if it is well; raises `TimeoutError` if its thread does not answer.
