@@ -197,6 +197,9 @@ LEASE_WAIT_S: Final = 2.0
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0
+#: An attempt may take twice as long after each one that failed, up to this many times: of a thousand hosts that connect
+#: at once to a broker with two cores (some 100 a second) most would give up after 5 s, and begin again for ever.
+PATIENCE_TOP: Final = 4.0
 
 # --- discovery ------------------------------------------------------------------------------------
 
@@ -247,6 +250,9 @@ SWEEP_PROGRESS_S: Final = 0.05
 
 #: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
 DIGEST_LEAST_S: Final = 1.0
+#: Equal digests in one interval that are no reason to make it longer.  Of 1,000 hosts that hear each other after 60 ms,
+#: 1,000 x 0.06 / 0.5 = 120 send within the shortest interval, each to all others; within one of 30 s it is these four.
+DIGESTS_AT_ONCE: Final = 4
 #: Documents that a host sends without a pause, and how soon it may send one more: a program that waits for each write's
 #: effect is rarely faster.  Writes that pile up reach the fleet 20 times a second instead, all together each time,
 #: because every receiver spends some 5 ms on storing each document durably.

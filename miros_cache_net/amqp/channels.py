@@ -73,7 +73,7 @@ class Channels(Guarded):
         )
         #: Declares the exchanges, and consumes the link's own queue.
         self._half = session.publishing if topology.own_queue is None else session.consuming
-        self._setup_timer = services.call_later(3 * options.connect_timeout_s, self.guard(self._too_slow))
+        self._setup_timer = services.call_later(session.setup_s, self.guard(self._too_slow))
         self._consumer = Consumer(
             services,
             self._half.connection,

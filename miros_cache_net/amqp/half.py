@@ -45,7 +45,7 @@ class Half(Guarded):
             on_close_callback=self._ended,
             custom_ioloop=services,
         )
-        late_s = parameters.socket_timeout + _AFTER_TCP_S
+        late_s = parameters.stack_timeout / 2 + _AFTER_TCP_S
         self._greeting_timer = services.call_later(late_s, self.guard(self._check_greeted))
 
     def when_open(self, then: Callable[[], None]) -> None:

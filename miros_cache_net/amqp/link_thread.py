@@ -91,7 +91,9 @@ class LinkThread(threading.Thread):
             self._ask_for_addresses(address)
             return
         # both connections go to one address, so to one broker
-        parameters = connection_parameters(address, host, self._options, self._tls, self._link_name)
+        parameters = connection_parameters(
+            address, host, self._options, self._tls, self._link_name, self._reconnect.patience
+        )
         self.session = Session(self, self.services, address, parameters, self._contain)
         self._sessions.add(self.session)
         for tenant in self._wanted():

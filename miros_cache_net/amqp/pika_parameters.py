@@ -45,9 +45,17 @@ def _load_own_certificate(context: ssl.SSLContext, certificate_file: Path, key_f
 
 
 def connection_parameters(
-    address: BrokerAddress, host: str, options: LinkOptions, context: ssl.SSLContext | None, connection_name: str
+    address: BrokerAddress,
+    host: str,
+    options: LinkOptions,
+    context: ssl.SSLContext | None,
+    connection_name: str,
+    patience: float = 1.0,
 ) -> pika.ConnectionParameters:
-    """Parameters for one attempt at `host`, one IP address of the broker; the link does the retrying, not pika."""
+    """Parameters for one attempt at `host`, one IP address of the broker; the link does the retrying, not pika.
+
+    patience  how many times longer than usual all that follows the TCP connect may take
+    """
     return pika.ConnectionParameters(
         host=host,
         port=address.port,
@@ -56,7 +64,7 @@ def connection_parameters(
         heartbeat=options.heartbeat_s,
         blocked_connection_timeout=options.blocked_timeout_s,
         socket_timeout=options.connect_timeout_s,
-        stack_timeout=2 * options.connect_timeout_s,
+        stack_timeout=2 * options.connect_timeout_s * patience,
         connection_attempts=1,
         ssl_options=pika.SSLOptions(context, address.host) if context is not None and address.tls else None,
         tcp_options=_tcp_options(options),

@@ -39,6 +39,11 @@ class Reconnect:
         """The IP address to try now; None: resolve the broker's name and call `found`."""
         return self._hosts[0] if self._hosts else None
 
+    @property
+    def patience(self) -> float:
+        """How many times longer than usual the next attempt may take, as `limits.PATIENCE_TOP` says."""
+        return min(2.0**self._failures, limits.PATIENCE_TOP)
+
     def found(self, hosts: Sequence[str]) -> None:
         """The broker's name resolves to these addresses."""
         self._hosts = list(hosts)

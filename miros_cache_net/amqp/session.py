@@ -32,7 +32,8 @@ class SessionOwner(Protocol):
 class Session:
     """Connects as soon as it is made.  All of it runs on the link's thread.
 
-    alarm  why the broker blocks publications, in its own words; "" if it does not
+    alarm    why the broker blocks publications, in its own words; "" if it does not
+    setup_s  how long a link may take to have its channels ready
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Session:
     ) -> None:
         self._owner, self.address, self.host = owner, address, parameters.host
         self.alarm = ""
+        self.setup_s = 1.5 * parameters.stack_timeout
         self._over = False
         self._new_half = partial(Half, services, parameters, containment, self._lost, self._half_gone)
         self._consuming: Half | None = None

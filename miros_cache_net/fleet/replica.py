@@ -161,7 +161,7 @@ class Replica:
         if waiting is not None and document.merged(waiting) is document:
             self._to_be_stored = None
             if not self.in_sync:
-                self._joined()
+                self._joined(hurry=False)
         self._spread()
 
     def request_lost(self) -> None:
@@ -253,7 +253,7 @@ class Replica:
             return
         if waiting is None:
             self._to_be_stored = None
-            self._joined()
+            self._joined(hurry=False)
         elif self._to_be_stored is None:
             # only the first answer: under constant writes the file always lags behind the newest one
             self._to_be_stored = waiting
@@ -356,12 +356,15 @@ class Replica:
             if self._asked < limits.JOIN_ATTEMPTS:
                 self._ask()
             else:
-                self._joined()
+                # hosts that are there and do not answer have too much to do already
+                self._joined(hurry=not self._has_servers and not self._joiners.crowd())
 
-    def _joined(self) -> None:
+    def _joined(self, *, hurry: bool) -> None:
         self.in_sync = True
         self._port.serve(True)
         self._spread()
+        if not hurry and not self._refused:
+            self._trickle.rest()
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     def _spread(self) -> None:

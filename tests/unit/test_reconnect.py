@@ -45,6 +45,19 @@ def test_pauses_are_spread_over_their_whole_range() -> None:
     assert max(drawn) <= limits.RECONNECT_BASE_S
 
 
+def test_attempts_get_more_time_until_a_link_stands() -> None:
+    reconnect, clock = rules()
+    given = []
+    for _ in range(5):
+        given.append(reconnect.patience)
+        pause(reconnect)
+    assert given == [1, 2, 4, 4, 4]
+    reconnect.up()
+    clock.advance(STABLE_S)
+    pause(reconnect, at_once=True)
+    assert reconnect.patience == 2
+
+
 def test_all_addresses_are_tried_before_one_is_told() -> None:
     reconnect, _ = rules("abc")
     tried, answers = [], []
