@@ -1,7 +1,7 @@
 """Remembers other hosts' documents that exceed a cap when merged with this host's, so they are not sent repeatedly.
 
 A merge may not leave anything out (hosts would end up with different documents), so such hosts stay apart until a whole
-write on any of them.  All of them report it.
+write on any of them.  All of them report it, for as long as they hear of each other's document.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from miros_cache_net import limits
+from miros_cache_net.clock import Clock
 from miros_cache_net.document.value import Document, Stamp
 
 
@@ -17,12 +18,17 @@ class _Refused(NamedTuple):
     newest: Stamp
     held: str
     cap: str
+    heard_s: float
 
 
 class RefusedDocuments:
-    """The latest such document of each host, at most `limits.REFUSED_DOCUMENTS`.  Not thread-safe."""
+    """The latest such document of each host, at most `limits.REFUSED_DOCUMENTS`.  Not thread-safe.
 
-    def __init__(self) -> None:
+    silence_s  a document that nobody has mentioned for this long is held by nobody
+    """
+
+    def __init__(self, clock: Clock, silence_s: float) -> None:
+        self._clock, self._silence_s = clock, silence_s
         self._of: dict[str, _Refused] = {}
 
     def __bool__(self) -> bool:
@@ -30,17 +36,25 @@ class RefusedDocuments:
 
     def note(self, node: str, theirs: Document, mine: Document, cap: str) -> bool:
         """Note `theirs`, sent by `node`; False if this pair of versions is already known not to fit."""
-        is_new = not self.knows(theirs.version, mine)
+        is_new = not self.heard(theirs.version, mine)
         self._of.pop(node, None)
         if len(self._of) >= limits.REFUSED_DOCUMENTS:
             del self._of[next(iter(self._of))]
         newest = max(theirs.last_stamp, theirs.floor.stamp)
-        self._of[node] = _Refused(theirs.version, newest, mine.version, cap)
+        self._of[node] = _Refused(theirs.version, newest, mine.version, cap, self._clock.monotonic_s())
         return is_new
 
-    def knows(self, version: object, mine: Document) -> bool:
-        """Whether that version has been refused, and this host's document has not changed since."""
-        return any(each.version == version and each.held == mine.version for each in self._of.values())
+    def heard(self, version: str, mine: Document) -> bool:
+        """Another host holds that version.  Whether it has been refused, and this host's document is the same since."""
+        known = {node: each for node, each in self._of.items() if each.version == version and each.held == mine.version}
+        now_s = self._clock.monotonic_s()
+        self._of.update({node: each._replace(heard_s=now_s) for node, each in known.items()})
+        return bool(known)
+
+    def forget_silent(self) -> None:
+        """Forget the documents that no host has mentioned lately."""
+        since_s = self._clock.monotonic_s() - self._silence_s
+        self._of = {node: each for node, each in self._of.items() if each.heard_s >= since_s}
 
     def fits(self, node: str) -> None:
         """The document that `node` has now can be merged."""

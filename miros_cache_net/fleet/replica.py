@@ -101,7 +101,8 @@ class Replica:
         self._in_flight: Document | None = None
         self._unwelcome = Document.unwritten({})  # refused by the broker, or by any peer
         self._to_be_stored: Document | None = None
-        self._refused = RefusedDocuments()
+        # a host that is kept apart sends its digest in each interval
+        self._refused = RefusedDocuments(clock, 2 * digest_interval_s)
         self._complaints = Complaints(clock, port.report)
         self._clock_watch = ClockWatch(clock, self._complaints)
         self._rate = AnswerRate(clock, answers_refused)
@@ -302,7 +303,7 @@ class Replica:
         is_wanted = self._wanted(digest, message.origin.node)
         if digest.joining:
             self._be_asked(message.message_id)
-        elif not self._refused.knows(digest.version, self.document):
+        elif not self._refused.heard(digest.version, self.document):
             if self._trickle.heard(agrees) and self.in_sync:
                 self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
             newer = digest.newest >= Digest.of(self.document).newest
@@ -392,6 +393,7 @@ class Replica:
     def _digest_due(self) -> None:
         if not self.in_sync:
             return
+        self._refused.forget_silent()
         self._spread()
         if self._trickle.should_send():
             self._say(Digest.of(self.document, apart=bool(self._refused)))

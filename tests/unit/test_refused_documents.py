@@ -176,8 +176,28 @@ def test_keys_that_are_deleted_there_end_the_trouble(port: Port, clock: ManualCl
     assert host.in_step and port.merged[-1] == fits
 
 
+def test_trouble_lasts_while_the_other_document_is_heard_of(port: Port, clock: ManualClock) -> None:
+    host = apart(port, clock)
+    theirs = half(clock, "theirs")
+    for _ in range(10):
+        clock.advance(30)
+        host.received(message("digest", digest(theirs), "delta"), "their-queue")
+        host.timers[Replica.DIGEST_TIMER]()
+        assert host.trouble and not host.in_step
+
+
+def test_trouble_ends_when_nobody_mentions_the_other_document(port: Port, clock: ManualClock) -> None:
+    host = apart(port, clock)
+    clock.advance(59)
+    host.timers[Replica.DIGEST_TIMER]()
+    assert host.trouble
+    clock.advance(2)
+    host.timers[Replica.DIGEST_TIMER]()
+    assert host.trouble == "" and host.in_step
+
+
 def test_the_memory_of_refused_documents_is_bounded(clock: ManualClock) -> None:
-    refused, mine = RefusedDocuments(), half(clock, "mine")
+    refused, mine = RefusedDocuments(clock, 60.0), half(clock, "mine")
     for number in range(10 * limits.REFUSED_DOCUMENTS):
         refused.note(f"host-{number}", half(clock, f"theirs-{number}"), mine, "6 keys")
     assert len(refused._of) == limits.REFUSED_DOCUMENTS
