@@ -51,6 +51,8 @@ class Election:
     after       calls `nudge` after some seconds; replaces an earlier call
     interval_s  mean time between two nudges in the whole fleet while all is quiet
     speaks      whether this host is the active one, as far as it knows
+
+    Each host that becomes the active one begins a term, whose number is greater than those of all terms it knows.
     """
 
     def __init__(
@@ -62,6 +64,12 @@ class Election:
         self._unanswered = 0
         self._wanted = False
         self.speaks = False
+        self._last_term = 0
+
+    @property
+    def term(self) -> int:
+        """The number of this host's term; 0 while it is not the active one."""
+        return self._last_term if self.speaks else 0
 
     @property
     def trouble(self) -> str:
@@ -92,13 +100,19 @@ class Election:
 
     def chosen(self) -> None:
         """RabbitMQ has delivered something from the queue to this host."""
-        self.speaks = self._up and self._serving
+        if self._up and self._serving and not self.speaks:
+            self.speaks = True
+            self._last_term += 1
         self._answered()
 
-    def heard_speaker(self) -> None:
-        """Another host has said that it is the active one."""
+    def heard_speaker(self, term: int) -> bool:
+        """Another host has said that it is the active one; False if its term is over."""
+        if term <= 0 or term < self.term:
+            return False
         self.speaks = False
+        self._last_term = max(self._last_term, term)
         self._answered()
+        return True
 
     def want_said(self) -> None:
         """Something is to be said: if nobody says it, remind the active host, which may not know that it is."""

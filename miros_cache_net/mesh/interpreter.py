@@ -212,12 +212,12 @@ class Interpreter:
         self.look()
 
     def heard_news(self, body: Any) -> None:
-        """Another host of the fleet speaks, and tells what it has heard and said."""
+        """Another host of the fleet speaks, or did, and tells what it has heard and said."""
         news = News.from_body(body)
         if news is None:
             return
-        self._election.heard_speaker()
-        self._content = news.content or self._content
+        if self._election.heard_speaker(news.term):
+            self._content = news.content or self._content
         for mark in news.marks:
             self._window.remember(mark)
         self._writes.know(news.marks)
@@ -373,7 +373,7 @@ class Interpreter:
         self._tell(self._writes.marks)
 
     def _tell(self, marks: tuple[Mark, ...] = ()) -> None:
-        self._fleet.send(kinds.MESH, News(self._content, marks).to_body(), EVERYBODY)
+        self._fleet.send(kinds.MESH, News(self._election.term, self._content, marks).to_body(), EVERYBODY)
 
     # --- helpers --------------------------------------------------------------------------------------------
 

@@ -7,35 +7,41 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.wire.token_window import Mark
 
+_TERMS: Final = 2**53
+
 
 class News(NamedTuple):
-    """content  digest of the contents that the old mesh knows, "" if unknown
+    """term     the sender's term as speaker, 0 if it speaks no longer (hosts of an earlier build tell none, which is 1)
+    content  digest of the contents that the old mesh knows, "" if unknown
     marks    tokens of writes that are in the fleet's document
     """
 
+    term: int
     content: str
     marks: tuple[Mark, ...] = ()
 
     def to_body(self) -> dict[str, Any]:
         """The body of a message of kind `kinds.MESH`."""
         marks = [[mark.made_s, base64.b64encode(mark.part).decode()] for mark in self.marks[-limits.MESH_MARKS :]]
-        return {"content": self.content, "marks": marks}
+        return {"term": self.term, "content": self.content, "marks": marks}
 
     @classmethod
     def from_body(cls, body: Any) -> News | None:
         """None for a body of another form."""
         if not isinstance(body, dict):
             return None
-        content, marks = body.get("content"), body.get("marks")
-        if not isinstance(content, str) or not isinstance(marks, list | tuple) or len(marks) > limits.MESH_MARKS:
+        term, content, marks = body.get("term", 1), body.get("content"), body.get("marks")
+        if type(term) is not int or not 0 <= term < _TERMS or not isinstance(content, str):
+            return None
+        if not isinstance(marks, list | tuple) or len(marks) > limits.MESH_MARKS:
             return None
         try:
-            return cls(content, tuple(_mark(*each) for each in marks))
+            return cls(term, content, tuple(_mark(*each) for each in marks))
         except (TypeError, ValueError):
             return None
 

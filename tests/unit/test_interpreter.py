@@ -148,6 +148,8 @@ class Host:
         self.document = Document.unwritten({})
         self.is_in_sync, self.spreads, self.stores, self.readable = True, True, True, True
         self.sent = 0
+        self.news_are_late = False
+        self._late: list[Any] = []
         self.reports: list[tuple[Reason, str]] = []
         self.waiting: list[tuple[Change, Callable[[Exception | None], None]]] = []
         self._queue: list[Callable[[], None]] = []
@@ -241,10 +243,23 @@ class Host:
 
     def send(self, kind: str, body: Any, to: str) -> str:
         self.sent += 1
+        if self.news_are_late:
+            self._late.append(body)
+        else:
+            self._tell_others(body)
+        return "id"
+
+    def news_arrive(self) -> None:
+        """Those that are late; the host itself may be gone."""
+        late, self._late = self._late, []
+        for body in late:
+            self._tell_others(body)
+        self.world.settle()
+
+    def _tell_others(self, body: Any) -> None:
         for host in self.world.hosts:
             if host is not self:
                 host.soon(partial(host.on_mesh, body))
-        return "id"
 
 
 @pytest.fixture
@@ -319,6 +334,55 @@ def test_successor_repeats_nothing_that_was_said(world: World, hosts: list[Host]
     assert hosts[2].speaks and world.said == [cache({"said": 1})]
 
 
+def test_predecessors_late_news_change_nothing(world: World, hosts: list[Host]) -> None:
+    hosts[0].news_are_late = True
+    world.old("CACHE_FILE_WRITE", {"heard": "by alpha"})
+    hosts[0].crash()
+    world.old("CACHE_FILE_WRITE", {"heard": "by beta"})
+    hosts[0].news_arrive()
+    assert hosts[1].speaks
+    world.run(120)
+    assert world.said == []
+
+
+def test_host_that_speaks_no_longer_does_not_silence_its_successor(world: World, hosts: list[Host]) -> None:
+    hosts[0].spreads = False
+    world.old("CACHE_FILE_WRITE", {"heard": "by both"})
+    world.broker.cut(hosts[0].link)
+    world.run(5)
+    world.old("CACHE_FILE_WRITE", {"heard": "by beta"})
+    hosts[0].spreads = True
+    hosts[0].interpreter.look()
+    world.settle()
+    assert [host.speaks for host in hosts] == [False, True, False]
+    world.run(120)
+    assert world.said == []
+
+
+def test_late_news_of_any_host_make_nobody_repeat_or_fall_silent(tmp_path: Path) -> None:
+    for seed in range(40):
+        world, rng = World(tmp_path), random.Random(seed)
+        for name in ("alpha", "beta", "gamma", "delta"):
+            world.host(name)
+        gone: list[Host] = []
+        world.run(1)
+        for number in range(30):
+            speaker = next(host for host in world.hosts if host.speaks)
+            speaker.news_are_late = rng.random() < 0.5
+            world.old("CACHE_FILE_WRITE", {"number": number})
+            if rng.random() < 0.1 and len(world.hosts) > 1:
+                gone.append(speaker)
+                speaker.crash()
+                world.old("CACHE_FILE_WRITE", {"crash": number})
+            for host in [*gone, *world.hosts]:
+                if rng.random() < 0.5:
+                    host.news_arrive()
+            world.run(rng.choice((0.01, 0.2, 3.0)))
+        world.run(120)
+        assert world.said == [], seed
+        assert [host.speaks for host in world.hosts].count(True) == 1, seed
+
+
 def test_unspread_write_is_taken_by_the_successor(world: World, hosts: list[Host]) -> None:
     hosts[0].spreads = False
     world.old("CACHE_FILE_WRITE", {"a": 1})
@@ -367,9 +431,9 @@ def test_host_out_of_step_does_not_stand_for_election(world: World, hosts: list[
 
 def test_two_that_think_they_speak_become_one(world: World, hosts: list[Host]) -> None:
     world.broker.delete_queue(mesh_queue_name(PLACE))
-    hosts[1].on_mesh(News("", ()).to_body())
+    hosts[1].on_mesh(News(2, "", ()).to_body())
     assert not hosts[1].speaks
-    hosts[0].on_mesh(News("", ()).to_body())
+    hosts[0].on_mesh(News(2, "", ()).to_body())
     assert not hosts[0].speaks
     world.run(60)
     assert sum(host.speaks for host in hosts) == 1
@@ -378,7 +442,7 @@ def test_two_that_think_they_speak_become_one(world: World, hosts: list[Host]) -
 def test_squatter_is_reported_once_until_it_goes(world: World, hosts: list[Host]) -> None:
     queue = mesh_queue_name(PLACE)
     world.broker.withhold_queue(queue)
-    hosts[0].interpreter.heard_news(News("", ()).to_body())
+    hosts[0].interpreter.heard_news(News(2, "", ()).to_body())
     world.run(300)
     assert queue in hosts[1].interpreter.trouble
     assert sum("takes part" in line for _, line in hosts[1].reports) == 1
@@ -454,14 +518,15 @@ def test_document_beyond_the_cap_is_reported_once(world: World, hosts: list[Host
     [None, [], {}, {"content": 1, "marks": []}, {"content": "", "marks": [[1]]},
      {"content": "", "marks": [["1", "AA=="]]},
      {"content": "", "marks": [[1, "AA=="]]}, {"content": "", "marks": [[-1, "A" * 22 + "=="]]},
-     {"content": "", "marks": [[1, "A" * 22 + "=="]] * 1001}],
+     {"content": "", "marks": [[1, "A" * 22 + "=="]] * 1001},
+     *({"content": "", "marks": [], "term": term} for term in (-1, True, 1.0, "1", None, 2**53))],
 )  # fmt: skip
 def test_news_of_another_form_is_ignored(body: Any) -> None:
     assert News.from_body(body) is None
 
 
 def test_news_are_read_as_written() -> None:
-    news = News("digest", (Mark(1, bytes(16)), Mark(2, bytes(range(16)))))
+    news = News(7, "digest", (Mark(1, bytes(16)), Mark(2, bytes(range(16)))))
     assert News.from_body(news.to_body()) == news
 
 

@@ -53,7 +53,10 @@ def bodies() -> dict[str, Any]:
         "status": {"node": "alpha-1a2b", "connected": True, "trouble": "", "counters": {"links_made": 1}},
         "status_request": None,
         "unchanged": {"version": whole.version},
-        "mesh": News("5d41402abc4b2a76b9719d911017c592", (Mark(SENT_MS // 1000, bytes(range(16))),)).to_body(),
+        "mesh": {
+            "content": "5d41402abc4b2a76b9719d911017c592",
+            "marks": [[SENT_MS // 1000, "AAECAwQFBgcICQoLDA0ODw=="]],
+        },
         "trace_request": {"watch": "00ff", "spy": False, "payloads": False, "charts": [], "nodes": []},
         "trace": {
             "steps": [[SENT_MS << 16, 7, "peers", "file_read", "file_access_waiting", "file_read", 90, [], [], [], ""]],
@@ -98,6 +101,12 @@ def test_the_digest_in_it_is_read(gate: Gate) -> None:
     kept = json.loads(FIXTURE.read_text())["messages"]["digest"]
     digest = Digest.from_body(gate.open(kept.encode()).body)
     assert digest == Digest.of(document(), joining=True, apart=True, answers=("b00f-1", "b00f-2"))
+
+
+def test_news_without_a_term_are_those_of_a_first_speaker(gate: Gate) -> None:
+    kept = json.loads(FIXTURE.read_text())["messages"]["mesh"]
+    news = News(1, "5d41402abc4b2a76b9719d911017c592", (Mark(SENT_MS // 1000, bytes(range(16))),))
+    assert News.from_body(gate.open(kept.encode()).body) == news
 
 
 def test_message_of_format_1_is_refused_by_name(gate: Gate) -> None:
