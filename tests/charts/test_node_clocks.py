@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +66,19 @@ def test_first_update_of_fresh_host_wipes_nothing(hosts: Fleet, behind_s: int, k
     hosts.agree(alpha, fresh, on=lambda contents: contents == kept)
     alpha.update({"after": 4})
     hosts.agree(alpha, fresh, on=lambda contents: contents == {**kept, "after": 4})
+
+
+def test_clock_of_1970_that_jumps_after_boot_costs_nothing(hosts: Fleet) -> None:
+    """As on a board without a battery, until it hears of the time."""
+    alpha, board = hosts.add("alpha"), hosts.add("board", start=False)
+    alpha.write({"a": 1})
+    board.skew(60 - time.time())
+    board.start()
+    board.wait_joined()
+    hosts.agree(alpha, board, on=lambda contents: contents == {"a": 1})
+    board.update({"before": 2})
+    hosts.agree(alpha, board, on=lambda contents: contents == {"a": 1, "before": 2})
+    board.skew(0)
+    board.update({"after": 3})
+    alpha.update({"a": 4})
+    hosts.agree(alpha, board, on=lambda contents: contents == {"a": 4, "before": 2, "after": 3})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from miros_cache_net.cache import Cache
+from miros_cache_net.settings.key_file import key_id
+from miros_cache_net.testing import wait_until
 from miros_cache_net.testing.small_disk import SmallDisk
 from tests.cluster.compose_project import FILE, NODES, ComposeProject, run
 from tests.scenarios.members import FullDisk, Member, OwnNetwork
@@ -61,8 +62,16 @@ class ContainerMember(OwnNetwork, Member):
         self._project, self._disk = project, disk
 
     def await_keys(self, *keys: str) -> None:
-        # Its node can be asked only by a command of the fleet, which would need the very keys that are under way.
-        time.sleep(3)
+        ring = [key_id(key) for key in keys]
+
+        def look() -> bool:
+            # as an administrator does, who is told to wait for it in docs/how-to/docker-compose.md
+            printed = self._project.shell(self.name, "miros-cache-net", "status", "--json", check=False)
+            read = {node["host"]: node["keys"] for node in json.loads(printed or '{"nodes": []}')["nodes"]}
+            assert read.get(self.name) == ring, f"{read}, not {ring}"
+            return True
+
+        wait_until(look, timeout_s=60, what=f"{self.name} to read its keys")
 
     def kill(self) -> None:
         self._project.compose("kill", self.name)

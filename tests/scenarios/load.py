@@ -80,9 +80,11 @@ class Load:
 
     def _write(self) -> None:
         while not self._ended.wait(self._rng.uniform(0, 2 * _WHOLE_PAUSE_S)):
-            contents = {"whole": next(_numbers), "time_out_in_minutes": 30}
-            member = self._rng.choice(self._members)
-            self._timed(lambda: member.write(contents), contents, whole=True)  # noqa: B023
+            self.write_whole(self._rng.choice(self._members))
+
+    def write_whole(self, member: Member) -> None:
+        contents = {"whole": next(_numbers), "time_out_in_minutes": 30}
+        self._timed(lambda: member.write(contents), contents, whole=True)
 
     def _timed(self, work: Callable[[], Any], values: dict[str, Any], whole: bool = False) -> bool:
         """Whether it was acknowledged: a full disk takes no write, and says so."""

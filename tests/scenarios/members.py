@@ -15,6 +15,7 @@ from miros_cache_net.cli.health import judged
 from miros_cache_net.settings.key_file import key_id
 from miros_cache_net.testing import Host, NodeProcess, TcpForwarder, wait_until
 from miros_cache_net.testing.host_kinds import NamespaceHost
+from tests.scenarios.releases import before_ours
 
 
 class Member(ABC):
@@ -167,6 +168,14 @@ class ProcessMember(Member):
         self._full.free()
         # what its processes have said in a long soak would fill it again
         os.truncate(self.host.directory / "log", 0)
+
+    def install(self, place: Path | None) -> None:
+        """Have the processes that it starts from now on run what is installed there; None: these sources."""
+        if place is None:
+            del self.host.environment  # type: ignore[method-assign]
+        else:
+            environment = {**self.host.environment(), "PYTHONPATH": before_ours(place)}
+            self.host.environment = lambda: environment  # type: ignore[method-assign]
 
     def speak_another_format(self) -> None:
         """Have its node replaced by one of another release, of which this one understands nothing."""

@@ -37,7 +37,7 @@ def play(world: World, scenario: Scenario, rng: random.Random) -> Played:
     world.wait_healthy()
     history = History()
     begin_anew(world, history)
-    load = Load(world.members, history, rng, whole=not scenario.has_times)
+    load = Load(world.members, history, rng, whole=scenario.whole and not scenario.has_times)
     with contextlib.ExitStack() as stack:
         logs = {each.name: stack.enter_context(HealthLog(each)) for each in world.members}
         watch = stack.enter_context(Watch(world.members, load))

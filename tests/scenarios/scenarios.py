@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pika
 
+from miros_cache_net.limits import DOCUMENT_BYTES
+from miros_cache_net.release import release
 from miros_cache_net.settings.key_file import generate_key
-from miros_cache_net.testing import RabbitServer
+from miros_cache_net.testing import RabbitServer, wait_until
 from tests.scenarios.load import Load
 from tests.scenarios.members import ProcessMember
+from tests.scenarios.releases import installed
 from tests.scenarios.world import INTERVAL_S, World
 
 PROCESSES, NAMESPACES, CONTAINERS, CLUSTER = "processes", "namespaces", "containers", "cluster"
@@ -21,6 +25,8 @@ OWN: Final = (PROCESSES, NAMESPACES)
 SOON_S: Final = 30.0
 TWO_INTERVALS_S: Final = 2 * INTERVAL_S
 ONE, EVERYBODY = "one", "everybody"
+#: What a host says that speaks another format than the others.
+FORMAT: Final = "the same release"
 Step = Callable[[World, Load], None]
 
 
@@ -35,6 +41,8 @@ class Scenario:
     within_s      how soon
     because       what is to be among its words
     has_times     stamps are of more than one time: no whole writes meanwhile
+    whole         hosts write whole documents meanwhile
+    in_soak       it may befall a fleet among others, at random
     in_ci         on which kinds it is played whenever the tests run
     """
 
@@ -46,6 +54,8 @@ class Scenario:
     within_s: float = SOON_S
     because: str = ""
     has_times: bool = False
+    whole: bool = True
+    in_soak: bool = True
     prepare: Step = lambda _world, _load: None
     in_ci: tuple[str, ...] = ()
 
@@ -125,6 +135,61 @@ def keys_rotated(world: World, load: Load) -> None:
         load.more(60)
         for member in world.members:
             member.await_keys(*ring)
+
+
+def upgraded(version: str, wire_format: int | None = None) -> Step:
+    """As docs/how-to/upgrade-and-recovery.md has it: a host at a time; what two formats say of each other is theirs."""
+
+    def step(world: World, load: Load) -> None:
+        place = installed(world.members[0].path.parents[1] / "releases", version, wire_format)
+        for count, member in enumerate(world.members, 1):
+            assert isinstance(member, ProcessMember)
+            replace_release(member, place, load)
+            if wire_format is None or count == len(world.members):
+                world.wait_healthy()
+            if wire_format is None:
+                answered = [version] * count + [release()] * (len(world.members) - count)
+                seen = sorted(releases_seen(member))
+                assert seen == sorted(answered), seen
+            elif count == 1:
+                wait_until(lambda: FORMAT in world.members[0].health()["why"], timeout_s=60, what="the first to say so")
+
+    return step
+
+
+def replace_release(member: ProcessMember, place: Path | None, load: Load) -> None:
+    member.stop()
+    load.more()
+    member.install(place)
+    member.start()
+    load.more()
+
+
+def releases_seen(member: ProcessMember) -> list[str]:
+    """As `status` on that host shows them; of each host's bridge."""
+    return [status["release"] for status in member.of_role("bridge").ask("fleet_status")]
+
+
+def release_put_back(world: World, load: Load) -> None:
+    for member in world.members:
+        assert isinstance(member, ProcessMember)
+        replace_release(member, None, load)
+    world.wait_healthy()
+
+
+def over_a_cap(world: World, load: Load) -> None:
+    """Two halves of a fleet write more than one document may hold, and meet."""
+    one, other = world.members[:2]
+    one.cut()
+    load.more()
+    for member in (one, other):
+        member.update({f"half of {member.name}": "x" * (DOCUMENT_BYTES // 2)})
+    one.mend()
+
+
+def whole_write(world: World, load: Load) -> None:
+    """Which is the remedy that `health` names."""
+    load.write_whole(world.members[1])
 
 
 def another_key(world: World, _load: Load) -> None:
@@ -227,6 +292,28 @@ SCENARIOS: Final = (
     Scenario("slow link", on_alpha("slow_down"), on_alpha("mend")),
     Scenario("one packet of five lost", on_alpha("lose_packets"), on_alpha("mend"), (NAMESPACES, CONTAINERS)),
     Scenario(
+        "over a cap",
+        over_a_cap,
+        whole_write,
+        OWN,
+        EVERYBODY,
+        TWO_INTERVALS_S,
+        "exceed a cap together",
+        whole=False,
+        in_soak=False,
+    ),
+    Scenario("package upgraded", upgraded("0.1.1"), release_put_back, (PROCESSES,), in_soak=False, in_ci=(PROCESSES,)),
+    Scenario(
+        "package upgraded to another format",
+        upgraded("99.0", 99),
+        release_put_back,
+        (PROCESSES,),
+        ONE,
+        SOON_S * 4,
+        FORMAT,
+        in_soak=False,
+    ),
+    Scenario(
         "disk full",
         on_alpha("fill_disk"),
         on_alpha("free_disk"),
@@ -254,7 +341,7 @@ SCENARIOS: Final = (
         OWN,
         ONE,
         TWO_INTERVALS_S,
-        "the same release",
+        FORMAT,
     ),
     *_clocks(),
     *_of_a_cluster(),

@@ -148,3 +148,15 @@ def test_link_that_stood_starts_its_pauses_anew() -> None:
 def test_fatal_error_is_told_and_ends_trying() -> None:
     fatal = ExchangeConflict("another type")
     assert rules("ab")[0].lost(fatal, False) == (None, fatal)
+
+
+def test_a_broker_that_comes_ten_minutes_late_is_found_within_a_pause() -> None:
+    reconnect, clock = rules()
+    began_s, told = clock.monotonic_s(), []
+    while clock.monotonic_s() - began_s < 600:
+        seconds, cause = reconnect.lost(GONE, False)
+        assert seconds is not None and seconds <= limits.RECONNECT_TOP_S
+        clock.advance(seconds)
+        told.append(cause)
+    assert [cause for cause in told if cause] == [GONE]
+    assert len(told) < 600, "no storm"
