@@ -116,6 +116,7 @@ class Traces:
                 watch = watch or self._watches.setdefault(name, _Watch(Wanted.of(fields), message.origin.boot))
                 watch.to, watch.answers = to, message.message_id
                 watch.until_s = time.monotonic() + limits.TRACE_WATCH_S
+            self._earn()
             if not self._afford(limits.TRACE_STEP_BYTES):
                 return
         said = _FULL if is_full else ""
@@ -175,6 +176,7 @@ class Traces:
             if not watches or reader is None:
                 self._rest()
                 return False
+            self._earn()
         fresh = reader.fresh()
         while self._of_others:
             fresh.append(self._of_others.popleft())
@@ -218,11 +220,17 @@ class Traces:
             seen = number
         return steps, seen
 
-    def _afford(self, size: int) -> bool:
-        """A token bucket of bytes, for all watches together."""
+    def _earn(self) -> None:
+        """Fill the token bucket of bytes, which all watches share.
+
+        Not while a look is sent: a slow host would earn more than it packs, and would send on and on, step by step.
+        """
         now_s = time.monotonic()
         earned = (now_s - self._looked_s) * limits.TRACE_BYTES_PER_S
         self._left, self._looked_s = min(self._left + earned, float(limits.TRACE_BYTES_AT_ONCE)), now_s
+
+    def _afford(self, size: int) -> bool:
+        """Take `size` bytes out of the bucket, if it holds them."""
         if self._left < size:
             return False
         self._left -= size
