@@ -120,6 +120,7 @@ def test_plain_program_reports_by_a_key(hosts: Fleet, lan_on: Callable[[Host], L
     with FakeServer(generous_rabbit) as server, FakeServer(generous_rabbit) as stranger:
         peer = f"127.0.0.1:{server.port if is_there else free_port()}"
         alpha.write(document("127.0.0.9", peer))
+        hosts.agree(on=lambda contents: peer in contents.get("addresses", ()))  # or beta discovers that nobody is there
         lan_on(beta)
         alpha.update({f"suspect:{peer}": True, f"suspect:127.0.0.1:{stranger.port}": True, "suspect:": 1})
         left = ["127.0.0.9", peer] if is_there else ["127.0.0.9"]
