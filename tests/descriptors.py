@@ -1,4 +1,4 @@
-"""A process that has run out of file descriptors, for a while."""
+"""The descriptors that a test left open; a process that has run out of them, for a while."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import contextlib
 import os
 import resource
 from collections.abc import Iterator
+
+
+class NewDescriptors:
+    """The descriptors that were opened after this was made, and still are; earlier tests' may be closed meanwhile."""
+
+    def __init__(self) -> None:
+        self._before = set(_descriptors())
+
+    def links(self) -> list[str]:
+        """What they lead to."""
+        return sorted(link for number, link in set(_descriptors()) - self._before)
+
+
+def _descriptors() -> Iterator[tuple[str, str]]:
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile, as that of the listing
+            yield number, os.readlink(f"/proc/self/fd/{number}")
 
 
 @contextlib.contextmanager

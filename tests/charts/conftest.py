@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from miros.activeobject import InstrumentionWriter
 
-from miros_cache_net.statechart.timers import THREAD_NAME
 from tests.charts.recorder import Recorder
+from tests.threads import NewThreads
 
 #: How long an ended chart's thread may take to vanish.
 GRACE_S = 5.0
-#: What lives as long as the process.
-_SHARED = ("fifo active fabric", "lifo active fabric", THREAD_NAME)
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread of its own running."""
-    before = set(threading.enumerate())
+    threads = NewThreads()
     yield
     deadline = time.monotonic() + GRACE_S
-    while left := _own_threads(before):
+    while left := threads.names():
         if time.monotonic() > deadline:
-            pytest.fail(f"threads left behind: {[thread.name for thread in left]}")
+            pytest.fail(f"threads left behind: {left}")
         time.sleep(0.005)
-
-
-def _own_threads(before: set[threading.Thread]) -> list[threading.Thread]:
-    shared = InstrumentionWriter()._thread
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread not in before and thread is not shared and thread.name not in _SHARED and thread.is_alive()
-    ]
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from miros_cache_net.observe.families import FAMILIES
 from miros_cache_net.observe.registry import PROCESS, Registry
 from miros_cache_net.testing import Fleet, wait_until
 from tests.statechart.test_fork import in_child
+from tests.threads import NewThreads
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -152,14 +153,14 @@ def test_other_pages_and_methods_are_refused(fleet: Callable[..., Fleet]) -> Non
 
 
 def test_node_that_ends_gives_its_port_back(fleet: Callable[..., Fleet]) -> None:
-    before = threading.active_count()
+    threads = NewThreads()
     with measured(fleet()) as node:
         assert node.metrics is not None
         port = node.metrics.port
         asked(node, "/metrics")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
-    wait_until(lambda: threading.active_count() <= before, what="its threads to end")
+    wait_until(lambda: not threads.names(), what="its threads to end")
 
 
 @pytest.mark.parametrize(
@@ -187,14 +188,14 @@ def test_port_that_is_taken_is_one_clear_error(fleet: Callable[..., Fleet]) -> N
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        threads = threading.active_count()
+        threads = NewThreads()
         with pytest.raises(SettingsError, match="the port is taken; name another with --metrics"):
             CacheNode(
                 settings=hosts.settings("alpha"),
                 metrics=str(port),
                 link_factory=lambda _, place: MemoryLink(MemoryBroker(), document_topology(place)),
             )
-        wait_until(lambda: threading.active_count() <= threads, what="the node's threads to end")
+        wait_until(lambda: not threads.names(), what="the node's threads to end")
 
 
 def test_missing_library_is_named_with_its_extra(fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +230,7 @@ def test_numbers_of_node_and_process_are_added() -> None:
 
 
 def test_silent_clients_take_no_more_than_their_share(fleet: Callable[..., Fleet]) -> None:
+    threads = NewThreads()
     with measured(fleet()) as node, ExitStack() as stack:
         assert node.metrics is not None
         silent = [
@@ -237,8 +239,7 @@ def test_silent_clients_take_no_more_than_their_share(fleet: Callable[..., Fleet
         ]
         hung_up = [each for each in silent[limits.METRICS_CLIENTS :] if each.recv(1) == b""]
         assert len(hung_up) == 2 * limits.METRICS_CLIENTS
-        served = [each for each in threading.enumerate() if "process_request_thread" in each.name]
-        assert len(served) <= limits.METRICS_CLIENTS
+        assert len(threads.names("process_request_thread")) <= limits.METRICS_CLIENTS
         wait_until(lambda: silent[0].recv(1) == b"", what="the silent ones to be let go")
         wait_until(lambda: asked(node, "/metrics")[0] == 200, what="an honest one to be served")
 

@@ -49,6 +49,7 @@ from miros_cache_net.testing import Fleet, ManualClock, wait_until
 from miros_cache_net.wire import keyring
 from miros_cache_net.wire.gate import Gate
 from miros_cache_net.wire.keyring import KeyRing
+from tests.descriptors import NewDescriptors
 
 
 @pytest.fixture
@@ -273,11 +274,11 @@ def test_node_without_key_refuses_and_names_the_command(tmp_path: Path) -> None:
 
 def test_failed_construction_of_a_node_leaves_no_descriptor(hosts: Fleet) -> None:
     settings = hosts.settings("alpha")
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = NewDescriptors()
     for _ in range(3):
         with pytest.raises(PayloadError):
             CacheNode(settings=settings, default_json="no JSON")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors.links() == []
 
 
 def test_node_connects_while_its_file_is_being_made(

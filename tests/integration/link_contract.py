@@ -21,6 +21,7 @@ from miros_cache_net.amqp.topology import Binding, Exchange, Queue, Topology
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConflict, TopologyLost, Unroutable
 from miros_cache_net.fleet.place import Place, document_topology, parse_routing_key, request_queue_name, routing_key
 from miros_cache_net.testing import wait_until
+from tests.threads import NewThreads
 
 
 class Recorder:
@@ -460,14 +461,14 @@ class LinkContract:
 
     def test_stop_sends_what_waits_and_leaves_no_thread(self, rig: Rig) -> None:
         _, heard = rig.up()
-        before = set(threading.enumerate())
+        threads = NewThreads()
         link, recorder = rig.up()
         confirms = Confirms()
         for number in range(100):
             link.publish(news(link, b"%d" % number, done=confirms.of(number)))
         link.stop()
         assert confirms.results == [(number, True) for number in range(100)]
-        assert set(threading.enumerate()) <= before
+        assert threads.names() == []
         wait_until(lambda: len(heard.deliveries) == 100)
         assert recorder.downs == [] and recorder.order == ["up"]
 
@@ -492,7 +493,7 @@ class LinkContract:
             link.start(Recorder())
 
     def test_a_link_stopped_by_its_own_listener_ends(self, rig: Rig) -> None:
-        before = set(threading.enumerate())
+        threads = NewThreads()
         link = rig.link()
 
         class StopsIt(Recorder):
@@ -503,7 +504,7 @@ class LinkContract:
         listener = StopsIt()
         link.start(listener)
         listener.wait(ups=1)
-        wait_until(lambda: set(threading.enumerate()) <= before)
+        wait_until(lambda: not threads.names())
 
     def test_stopped_link_serves_nothing_and_loses_its_queue(self, rig: Rig) -> None:
         asker, _ = rig.up()

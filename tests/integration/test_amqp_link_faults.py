@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 
-import psutil
 import pytest
 
 from miros_cache_net import limits
@@ -13,8 +12,10 @@ from miros_cache_net.errors import (
     BrokerUnreachable,
 )
 from miros_cache_net.testing import RabbitServer, TcpForwarder, free_port, wait_until
+from tests.descriptors import NewDescriptors
 from tests.integration.link_contract import Confirms, news, talk
 from tests.integration.rabbit_links import StartLink, is_up, publish_inside, sockets_to, told
+from tests.threads import NewThreads
 
 # --- a broker that dies, stops, or takes nothing ---------------------------------------------------------------
 
@@ -68,6 +69,7 @@ def test_memory_alarm_blocks_publications_until_it_is_over(
 def test_silent_connection_is_noticed_by_its_heartbeat(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
+    threads = NewThreads()
     with TcpForwarder(rabbit_server.port) as forwarder:
         link, recorder = start_link(f"amqp://127.0.0.1:{forwarder.port}", heartbeat_s=1, connect_timeout_s=1.0)
         is_up(recorder)
@@ -81,7 +83,7 @@ def test_silent_connection_is_noticed_by_its_heartbeat(
         link.stop()
         assert confirms.results == [(0, False)]
         assert sockets_to(forwarder.port) == 0
-        assert not [thread for thread in threading.enumerate() if "miros-cache-link" in thread.name]
+        assert threads.names("miros-cache-link") == []
 
 
 def test_broker_that_is_silent_after_login_is_told(
@@ -142,26 +144,24 @@ def test_a_paused_broker_is_left_and_found_again(
 def test_link_has_two_connections_and_stop_ends_them(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
-    before = set(threading.enumerate())
+    threads, descriptors = NewThreads(), NewDescriptors()
     sockets = sockets_to(rabbit_server.port)
-    files = psutil.Process().num_fds()
     link, recorder = start_link(rabbit_url, serve=True)
     is_up(recorder)
     wait_until(lambda: sockets_to(rabbit_server.port) == sockets + 2, what="both connections")
     link.stop()
     assert sockets_to(rabbit_server.port) == sockets
-    assert psutil.Process().num_fds() == files
-    assert set(threading.enumerate()) == before
+    assert (threads.names(), descriptors.links()) == ([], [])
 
 
 def test_link_that_never_came_up_leaves_nothing(start_link: StartLink) -> None:
-    files = psutil.Process().num_fds()
+    threads, descriptors = NewThreads(), NewDescriptors()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for url in (f"amqp://127.0.0.1:{silent.getsockname()[1]}", f"amqp://127.0.0.1:{free_port()}"):
             link, _ = start_link(url)
             link.stop()
-    wait_until(lambda: psutil.Process().num_fds() == files)
-    assert not [thread for thread in threading.enumerate() if "miros-cache-link" in thread.name]
+    wait_until(lambda: not descriptors.links())
+    assert threads.names("miros-cache-link") == []
 
 
 def test_fault_inside_pika_costs_only_the_session(

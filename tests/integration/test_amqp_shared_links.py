@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from miros_cache_net.testing import RabbitServer, TcpForwarder, wait_until
 from tests.integration.link_contract import LinkContract, Recorder, Rig, acquired, mesh, talk
 from tests.integration.rabbit_links import channel_to, is_up, sockets_to, told
 from tests.integration.test_amqp_link import QUICK, RabbitRig
+from tests.threads import NewThreads
 
 
 class SharingRig(RabbitRig):
@@ -76,19 +76,19 @@ def share(place: Place) -> Iterator[Share]:
 def test_five_links_share_two_connections_and_a_thread(
     rabbit_server: RabbitServer, rabbit_url: str, share: Share
 ) -> None:
-    sockets, threads = sockets_to(rabbit_server.port), set(threading.enumerate())
+    sockets, threads = sockets_to(rabbit_server.port), NewThreads()
     links = [share(rabbit_url, f"document {number}") for number in range(5)]
     for _, recorder in links:
         is_up(recorder)
     assert sockets_to(rabbit_server.port) == sockets + 2
-    assert len(set(threading.enumerate()) - threads) == 1
+    assert len(threads.names()) == 1
     for number, (link, _) in enumerate(links):
         for heir, at_heir in links[number:]:
             heir.publish(Publication(b"to myself", queue=at_heir.own_queue))
             at_heir.wait(deliveries=number + 1)
         link.stop()
         assert sockets_to(rabbit_server.port) == (sockets + 2 if number < 4 else sockets)
-    assert set(threading.enumerate()) == threads
+    assert threads.names() == []
     assert all(recorder.order.count("up") == 1 and not recorder.downs for _, recorder in links)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from miros_cache_net import limits
 from miros_cache_net.testing import Fleet, RabbitServer, TcpForwarder, wait_until
+from tests.threads import NewThreads
 
 #: The long soak: MIROS_CACHE_RESTARTS=20
 RESTARTS = int(os.environ.get("MIROS_CACHE_RESTARTS", "2"))
@@ -162,7 +163,7 @@ def vandal(server: RabbitServer) -> Iterator[pika.adapters.blocking_connection.B
     ],
 )
 def test_hosts_agree_and_lose_nothing_after_a_fault(tmp_path: Path, rabbit: RabbitServer, fault: Fault) -> None:
-    before = set(threading.enumerate())
+    threads = NewThreads()
     url = rabbit.url_for("node", "first", "fleet")
     with Fleet(tmp_path, url, exchange=EXCHANGE, heartbeat_s=2, digest_interval_s=1.0) as hosts:
         for name in ("alpha", "beta", "gamma"):
@@ -178,12 +179,8 @@ def test_hosts_agree_and_lose_nothing_after_a_fault(tmp_path: Path, rabbit: Rabb
         assert newcomer.cache.read().version == hosts[0].cache.read().version
         assert newcomer.status()["counters"].get("received_answer"), "nobody serves requests any more"
         wait_until(lambda: rabbit.connection_count() == 8, timeout_s=30, what="each host to have its two connections")
-    wait_until(lambda: not [t for t in set(threading.enumerate()) - before if is_ours(t)], what="no thread to be left")
+    wait_until(lambda: not threads.names(), what="no thread to be left")
     wait_until(lambda: rabbit.connection_count() == 0, timeout_s=30, what="no connection to be left")
-
-
-def is_ours(thread: threading.Thread) -> bool:
-    return "amqp" in thread.name or "link" in thread.name
 
 
 def test_bad_network_only_delays(tmp_path: Path, rabbit: RabbitServer) -> None:

@@ -21,8 +21,9 @@ from miros_cache_net.discovery.probe.prober import Prober, ProbeResult, ProbeTar
 from miros_cache_net.discovery.probe.resolve import Address, LookUp
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, free_port, wait_until
-from tests.descriptors import descriptors_left
+from tests.descriptors import NewDescriptors, descriptors_left
 from tests.fake_servers import PROTOCOL_HEADER, FakeServer, Visit, banner, full_backlog, generous_rabbit, greeter, mute
+from tests.threads import NewThreads
 
 PASSWORD = "s3cr3t-that-nobody-may-see"
 #: Far above what any answer takes: a test that needs it all has failed.
@@ -435,7 +436,7 @@ def test_two_hundred_probes_run_on_one_thread(prober: Prober) -> None:
         visit.say(banner(product="not RabbitMQ"))
 
     names: set[str] = set()
-    threads_before = threading.active_count()
+    threads = NewThreads()
     answers: list[Future[ProbeResult]] = [Future() for _ in range(200)]
 
     def answered(answer: Future[ProbeResult], result: ProbeResult) -> None:
@@ -444,14 +445,14 @@ def test_two_hundred_probes_run_on_one_thread(prober: Prober) -> None:
 
     with FakeServer(mute) as lonely, FakeServer(greet_when_all_are_here) as server:
         ask(prober, target(lonely.port, timeout_s=0.01))
-        assert sum(t.name == "miros-cache-probes" for t in threading.enumerate()) == 1
+        assert threads.names("miros-cache-probes") == ["miros-cache-probes"]
         for answer in answers:
             prober.probe(target(server.port), lambda result, answer=answer: answered(answer, result))  # type: ignore[misc]
         verdicts = {answer.result(AMPLE_S).verdict for answer in answers}
-        assert sum(t.name == "miros-cache-probes" for t in threading.enumerate()) == 1
+        assert threads.names("miros-cache-probes") == ["miros-cache-probes"]
     assert verdicts == {Verdict.NOT_RABBITMQ}
     assert names == {"miros-cache-probes"}
-    assert threading.active_count() <= threads_before + 1
+    wait_until(lambda: threads.names() == ["miros-cache-probes"])
 
 
 def test_probes_are_bounded_and_all_get_a_turn() -> None:
@@ -515,6 +516,7 @@ def test_a_probe_cancelled_before_its_turn_never_dials() -> None:
 
 
 def test_closed_prober_cancels_all_and_can_start_again() -> None:
+    threads = NewThreads()
     prober = Prober(at_once=2)
     with FakeServer(mute) as server:
         answers: list[Future[ProbeResult]] = [Future() for _ in range(5)]
@@ -522,7 +524,7 @@ def test_closed_prober_cancels_all_and_can_start_again() -> None:
             prober.probe(target(server.port), answer.set_result)
         prober.close()
         assert [answer.result(0).verdict for answer in answers] == [Verdict.CANCELLED] * 5
-        assert not [t for t in threading.enumerate() if t.name == "miros-cache-probes"]
+        assert not threads.names("miros-cache-probes")
     assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
     prober.close()
     prober.close()
@@ -539,10 +541,11 @@ def test_probe_whose_thread_has_ended_ignores_cancelling() -> None:
 
 
 def test_idle_thread_ends_and_comes_back() -> None:
+    threads = NewThreads()
     prober = Prober(idle_s=0.01)
     for _ in range(3):
         assert ask(prober, target(free_port())).verdict is Verdict.REFUSED
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name == "miros-cache-probes"])
+        wait_until(lambda: not threads.names("miros-cache-probes"))
 
 
 def test_probe_asked_as_the_thread_ends_is_answered() -> None:
@@ -562,13 +565,14 @@ def test_raising_asker_does_not_end_the_thread(prober: Prober, caplog: pytest.Lo
 
 
 def test_raising_asker_does_not_keep_the_thread_forever() -> None:
+    threads = NewThreads()
     prober = Prober(idle_s=0.0)
 
     def fail(result: ProbeResult) -> None:
         raise RuntimeError("planted")
 
     prober.probe(target(free_port()), fail)
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "miros-cache-probes"])
+    wait_until(lambda: not threads.names("miros-cache-probes"))
 
 
 def test_mistake_inside_a_probe_is_logged_and_answered(
@@ -607,7 +611,7 @@ def test_no_descriptor_is_left_open(prober: Prober) -> None:
     ask(prober, target(free_port()))
     with FakeServer(mute) as silent, FakeServer(generous_rabbit) as rabbit, FakeServer(garbage) as noise:
 
-        def one_round() -> int:
+        def one_round() -> list[str]:
             ports = (silent.port, rabbit.port, noise.port, free_port())
             answers: list[Future[ProbeResult]] = [Future() for _ in ports]
             for port, answer in zip(ports, answers, strict=True):
@@ -617,12 +621,11 @@ def test_no_descriptor_is_left_open(prober: Prober) -> None:
             for server in (silent, rabbit, noise):
                 server.heard()
             gc.collect()
-            return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+            return descriptors.links()
 
-        ask(prober, target(free_port()))
-        first = one_round()
-        for _ in range(5):
-            wait_until(lambda: one_round() <= first)
+        descriptors = NewDescriptors()
+        for _ in range(6):
+            wait_until(lambda: not one_round())
 
 
 # --- what is asked --------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +104,3 @@ def flat(chart: Any, e: Event) -> int:
 
 class Flat(NetworkedActiveObject):
     heard: list[tuple[str, Any]]
-
-
-def threads_since(before: set[threading.Thread]) -> Callable[[], list[str]]:
-    """The names of the threads that are still there, those that every chart of a process shares left out."""
-    shared = ("fabric", "thread_runner", "timers", "miros-cache-probes")
-    return lambda: [
-        thread.name for thread in set(threading.enumerate()) - before if not any(part in thread.name for part in shared)
-    ]

@@ -18,6 +18,7 @@ from miros_cache_net.statechart.chart import Chart
 from miros_cache_net.statechart.timers import THREAD_NAME, TIMERS, Timer
 from miros_cache_net.testing import wait_until
 from tests.charts.recorder import TIMEOUT_S, Recorder
+from tests.threads import NewThreads
 
 LONG_S = 600.0
 
@@ -40,12 +41,12 @@ def timer_threads() -> int:
 def test_five_thousand_waiting_posts_cost_one_thread(stopping: Any) -> None:
     charts = [stopping(Chart(f"chart {number}")) for number in range(10)]
     charts[0].post_later(event("ITEM"), LONG_S)
-    threads = threading.active_count()
+    threads = NewThreads()
 
     for number in range(5000):
         charts[number % 10].post_fifo(event("ITEM"), period=LONG_S, times=1)
 
-    assert threading.active_count() == threads
+    assert threads.names() == []
     assert timer_threads() == 1
     assert len(TIMERS) == 5001
 

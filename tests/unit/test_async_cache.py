@@ -17,6 +17,7 @@ import pytest
 from miros_cache_net import AsyncCache, Cache, PayloadError
 from miros_cache_net.errors import DiscoveryRecursion, DiscoveryTimeout, ModifyRecursion, SettingsError
 from miros_cache_net.testing import wait_until
+from tests.threads import NewThreads
 
 AMPLE_S = 30.0
 HOLDER = """
@@ -339,7 +340,7 @@ def test_a_loop_ends_while_another_program_holds_the_file(path: Path) -> None:
 
 
 def test_no_thread_is_left_after_close(path: Path) -> None:
-    before = set(threading.enumerate())
+    threads = NewThreads()
 
     async def steps() -> None:
         async with AsyncCache(path) as cache:
@@ -347,7 +348,7 @@ def test_no_thread_is_left_after_close(path: Path) -> None:
             await cache.get_or_discover(lambda: {"n": 1})
 
     run(steps)
-    wait_until(lambda: set(threading.enumerate()) <= before, what="only the threads of before")
+    wait_until(lambda: not threads.names(), what="only the threads of before")
 
 
 def test_wrong_settings_are_told_by_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

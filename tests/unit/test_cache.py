@@ -20,6 +20,7 @@ from miros_cache_net.cache import Cache, read_cache
 from miros_cache_net.errors import DocumentError, ModifyRecursion, PayloadError, StoreError, SymbolicLinkRefused
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.testing import ManualClock, wait_until
+from tests.threads import NewThreads
 
 
 @pytest.fixture(name="cache")
@@ -212,9 +213,9 @@ def test_wait_gives_up_after_its_time(cache: Cache) -> None:
 
 
 def test_wait_leaves_no_thread_behind(cache: Cache) -> None:
-    before = set(threading.enumerate())
+    threads = NewThreads()
     cache.wait(timeout_s=0.0)
-    wait_until(lambda: set(threading.enumerate()) <= before, what="only the threads of before")
+    wait_until(lambda: not threads.names(), what="only the threads of before")
 
 
 # --- several threads and processes ------------------------------------------------------------------------

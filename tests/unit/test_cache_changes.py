@@ -13,6 +13,7 @@ import pytest
 from miros_cache_net.cache import Cache
 from miros_cache_net.payloads import CacheReadPayload
 from miros_cache_net.testing import wait_until
+from tests.threads import NewThreads
 
 AMPLE_S = 30.0
 
@@ -75,12 +76,12 @@ def test_what_holds_no_document_is_passed_over(cache: Cache, path: Path) -> None
 
 
 def test_a_loop_that_is_left_keeps_no_thread(cache: Cache) -> None:
-    before = set(threading.enumerate())
+    threads = NewThreads()
     cache.write({"n": 0})
     threading.Timer(0.01, cache.write, ({"n": 1},)).start()
     for _ in cache.changes(AMPLE_S):
         break
-    wait_until(lambda: set(threading.enumerate()) <= before, what="only the threads of before")
+    wait_until(lambda: not threads.names(), what="only the threads of before")
 
 
 def test_in_a_forked_child_the_parents_loop_is_over(cache: Cache) -> None:

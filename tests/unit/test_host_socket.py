@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,8 @@ from miros_cache_net.observe.families import BRIDGES_MET
 from miros_cache_net.observe.registry import Registry
 from miros_cache_net.statechart.listener import Listener as ChartOfSteps
 from miros_cache_net.testing import wait_until
+from tests.descriptors import NewDescriptors
+from tests.threads import NewThreads
 
 ANYBODY_LIKE_ME = Admission(frozenset({os.geteuid()}), None)
 SOMEBODY_ELSE = Admission(frozenset({os.geteuid() + 4711}), None)
@@ -783,15 +784,13 @@ def test_question_is_asked_once_a_bridge(address: SocketAddress, watcher: Watche
 
 
 def test_follower_ends_at_once_whatever_it_awaits(address: SocketAddress) -> None:
-    before = threading.active_count()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    threads, descriptors = NewThreads(), NewDescriptors()
     with address.listen(0o600, os.getegid()):
         for _ in range(20):
             Watcher(address).follower.close()
     for _ in range(20):
         Watcher(address).follower.close()
-    assert threading.active_count() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert (threads.names(), descriptors.links()) == ([], [])
 
 
 # --- fork ---------------------------------------------------------------------------------------------

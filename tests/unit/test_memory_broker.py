@@ -15,6 +15,7 @@ from miros_cache_net.errors import BrokerUnreachable, LoginRefused
 from miros_cache_net.fleet.place import Place, document_topology, request_queue_name, routing_key
 from miros_cache_net.testing import ManualClock
 from tests.integration.link_contract import Confirms, LinkContract, Recorder, Rig, news
+from tests.threads import NewThreads
 
 PLACE = Place("miros.cache.exchange", "fleet", "cache")
 
@@ -71,7 +72,7 @@ def started(broker: MemoryBroker, *, serve: bool = False) -> tuple[MemoryLink, R
 
 
 def test_synchronous_broker_is_done_when_a_call_returns() -> None:
-    before = threading.enumerate()
+    threads = NewThreads()
     broker = MemoryBroker(synchronous=True)
     (alpha, at_alpha), (_, at_beta) = started(broker), started(broker)
     confirms = Confirms()
@@ -79,7 +80,7 @@ def test_synchronous_broker_is_done_when_a_call_returns() -> None:
     assert at_beta.bodies == [b"news"]
     assert confirms.results == [(1, True)]
     assert at_alpha.threads == {threading.current_thread()}
-    assert threading.enumerate() == before
+    assert threads.names() == []
 
 
 def test_synchronous_broker_never_nests_calls_of_listeners() -> None:

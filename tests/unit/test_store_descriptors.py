@@ -19,14 +19,11 @@ from miros_cache_net.store.file_store import FileStore
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.store.lock import ExclusiveAccess, Outcome
 from miros_cache_net.testing import wait_until
+from tests.descriptors import NewDescriptors
 
 
 class Interrupted(BaseException):
     """What a signal handler raises."""
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture(name="path")
@@ -64,11 +61,11 @@ def load(path: Path) -> None:
 def test_what_nobody_closes_keeps_no_descriptor(path: Path, use: Callable[[Path], None]) -> None:
     use(path)
     gc.collect()
-    before = open_files()
+    descriptors = NewDescriptors()
     for _ in range(20):
         use(path)
     gc.collect()
-    assert open_files() == before
+    assert descriptors.links() == []
     # nor the lock, nor the document un-writable
     with Cache(path) as cache:
         assert cache.update({"c": 3}).dict["c"] == 3
@@ -88,7 +85,7 @@ def raising_handler() -> Iterator[None]:
 @pytest.mark.usefixtures("raising_handler")
 def test_signal_while_an_update_waits_leaves_no_descriptor(path: Path) -> None:
     gc.collect()
-    before = open_files()
+    descriptors = NewDescriptors()
     holder = ExclusiveAccess(path)
     assert holder.try_enter() is Outcome.ENTERED
     main = threading.main_thread().ident
@@ -112,7 +109,7 @@ def test_signal_while_an_update_waits_leaves_no_descriptor(path: Path) -> None:
     leader.close()
     holder.close()
     gc.collect()
-    wait_until(lambda: open_files() == before, what="all descriptors to be closed")
+    wait_until(lambda: not descriptors.links(), what="all descriptors to be closed")
     with Cache(path) as cache:
         assert cache.update({"c": 3}).dict == {"a": 1, "c": 3}
 
@@ -120,7 +117,7 @@ def test_signal_while_an_update_waits_leaves_no_descriptor(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it was not closed by anybody
 def test_signal_after_making_a_file_leaves_no_descriptor(path: Path) -> None:
     gc.collect()
-    before = open_files()
+    descriptors = NewDescriptors()
     cache = Cache(path)
 
     def tell(_frame: FrameType, happened: str, _what: Any) -> None:
@@ -138,7 +135,7 @@ def test_signal_after_making_a_file_leaves_no_descriptor(path: Path) -> None:
     cache.close()
     del cache
     gc.collect()
-    assert open_files() == before
+    assert descriptors.links() == []
     with Cache(path) as again:
         assert again.update({"c": 3}).dict == {"a": 1, "c": 3}
     assert sorted(os.listdir(path.parent)) == [".cache.json.lock", "cache.json"]

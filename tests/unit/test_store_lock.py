@@ -31,6 +31,7 @@ from miros_cache_net.store import network_fs
 from miros_cache_net.store.lock import ExclusiveAccess, Outcome
 from miros_cache_net.store.sidecar import read_sidecar, sidecar_path
 from miros_cache_net.testing import ManualClock, wait_until
+from tests.threads import NewThreads
 
 
 @pytest.fixture(name="path")
@@ -122,12 +123,12 @@ def test_a_declined_grant_frees_the_lock(access: ExclusiveAccess, other: Exclusi
 
 def test_closing_gives_a_waiting_threads_grant_back(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
     granted = threading.Event()
-    before = set(threading.enumerate())
+    threads = NewThreads()
     access.enter()
     other.await_grant(granted.set)
     other.close()
     access.leave()
-    wait_until(lambda: set(threading.enumerate()) <= before, what="the thread to end")
+    wait_until(lambda: not threads.names("lock waiter"), what="the thread to end")
     assert not granted.is_set()
     assert other.try_enter() is Outcome.ENTERED
 
@@ -339,13 +340,13 @@ def test_surviving_child_does_not_keep_parents_lock(access: ExclusiveAccess, oth
 def test_forked_child_does_not_keep_abandoned_lock(access: ExclusiveAccess, other: ExclusiveAccess, path: Path) -> None:
     """A thread that still waits in the kernel is given it all the same, on a description that the child shares."""
     access.enter()
-    before = set(threading.enumerate())
+    threads = NewThreads()
     other.await_grant(lambda: None)
     wait_until(lambda: _waiters_in_flock() == 1, what="the helper thread to wait in the kernel")
     other.close()
     with _forked_child():
         access.leave()
-        wait_until(lambda: set(threading.enumerate()) <= before, what="the thread to end")
+        wait_until(lambda: not threads.names("lock waiter"), what="the thread to end")
         assert other.try_enter() is Outcome.ENTERED
 
 

@@ -16,6 +16,7 @@ from miros_cache_net.store import rights as module
 from miros_cache_net.store.paths import opened_directory
 from miros_cache_net.store.replace import put_in_place, set_aside, sweep
 from miros_cache_net.store.rights import Rights, new_file_mode
+from tests.descriptors import NewDescriptors
 
 
 def put(path: Path, text: bytes = b"new", *, mode: int = 0o644, group: int = -1) -> tuple[int, int]:
@@ -68,14 +69,14 @@ def test_failure_leaves_old_document_and_no_temporary_file(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(5, "fails")
 
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = NewDescriptors()
     monkeypatch.setattr(os, call, fails)
     with pytest.raises(OSError, match="fails"):
         put(path)
     monkeypatch.undo()
     assert names(path.parent) == ["cache.json"]
     assert path.read_bytes() == b"old"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors.links() == []
 
 
 def test_short_writes_go_on_until_all_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +177,10 @@ def test_exchanged_temporary_file_is_not_taken_for_ours(path: Path, monkeypatch:
             os.replace(foreign, path.with_name(name))
         return really(name, arguments, *mode, **options)
 
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = NewDescriptors()
     monkeypatch.setattr(os, "open", exchanging)
     with pytest.raises(FileRefused, match="replaced while"):
         put(path)
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors.links() == []

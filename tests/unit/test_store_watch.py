@@ -22,6 +22,7 @@ from miros_cache_net.store import inotify_watch
 from miros_cache_net.store import watch as module
 from miros_cache_net.store.watch import FileWatch
 from miros_cache_net.testing import wait_until
+from tests.threads import NewThreads
 
 
 class Calls:
@@ -45,9 +46,13 @@ def in_a_directory_of_its_own(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def threads() -> NewThreads:
+    return NewThreads()
+
+
 @pytest.fixture(name="watching")
-def new_watching(path: Path, calls: Calls) -> Iterator[Callable[[], FileWatch]]:
-    before = set(threading.enumerate())  # those of earlier tests' charts live as long as the process
+def new_watching(path: Path, calls: Calls, threads: NewThreads) -> Iterator[Callable[[], FileWatch]]:
     watches: list[FileWatch] = []
 
     def start() -> FileWatch:
@@ -57,7 +62,7 @@ def new_watching(path: Path, calls: Calls) -> Iterator[Callable[[], FileWatch]]:
     yield start
     for watch in watches:
         watch.close()
-    wait_until(lambda: set(threading.enumerate()) <= before, what="all threads to be gone")
+    wait_until(lambda: not threads.names(), what="all threads to be gone")
 
 
 def replace(path: Path, text: str) -> None:
@@ -154,19 +159,18 @@ def test_slow_look_takes_over_beyond_kernels_limit(
 
 
 def test_process_without_descriptors_looks_slowly_too(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, threads: NewThreads
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)
-    before = threading.active_count()
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
         watching()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert threading.active_count() == before + 1
+    assert threads.names() == [f"slow look {path.name}"]
     replace(path, '{"slow": 1}')
     wait_until(lambda: calls.number > 0, what="the slow look")
 
@@ -191,25 +195,24 @@ def test_a_missing_directory_is_waited_for(
 
 @pytest.mark.usefixtures("platform")
 def test_directory_that_comes_back_is_watched_again(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, threads: NewThreads
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.005)
     watching()
     for _ in range(3):
         shutil.rmtree(path.parent)
-        wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
+        wait_until(lambda: threads.names("slow look"), what="the slow look")
         before = calls.number
         path.parent.mkdir()
         wait_until(lambda before=before: calls.number > before, what="the directory")
-        wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
+        wait_until(lambda: not threads.names("slow look"), what="the kernel")
         before = calls.number
         replace(path, "{}")
         wait_until(lambda before=before: calls.number > before, what="the file in it")
 
 
 @pytest.mark.usefixtures("platform")
-def test_watch_may_be_closed_by_its_own_call(path: Path) -> None:
-    before = set(threading.enumerate())
+def test_watch_may_be_closed_by_its_own_call(path: Path, threads: NewThreads) -> None:
     watches: list[FileWatch] = []
     closed = threading.Event()
 
@@ -220,7 +223,7 @@ def test_watch_may_be_closed_by_its_own_call(path: Path) -> None:
     watches.append(FileWatch(path, close))
     replace(path, "[]")
     assert closed.wait(20)
-    wait_until(lambda: set(threading.enumerate()) <= before, what="all threads to be gone")
+    wait_until(lambda: not threads.names(), what="all threads to be gone")
 
 
 def test_watch_may_be_closed_repeatedly_by_any_thread(watching: Callable[[], FileWatch], path: Path) -> None:
@@ -244,33 +247,33 @@ def test_events_dropped_by_the_kernel_count_as_change(
     wait_until(lambda: calls.number > 0, what="the call")
 
 
-def is_watched_again_once_it_is_back(path: Path, calls: Calls) -> None:
-    wait_until(lambda: any("slow look" in each.name for each in threading.enumerate()), what="the slow look")
+def is_watched_again_once_it_is_back(path: Path, calls: Calls, threads: NewThreads) -> None:
+    wait_until(lambda: threads.names("slow look"), what="the slow look")
     path.parent.mkdir()
-    wait_until(lambda: not any("slow look" in each.name for each in threading.enumerate()), what="the kernel")
+    wait_until(lambda: not threads.names("slow look"), what="the kernel")
     before = calls.number
     replace(path, "{}")
     wait_until(lambda: calls.number > before, what="the file in it")
 
 
 def test_directory_with_open_files_is_missed_too(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, threads: NewThreads
 ) -> None:
     # the kernel tells of its removal only when the last of them is closed
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
     with path.open():
         watching()
         shutil.rmtree(path.parent)
-        is_watched_again_once_it_is_back(path, calls)
+        is_watched_again_once_it_is_back(path, calls, threads)
 
 
 def test_directory_replaced_by_another_is_watched(
-    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    watching: Callable[[], FileWatch], path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, threads: NewThreads
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_STAT_S", 0.01)
     watching()
     path.parent.rename(path.parent.with_name("elsewhere"))
-    is_watched_again_once_it_is_back(path, calls)
+    is_watched_again_once_it_is_back(path, calls, threads)
 
 
 def test_forked_child_leaves_the_parent_its_watch(
