@@ -7,6 +7,7 @@ nothing is to be compared with all threads of the process.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -28,6 +29,11 @@ class NewThreads:
         """The names that contain `part`; without it, those of threads that no other chart shares."""
         names = [each.name for each in threading.enumerate() if each not in self._before]
         return sorted(name for name in names if (part in name if part else not any(s in name for s in _SHARED)))
+
+
+def logged_here(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What this very thread logged."""
+    return [each for each in caplog.records if each.thread == threading.get_ident()]
 
 
 @contextlib.contextmanager

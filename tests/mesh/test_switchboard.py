@@ -23,6 +23,7 @@ from miros_cache_net.mesh.switchboard import Switchboard
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.testing import wait_until
+from tests.threads import logged_here
 
 PEERS = ["10.1.1.2", "10.1.1.3"]
 
@@ -111,7 +112,7 @@ def test_broker_dialled_by_ipv6_is_warned_of(
     around = Switchboard(settings, SYSTEM_CLOCK, lambda error: None, CacheNode).surroundings(tells=True)
     around.sender(dialled)
     around.sender(dialled)
-    assert ["MIROS_CACHE_MESH_SENDER" in line for line in caplog.messages] == [True] * warns
+    assert ["MIROS_CACHE_MESH_SENDER" in each.getMessage() for each in logged_here(caplog)] == [True] * warns
 
 
 class Denied(Link):

@@ -17,6 +17,7 @@ from miros_cache_net.errors import NotAuthentic, SettingsError, UnknownKey
 from miros_cache_net.settings import Settings
 from miros_cache_net.wire import keyring
 from miros_cache_net.wire.keyring import KeyInfo, KeyRing, RingFile, generate_key, key_id, list_keys
+from tests.threads import logged_here
 
 
 @pytest.fixture
@@ -308,7 +309,7 @@ def test_file_gone_bad_is_reported_once(harm: str, path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.INFO):
         assert [ring().ids for _ in range(5)] == [(made,)] * 5
     assert isinstance(ring.trouble, SettingsError)
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [record.levelname for record in logged_here(caplog)] == ["ERROR"]
     assert "almost" not in caplog.text
     if harm == "directory":
         path.rmdir()
@@ -332,10 +333,10 @@ def test_bad_file_is_not_read_until_it_changes(
         ring()
     path.write_bytes(b"almost a key, but another one")
     ring()
-    assert len(caplog.records) == 1
+    assert len(logged_here(caplog)) == 1
     path.write_bytes(b"# none")
     ring()
-    assert len(caplog.records) == 2
+    assert len(logged_here(caplog)) == 2
 
 
 def test_half_written_file_is_no_trouble(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -347,7 +348,7 @@ def test_half_written_file_is_no_trouble(path: Path, caplog: pytest.LogCaptureFi
     path.write_bytes(text)
     assert ring().ids == (made,)
     assert ring.trouble is None
-    assert not caplog.records
+    assert not logged_here(caplog)
 
 
 def test_a_start_without_a_usable_ring_is_refused(path: Path) -> None:

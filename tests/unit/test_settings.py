@@ -19,6 +19,7 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.settings.key_file import generate_key
 from miros_cache_net.settings.parsing import host_node_name
+from tests.threads import logged_here
 
 OLD_NAMES = ("RABBIT_", "CONNECTION_ATTEMPTS", "MESH_ENCRYPTION_KEY", "MIROS_CACHE_")
 
@@ -370,7 +371,7 @@ def test_misspelt_variable_is_reported_once_with_nearest_one(
     for name, value in (("MIROS_CACHE_SCOPE", "lab"), ("MIROS_CACHE_DEBUG", "1")):
         monkeypatch.setenv(name, value)
     assert Settings().scope == "lab"
-    said = sorted(record.getMessage() for record in caplog.records)
+    said = sorted(record.getMessage() for record in logged_here(caplog))
     assert said == [
         f"{wrong} is not a setting and is ignored; did you mean {right}?"
         for wrong, right in (
@@ -381,7 +382,7 @@ def test_misspelt_variable_is_reported_once_with_nearest_one(
         )
     ]
     Settings()
-    assert len(caplog.records) == len(said)
+    assert len(logged_here(caplog)) == len(said)
 
 
 def test_an_unknown_argument_names_the_nearest_known_one() -> None:

@@ -31,7 +31,7 @@ from miros_cache_net.store import network_fs
 from miros_cache_net.store.lock import ExclusiveAccess, Outcome
 from miros_cache_net.store.sidecar import read_sidecar, sidecar_path
 from miros_cache_net.testing import ManualClock, wait_until
-from tests.threads import NewThreads
+from tests.threads import NewThreads, logged_here
 
 
 @pytest.fixture(name="path")
@@ -405,7 +405,7 @@ def test_a_network_file_system_is_warned_about_once(
         access = ExclusiveAccess(tmp_path / name)
         access.enter()
         access.close()
-    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    warnings = [each.getMessage() for each in logged_here(caplog) if each.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "nfs4" in warnings[0]
 
@@ -414,7 +414,7 @@ def test_a_local_file_system_is_not_warned_about(path: Path, caplog: pytest.LogC
     access = ExclusiveAccess(path)
     access.enter()
     access.close()
-    assert caplog.records == []
+    assert logged_here(caplog) == []
 
 
 def _die_inside(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import resource
 import shutil
@@ -153,9 +152,9 @@ def test_slow_look_takes_over_beyond_kernels_limit(
         before = calls.number
         replace(path, f'{{"n": {number}, "x": "{"x" * number}"}}')
         wait_until(lambda before=before: calls.number >= before + 2, what="both to notice")
-    warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    warnings = [each for each in caplog.messages if str(path.parent) in each]
     assert len(warnings) == 1
-    assert "fs.inotify.max_user_instances" in warnings[0].getMessage()
+    assert "fs.inotify.max_user_instances" in warnings[0]
 
 
 def test_process_without_descriptors_looks_slowly_too(
@@ -190,7 +189,7 @@ def test_a_missing_directory_is_waited_for(
     before = calls.number
     replace(path, "{}")
     wait_until(lambda: calls.number > before, what="the file in it")
-    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert [each for each in caplog.messages if str(path.parent) in each] == []
 
 
 @pytest.mark.usefixtures("platform")
