@@ -24,6 +24,7 @@ from miros_cache_net.store.group_commit import Batch
 from miros_cache_net.store.kernel_lock import KernelLock
 from miros_cache_net.store.lock import Outcome
 from miros_cache_net.testing import wait_until
+from tests.threads import NewThreads
 
 Commit = Callable[[Cache], CacheReadPayload]
 
@@ -312,11 +313,11 @@ def test_writers_without_a_batch_write_for_themselves(
     path: Path, batch_path: Path, plant: Callable[[Path], None]
 ) -> None:
     plant(batch_path)
-    store = FileStore(path)
+    store, writers = FileStore(path), NewThreads()
     with ThreadPoolExecutor(8) as threads:
         with store.entered():
             futures = [threads.submit(Cache(path).update, {f"key{number}": 1}) for number in range(8)]
-            wait_until(lambda: threading.active_count() >= 8, what="writers that wait")
+            wait_until(lambda: len(writers.names()) >= 8, what="writers that wait")
         assert [future.exception() for future in futures] == [None] * 8
     store.close()
     assert len(read_cache(path).dict) == 9

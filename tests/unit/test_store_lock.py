@@ -84,12 +84,12 @@ def test_only_one_is_inside(access: ExclusiveAccess, other: ExclusiveAccess) -> 
     assert access.try_enter() is Outcome.LOCKED
 
 
-def test_enter_waits_until_the_other_leaves(access: ExclusiveAccess, other: ExclusiveAccess) -> None:
+def test_enter_waits_until_the_other_leaves(access: ExclusiveAccess, other: ExclusiveAccess, path: Path) -> None:
     access.enter()
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(other.enter()))
     thread.start()
-    wait_until(lambda: _waiters_in_flock() == 1, what="the other to wait in the kernel")
+    wait_until(lambda: _waiters_in_flock(sidecar_path(path)) == 1, what="the other to wait in the kernel")
     assert outcomes == []
     access.leave()
     thread.join(20)
@@ -342,7 +342,7 @@ def test_forked_child_does_not_keep_abandoned_lock(access: ExclusiveAccess, othe
     access.enter()
     threads = NewThreads()
     other.await_grant(lambda: None)
-    wait_until(lambda: _waiters_in_flock() == 1, what="the helper thread to wait in the kernel")
+    wait_until(lambda: _waiters_in_flock(sidecar_path(path)) == 1, what="the helper thread to wait in the kernel")
     other.close()
     with _forked_child():
         access.leave()
@@ -355,7 +355,7 @@ def test_forked_child_has_no_waiting_threads_descriptor(
 ) -> None:
     access.enter()
     other.await_grant(lambda: None)
-    wait_until(lambda: _waiters_in_flock() == 1, what="the helper thread to wait in the kernel")
+    wait_until(lambda: _waiters_in_flock(sidecar_path(path)) == 1, what="the helper thread to wait in the kernel")
     other.close()
     child = os.fork()
     if child == 0:
@@ -427,16 +427,18 @@ def _die_inside(path: Path) -> None:
     os.waitpid(child, 0)
 
 
-def _waiters_in_flock() -> int:
+def _waiters_in_flock(file: str) -> int:
+    """This process's."""
+    inode = f":{os.stat(file).st_ino}"
     with open("/proc/locks", encoding="ascii") as locks:
         waiting = [line.split() for line in locks if "->" in line]
-    return sum(1 for fields in waiting if str(os.getpid()) in fields)
+    return sum(str(os.getpid()) in fields and any(each.endswith(inode) for each in fields) for fields in waiting)
 
 
 def test_the_probe_of_waiting_sees_this_very_process(path: Path) -> None:
     one = os.open(path, os.O_RDONLY)
     fcntl.flock(one, fcntl.LOCK_EX)
-    assert _waiters_in_flock() == 0
+    assert _waiters_in_flock(str(path)) == 0
     os.close(one)
 
 
