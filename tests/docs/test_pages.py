@@ -35,7 +35,9 @@ ELSEWHERE: Final = {
     r"docker build --tag miros-cache-net .": "tests/cluster/test_compose_fleet.py",
     r"docker run --rm miros-cache-net .*": "tests/cluster/test_docker_page.py",
     r'eval "\$\(script/compose-standins\)"': "tests/cluster/test_docker_page.py",
-    r"rabbitmqctl .*": "tests/integration/test_node_rabbit.py",
+    r"rabbitmqctl .*": "tests/integration/test_node_rabbit.py, tests/cluster/test_broker_upgrade.py",
+    r"sudo (systemctl|mv|apt-get|install) .*rabbitmq.*": "tests/cluster/test_broker_upgrade.py, of two private brokers",
+    r"(docker volume rm|RABBITMQ_IMAGE=NEW docker compose) .*": "by hand, as the page says",
     r"(ssh|scp) .*": "needs a second machine; tests/docs/test_pages.py does it to a directory",
 }
 #: Commands whose answer may be no (of xargs: 123) where there is nobody: here no name of an example leads anywhere.
