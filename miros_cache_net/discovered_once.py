@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
@@ -67,8 +68,8 @@ def discovered_once(file_path: str | os.PathLike[str], *, minutes: float | None 
 
     The function takes no arguments and returns a mapping that JSON can represent.  The result is immutable and shared.
     The function's exceptions reach its caller, and the next caller tries.  Raises `DiscoveryRecursion` if the function
-    calls itself.  If the file cannot be used (no directory, no permission), the function is called each time, and a
-    warning is logged.
+    calls itself.  If the file cannot be used (no directory, no permission), the function is called each time: a
+    `RuntimeWarning` says why, and the log says it each time.
     """
     path = os.path.abspath(file_path)
 
@@ -137,10 +138,12 @@ class _Run:
         return {**result, TIME_OUT_KEY: self._minutes} if timed else result
 
     def rescue(self, error: StoreError) -> None:
-        """Log and return if only the file failed; else raise `error`, which the caller must see."""
+        """Warn and return if only the file failed; else raise `error`, which the caller must see."""
         if isinstance(error, DiscoveryTimeout) or (self.has_begun and self.result is None):
             raise error
         log.warning("the result is not shared: %s", error)
+        # also as a Python warning, which a program without a log shows, once for each place
+        warnings.warn(f"the result of @discovered_once is not shared: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _without_time_out(contents: Contents, minutes: float | None) -> Contents:

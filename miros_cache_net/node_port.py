@@ -15,6 +15,7 @@ from miros_cache_net.cache_chart.chart import CacheFileChart
 from miros_cache_net.document.value import Document
 from miros_cache_net.errors import CacheNetError, Reason
 from miros_cache_net.events import CACHE_FILE_WRITE, event
+from miros_cache_net.fleet.health import CANARY, IN_STEP, LINK
 from miros_cache_net.fleet.node_events import HEALTH_ASKED, MERGE_REFUSED, MESH_DUE
 from miros_cache_net.host.messages import HEALTH
 from miros_cache_net.host.questions import Answer, Question
@@ -80,7 +81,7 @@ class NodePort:
         return self._node.status()
 
     def health(self) -> str:
-        """Why the node is not well, "" if it is; blocks.  Raises `TimeoutError` if its thread does not answer."""
+        """Why the node is not healthy, "" if it is; blocks.  Raises `TimeoutError` if its thread does not answer."""
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         deadline_s = time.monotonic() + limits.METRICS_HEALTH_S
         self.bridge_event(HEALTH_ASKED, Question(HEALTH, deadline_s, answers.put))
@@ -88,7 +89,10 @@ class NodePort:
             checks = answers.get(timeout=limits.METRICS_HEALTH_S).value["checks"]
         except queue.Empty:
             raise TimeoutError("the node's thread does not answer") from None
-        return "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
+        failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
+        if LINK in failed:  # without a link these two must fail too
+            failed = {name: detail for name, detail in failed.items() if name not in (CANARY, IN_STEP)}
+        return "; ".join(failed.values())
 
     def look_at_disk(self, done: Callable[[], None]) -> None:
         self._disk.tell(lambda _trouble: done())

@@ -18,19 +18,19 @@ HEAD = """\
 
 <!-- Made by docs/tools/metrics.py from the code; change it there. -->
 
-`miros-cache-net node --metrics 127.0.0.1:9464`, or `CacheNode(metrics="127.0.0.1:9464")` in a program of yours, serves
-three pages over HTTP; [how to use them](../how-to/monitor.md). They need the extra `[metrics]`. There is no login:
-whoever reaches the port may read. They hold names of hosts, brokers and documents, no key, no password and nothing of a
-document.
+`miros-cache-net node --metrics 127.0.0.1:9464`, or `CacheNode(metrics="127.0.0.1:9464")` in your own program, serves
+three pages over HTTP ([how to use them](../how-to/monitor.md)). They need the extra `[metrics]`. There is no login:
+every client that reaches the port may read. The pages contain names of hosts, brokers and documents, but no key, no
+password and no contents of a document.
 
 | page | answers |
 | --- | --- |
 | `/metrics` | everything below, in the format of Prometheus or OpenMetrics |
 | `/healthz` | 200 while the node's thread answers, else 503: then restart it |
-| `/readyz` | 200 while all checks of [`health`](commands.md) pass, else 503 and which do not |
+| `/readyz` | 200 while all checks of [`health`](commands.md) pass, else 503 and `not ready:` with the reasons |
 
-Label values come from fixed lists, or are what this node itself is called: nothing from another host makes a new one.
-A number that is not known (the age of a document that nobody wrote) is absent, not 0.
+Label values come from fixed lists, or are names of this node itself: no message from another host can add one.
+An unknown number, such as the age of a document that was never written, is absent, not 0.
 
 ## The node and its document
 
@@ -39,7 +39,7 @@ A number that is not known (the age of a document that nobody wrote) is absent, 
 COUNTED = """
 ## What is counted
 
-By the node, or by its process ([counters](counters.md) says which); they begin anew with it.
+Each counter belongs to the node or to its process ([counters](counters.md) says which), and restarts with it.
 
 """
 

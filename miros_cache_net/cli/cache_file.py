@@ -16,6 +16,7 @@ import click
 from miros_cache_net.cli.completing import files
 from miros_cache_net.errors import DocumentError, FileRefused, PermissionRefused, SettingsError, StoreError
 from miros_cache_net.payloads import CacheReadPayload
+from miros_cache_net.settings.known_names import warn_where_file_is_named
 from miros_cache_net.settings.which_file import cache_path
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,13 +39,14 @@ def json_option(command: _Command) -> _Command:
 
 
 def chosen_path(given: str | None) -> Path:
-    """The absolute path of the cache file: `given`, else the one that the settings name.
+    """The absolute path of the cache file: `given`, else the one that the settings name.  Warns of unknown variables.
 
     Raises `SettingsError`, and `FileRefused` for a directory.
     """
     if given == "":
         raise SettingsError("--file is empty; name the cache file")
     try:
+        warn_where_file_is_named(given)
         path = cache_path(given)
     except OSError as error:
         raise SettingsError(f"{given or 'the cache file'}: not a usable path: {error}") from None

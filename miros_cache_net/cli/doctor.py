@@ -147,11 +147,10 @@ class Examination:
 
 
 def _misspelt() -> list[Finding]:
-    from miros_cache_net.settings import Settings
     from miros_cache_net.settings.environment import environment
-    from miros_cache_net.settings.sources import unknown_variables
+    from miros_cache_net.settings.known_names import unknown_variables
 
-    unknown = unknown_variables(Settings, environment())
+    unknown = unknown_variables(environment())
     return [
         warning("variable", f"{name} is not a setting and is ignored", f"did you mean {close}?")
         for name, close in unknown.items()

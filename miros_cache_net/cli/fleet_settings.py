@@ -32,6 +32,6 @@ def silence_line(client: FleetClient) -> str:
     """Why there may be no answer, and what to check."""
     if client.up is not None and client.up.request_servers:
         hosts = count_text(client.up.request_servers, "host")
-        return f"{hosts} connected, but none answered: do they have this key? compare `miros-cache-net key list`"
+        return f"{hosts} connected, but none answered: do they have this host's key? compare `miros-cache-net key list`"
     place = f"with scope {client.place.scope!r} and document {client.place.document!r}"
     return f"no host answered: does `miros-cache-net node`, or a program with a CacheNode, run on any host {place}?"

@@ -1,5 +1,5 @@
-"""What can Prometheus ask of a node?
+"""What can Prometheus ask a node?
 
-In: the numbers of `observe`, and the node's status.  Out: an endpoint.  It needs the extra [metrics], and only a node
-that was asked for metrics imports it.
+In: the numbers of `observe`, and the node's status.  Out: an HTTP endpoint.  It needs the extra [metrics]; a node
+imports it only if metrics were requested.
 """

@@ -1,4 +1,4 @@
-"""A node's numbers for Prometheus: those of the registries, and what its status says.
+"""A node's numbers for Prometheus: those of the registries, and those of its status.
 
 Names begin with `miros_cache_`; counters end with `_total`.
 """
@@ -22,7 +22,7 @@ Point = tuple[tuple[str, ...], float]
 
 
 class Gauge(NamedTuple):
-    """A number of a node's status.  `read` gives its points; none while it is not known."""
+    """A number of a node's status.  `read` returns its points; none while it is unknown."""
 
     name: str
     help: str
@@ -95,18 +95,18 @@ GAUGES: Final = (
 
 
 def metric_name(family: Family) -> str:
-    """The name under which Prometheus knows a family of the registry."""
+    """The Prometheus name of a family of the registry."""
     return f"{PREFIX}{family.name}{'' if family.is_gauge else '_total'}"
 
 
 class NodeCollector:
-    """Collects for each scrape.  Thread-safe, as far as `status` is."""
+    """Collects the numbers at each scrape.  Thread-safe if `status` is."""
 
     def __init__(self, status: Callable[[], NodeStatus], registry: Registry) -> None:
         self._status, self._registries = status, (registry, PROCESS)
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that is known now."""
+        """All metrics with their current values."""
         status = self._status()
         for gauge in GAUGES:
             metric = GaugeMetricFamily(PREFIX + gauge.name, gauge.help, labels=gauge.labels)
@@ -124,7 +124,7 @@ class NodeCollector:
             metric: GaugeMetricFamily | CounterMetricFamily = made(
                 PREFIX + family.name, family.help, labels=family.labels
             )
-            # what has labels is absent until it is counted: nobody knows their values before
+            # a labelled number is absent until first counted: its label values are unknown before
             for values, number in numbers[family].items() or ([] if family.labels else [((), 0)]):
                 metric.add_metric(values, number)
             yield metric

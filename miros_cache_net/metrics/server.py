@@ -1,4 +1,4 @@
-"""The HTTP server of `node --metrics`: `/metrics`, `/healthz`, `/readyz`, on the address that it is told."""
+"""The HTTP server of `node --metrics`: `/metrics`, `/healthz`, `/readyz`, on a given address."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from miros_cache_net.node_status import NodeStatus
 from miros_cache_net.observe.registry import Registry
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
-#: What `health` says of the node, "" if it is well; raises `TimeoutError` if its thread does not answer.
+#: Returns why the node is not healthy, "" if it is; raises `TimeoutError` if its thread does not answer.
 Ask = Callable[[], str]
 
 
 class MetricsServer:
-    """Serves one node's numbers from construction to `close`.  It has no login: whoever reaches the port may read.
+    """Serves one node's numbers from construction to `close`.  Without a login: whoever reaches the port may read.
 
     address   ``host:port``, ``[host]:port``, or a port alone, which means this machine only
-    status    gives the node's status, from any thread
-    ask       asks the node whether it is well
+    status    returns the node's status; called from any thread
+    ask       asks the node whether it is healthy
 
-    Raises `SettingsError` for an address that is none, or that cannot be had.
+    Raises `SettingsError` for an invalid address, or one that cannot be bound.
     """
 
     def __init__(self, address: str, status: Callable[[], NodeStatus], registry: Registry, ask: Ask) -> None:
@@ -48,14 +48,16 @@ class MetricsServer:
                 self._server = make_server(host, port, self._serve, _server_for(host), _Handler)
                 forks.remember(self)
         except OSError as error:
-            raise SettingsError(f"no metrics at {address}: {_why(error)}", mend="name another with --metrics") from None
-        #: The port that it serves, where 0 was asked for too.
+            raise SettingsError(
+                f"metrics cannot be served at {address}: {_why(error)}", mend="choose another address with --metrics"
+            ) from None
+        #: The port in use; the actual one if port 0 was requested.
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"metrics {self.port}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Give the port back; idempotent.  No effect in a forked child, which has neither the port nor the thread."""
+        """Release the port; idempotent.  No effect in a forked child, which has neither the port nor the thread."""
         if os.getpid() != self._pid:
             return
         self._server.shutdown()
@@ -63,15 +65,15 @@ class MetricsServer:
         self._server.server_close()
 
     def close_in_child(self) -> None:
-        # The parent serves: a child that kept the port would hold it after the parent's end.
+        # Only the parent serves; a child that kept the port open would hold it after the parent's end.
         self._server.socket.close()
 
     def _serve(self, request: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         page = self._pages.get(request.get("PATH_INFO", ""))
         if page is None:
-            return _said(start_response, "404 Not Found", f"there is {', '.join(self._pages)}")
+            return _said(start_response, "404 Not Found", f"the pages are {', '.join(self._pages)}")
         if request.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return _said(start_response, "405 Method Not Allowed", "GET and HEAD are understood")
+            return _said(start_response, "405 Method Not Allowed", "only GET and HEAD are allowed")
         return page(request, start_response)
 
     def _alive(self, _request: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -86,7 +88,9 @@ class MetricsServer:
             why = self._ask()
         except TimeoutError:
             why = "the node's thread does not answer"
-        return _said(start_response, "503 Service Unavailable" if why else "200 OK", why or "ready")
+        if why:
+            return _said(start_response, "503 Service Unavailable", f"not ready: {why}")
+        return _said(start_response, "200 OK", "ready")
 
 
 def parsed_address(address: str) -> tuple[str, int]:
@@ -94,12 +98,12 @@ def parsed_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     host = (host or "127.0.0.1").removeprefix("[").removesuffix("]")
     if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
-        raise SettingsError(f"--metrics {address[:60]!r} is no address", mend="write it as 127.0.0.1:9464")
+        raise SettingsError(f"--metrics {address[:60]!r} is not an address", mend="write it as 127.0.0.1:9464")
     return host, int(port)
 
 
 class _Request(io.RawIOBase):
-    """What a client sends, within `METRICS_CLIENT_S` in all: a byte now and then keeps no slot."""
+    """A client's request, with `METRICS_CLIENT_S` in all to send it: one byte now and then does not hold a slot."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -116,12 +120,12 @@ class _Request(io.RawIOBase):
         try:
             return int(self._connection.recv_into(room))
         finally:
-            # the answer has its own time
+            # the answer has its own time limit
             self._connection.settimeout(limits.METRICS_CLIENT_S)
 
 
 class _Handler(WSGIRequestHandler):
-    #: A client that does not read the answer is let go.
+    #: A client that does not read the answer is disconnected.
     timeout = limits.METRICS_CLIENT_S
 
     def setup(self) -> None:
@@ -130,7 +134,7 @@ class _Handler(WSGIRequestHandler):
         self.rfile = io.BufferedReader(_Request(self.connection))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a scrape is no news."""
+        """Log nothing: scrapes are routine."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -142,7 +146,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(*arguments, **named)
 
     def server_bind(self) -> None:
-        """As the standard library's, without its look-up of a name for the address, which may take long."""
+        """Like the standard library's, but without the reverse DNS lookup, which can be slow."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
@@ -153,7 +157,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread to spare
+        except RuntimeError:  # no thread left
             self._slots.release()
             self.shutdown_request(request)
 
@@ -164,7 +168,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""
+        """Log nothing: the client has gone away."""
 
 
 def _server_for(host: str) -> type[WSGIServer]:
@@ -183,5 +187,5 @@ def _said(start_response: Callable[..., Any], status: str, text: str) -> list[by
 
 def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is taken"
+        return "the port is in use"
     return error.strerror or str(error)

@@ -1,12 +1,12 @@
 """What has this process done, and what is it doing now?
 
 In come counts from every room, and steps from every chart.  Out go numbers by name for `status`, metrics and pages, and
-what the charts did, in one order.
+the steps of all charts in one order.
 
-Must not know: who asks, or how an answer travels.
+Must not know: which program asks, or how an answer travels.
 
     families  the one table of what is counted: name, meaning, labels
     registry  the numbers of one node, or of the process
     living    the charts that run in this process
-    steps     what they did; `moments`: when, by the hybrid clock; `shown`: payloads without secrets
+    steps     what the charts did; `moments`: when, by the hybrid clock; `shown`: payloads without secrets
 """

@@ -1,20 +1,20 @@
-"""The one table of what is counted.  `status --json`, metrics and pages read it; nothing is counted that has no row."""
+"""The one table of everything counted.  `status --json`, metrics and pages read it; whatever is counted has a row."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # importing typing takes longer than a reader runs
+TYPE_CHECKING = False  # importing typing takes longer than a reader's whole run
 if TYPE_CHECKING:
     from typing import Final
 
 
 class Family:
-    """What is counted under one name.
+    """A row of the table: everything counted under one name.
 
     name      as in ``status --json``, where the values of `labels` follow it: ``refused`` and ``reason`` make
               ``refused_too_old``
     help      one sentence
     labels    the names of its labels
-    is_gauge  the number may fall, because it is one of this moment
+    is_gauge  the number is a current value, which may fall
     place     its row in `FAMILIES`
     """
 
@@ -37,8 +37,8 @@ FAMILIES: Final[list[Family]] = []
 REFUSED: Final = Family("refused", "Messages that the door refused.", "reason")
 RECEIVED: Final = Family(
     "received",
-    "Trusted messages that arrived; own_request: a request that came back, overtaken: older than one that waited, "
-    "dropped: no room was left.",
+    "Trusted messages that arrived; own_request: a request of this host came back, overtaken: a newer one was waiting, "
+    "dropped: the queue was full.",
     "kind",
 )
 SENT: Final = Family("sent", "Messages handed to the link.", "kind")
@@ -49,15 +49,19 @@ ANSWERS_REFUSED: Final = Family("answers_refused", "Requests left unanswered bec
 LINKS_MADE: Final = Family("links_made", "Links that came up.")
 LINKS_FAILED: Final = Family("links_failed", "Links that were lost, or failed to connect for a new reason.")
 SENDINGS_LOST: Final = Family("sendings_lost", "Documents that the broker did not confirm; they are sent again.")
-REPORTED: Final = Family("reported", "Errors of the bridge that went to subscribers as CACHE_ERROR.", "reason")
+REPORTED: Final = Family("reported", "Errors of the bridge that were published as CACHE_ERROR.", "reason")
 
 # --- the processes of one host ------------------------------------------------------------------------------------
 
 FOLLOWERS: Final = Family("followers", "Processes that follow this bridge now.", is_gauge=True)
 FOLLOWERS_DROPPED: Final = Family("followers_dropped", "Followers that did not read, or violated the protocol.")
-FOLLOWERS_REFUSED: Final = Family("followers_refused", "Processes refused for their user, or for lack of room.")
-NOTICES_SENT: Final = Family("notices_sent", "Changes of state told to followers, one for each follower.")
-NOTICES_RECEIVED: Final = Family("notices_received", "Changes of state that this follower has heard of its bridge.")
+FOLLOWERS_REFUSED: Final = Family(
+    "followers_refused", "Processes refused because of their user, or because no slot was free."
+)
+NOTICES_SENT: Final = Family("notices_sent", "Changes of state sent to followers, counted once for each follower.")
+NOTICES_RECEIVED: Final = Family(
+    "notices_received", "Changes of state that this follower has received from its bridge."
+)
 BRIDGES_MET: Final = Family("bridges_met", "Bridges that this follower has followed, one after another.")
 
 # --- the cache file -----------------------------------------------------------------------------------------------
@@ -70,16 +74,16 @@ FILE_REPAIRS: Final = Family(
 # --- the charts and scouts of the process -------------------------------------------------------------------------
 
 CHARTS: Final = Family("charts", "Charts that run in this process now.", is_gauge=True)
-CHART_EVENTS_REFUSED: Final = Family("chart_events_refused", "Events that found no place in a chart's queues.")
-CHART_EVENTS_LATE: Final = Family("chart_events_late", "Events that came to a chart after its stop.")
+CHART_EVENTS_REFUSED: Final = Family("chart_events_refused", "Events refused because a chart's queue was full.")
+CHART_EVENTS_LATE: Final = Family("chart_events_late", "Events that reached a chart after its stop.")
 CHART_ERRORS: Final = Family("chart_errors", "Errors that charts reported as CACHE_ERROR.", "reason")
-SCOUTED: Final = Family("scouted", "Addresses that scouts have looked at, by verdict.", "verdict")
+SCOUTED: Final = Family("scouted", "Addresses that scouts have checked, by verdict.", "verdict")
 
 # --- traces, while somebody watches this host ---------------------------------------------------------------------
 
 TRACE_WATCHES: Final = Family("trace_watches", "Watchers of this host's traces now.", is_gauge=True)
-TRACE_STEPS_SENT: Final = Family("trace_steps_sent", "Steps sent to watchers, one for each watcher.")
-TRACE_STEPS_MISSED: Final = Family("trace_steps_missed", "Steps that the rate of traces kept from a watcher.")
+TRACE_STEPS_SENT: Final = Family("trace_steps_sent", "Steps sent to watchers, counted once for each watcher.")
+TRACE_STEPS_MISSED: Final = Family("trace_steps_missed", "Steps withheld from a watcher by the rate limit for traces.")
 
 # --- the mesh of `miros-rabbitmq` ---------------------------------------------------------------------------------
 
@@ -93,16 +97,16 @@ NET_REFUSED: Final = Family("net_refused", "Messages that a networked chart's do
 NET_WAITING: Final = Family("net_waiting", "Messages that a broker has not confirmed yet.", "network", is_gauge=True)
 MESH_RECEIVED: Final = Family(
     "mesh_received",
-    "Events of old programs that this node has taken as the one that speaks for its fleet; other: none of a cache's.",
+    "Events of old programs accepted by this node, which speaks for its fleet; other: not an event of a cache.",
     "signal",
 )
 MESH_REFUSED: Final = Family(
     "mesh_refused",
-    "Events of old programs that this node has refused; payload: no document, store: not taken by the file.",
+    "Events of old programs that this node refused; payload: not a document, store: the file refused it.",
     "reason",
 )
-MESH_SAID: Final = Family("mesh_said", "Events CACHE that this node has sent to old programs.")
+MESH_SAID: Final = Family("mesh_said", "CACHE events that this node has sent to old programs.")
 MESH_SPEAKS: Final = Family("mesh_speaks", "1 while this node speaks for its fleet in the old mesh.", is_gauge=True)
 NET_UNHANDLED: Final = Family(
-    "net_unhandled", "Events or lines heard while the program's methods were too far behind.", "what"
+    "net_unhandled", "Events or lines dropped because the program's methods were too far behind.", "what"
 )

@@ -1,4 +1,4 @@
-"""The charts that run in this process.  Held weakly: being seen keeps no chart alive."""
+"""The charts that run in this process, held weakly: the list keeps no chart alive."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ChartFacts(NamedTuple):
     name            as it appears in its traces
     class_name      the name of its class
     process         the id of its process
-    state           the innermost state that it is in; "" while it enters its first one
+    state           its innermost state; "" while it enters its first one
     waiting         how many events wait in its queue
-    refused_events  how many found no place there
-    last_error      what it reported last, in one line; "" if nothing
+    refused_events  how many the full queue has refused
+    last_error      the last error that it reported, in one line; "" if none
     """
 
     name: str
@@ -31,23 +31,23 @@ class ChartFacts(NamedTuple):
     last_error: str
 
 
-#: Says what a chart does at this moment, on any thread; None: it does not run.
+#: Returns the facts about a chart now, on any thread; None: it does not run.
 Look = Callable[[Any], "ChartFacts | None"]
 
 
 class LivingCharts:
-    """Thread-safe, without a lock that a fork or a signal handler could meet."""
+    """Thread-safe without a lock, so a fork or a signal handler cannot deadlock on it."""
 
     def __init__(self) -> None:
         self._charts: dict[int, tuple[weakref.ref[Any], Look]] = {}
 
     def add(self, chart: Any, look: Look) -> None:
-        """`chart` exists; it is listed while `look(chart)` says that it runs."""
+        """Add `chart`; it is listed while `look(chart)` says that it runs."""
         key = id(chart)
         self._charts[key] = weakref.ref(chart, lambda _: self._charts.pop(key, None)), look
 
     def facts(self) -> list[ChartFacts]:
-        """The facts about each chart that runs now, the oldest first."""
+        """The facts about each running chart, oldest first."""
         found = [(each(), look) for each, look in list(self._charts.values())]
         return [facts for chart, look in found if chart is not None and (facts := look(chart)) is not None]
 

@@ -1,7 +1,7 @@
-"""The hybrid clock of a process: what one step caused has a later moment, on every host.
+"""The hybrid clock of a process: an effect has a later moment than its cause, on every host.
 
-A moment is one whole number: milliseconds since 1970 times 2**16, plus a counter.  Each message carries its sender's,
-and a receiver's next moment is later.
+A moment is one integer: milliseconds since 1970 times 2**16, plus a counter.  Each message carries its sender's moment,
+and the receiver's next moment is later.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from miros_cache_net import limits
 from miros_cache_net.clock import SYSTEM_CLOCK, Clock
 
 _COUNTER_BITS: Final = 16
-#: The greatest moment that a message may carry.
+#: The latest moment that a message may carry.
 LATEST_MOMENT: Final = limits.STAMP_WALL_MS << _COUNTER_BITS
 
 
 class Moments:
-    """Gives each caller a later moment than the one before.  Thread-safe."""
+    """Gives each caller a later moment than the previous one.  Thread-safe."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._last = 0
-        # Re-entrant: a signal handler may start a chart while its own thread is in here.
+        # Re-entrant: a signal handler may start a chart while its thread holds the lock.
         self._lock = threading.RLock()
 
     def now(self) -> int:
@@ -35,18 +35,18 @@ class Moments:
             return self._last
 
     def heard(self, moment: int) -> None:
-        """Let the next moment follow `moment`, unless that is `limits.CLOCK_AHEAD_MS` ahead: a clock that is off."""
+        """Make the next moment later than `moment`, unless a wrong clock put that `limits.CLOCK_AHEAD_MS` ahead."""
         if moment <= (self._clock.wall_ms() + limits.CLOCK_AHEAD_MS) << _COUNTER_BITS:
             with self._lock:
                 self._last = max(self._last, moment)
 
     def in_child(self) -> None:
-        """The lock may have been held at the fork."""
+        """Replace the lock, which may have been held at the fork."""
         self._lock = threading.RLock()
 
 
 def moment_of(wall_ms: int) -> int:
-    """The earliest moment of that millisecond."""
+    """The first moment of that millisecond."""
     return wall_ms << _COUNTER_BITS
 
 

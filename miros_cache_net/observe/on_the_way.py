@@ -1,4 +1,4 @@
-"""Steps as JSON lists, on their way to another process or host, and what a receiver accepts of them."""
+"""Steps as JSON lists for another process or host, and which of them a receiver accepts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from miros_cache_net.observe.moments import LATEST_MOMENT
 from miros_cache_net.observe.steps import Step
 
 _FIELDS: Final = len(Step._fields)
-#: A list of names is not longer than this.
+#: The longest list of names.
 _MOST_NAMES: Final = 64
 
 
 def packed(step: Step) -> list[Any]:
-    """`step` as a list for JSON, of `limits.TRACE_STEP_BYTES` at most if its four names fit: the rest is cut."""
+    """`step` as a JSON list, cut to `limits.TRACE_STEP_BYTES` unless its four names alone are longer."""
     names = (_name(step.chart), _name(step.event), _name(step.from_state), _name(step.to_state))
     hooks, sent = ([_name(each) for each in some[:_MOST_NAMES]] for some in (step.hooks, step.sent))
     spy: list[str] = []
@@ -34,12 +34,12 @@ def packed(step: Step) -> list[Any]:
 
 
 def size_of(step: Sequence[Any]) -> int:
-    """At least the bytes of a packed step as JSON, quotes and escapes included."""
+    """An upper bound of a packed step's size as JSON, with quotes and escapes."""
     return len(json.dumps(step)) + 2
 
 
 def unpacked(steps: Any, most: int) -> Iterator[Step]:
-    """The steps in what another process sent, at most `most`; what is none is left out."""
+    """The steps in another process's data, at most `most`; anything else is skipped."""
     for each in steps[:most] if isinstance(steps, (list, tuple)) else ():
         step = _step(each)
         if step is not None:

@@ -1,7 +1,7 @@
-"""The numbers of one node, or of what belongs to no node of the process.
+"""The numbers of one node, or of the parts of a process that belong to no node.
 
-A node has a registry of its own, so that several nodes of a process do not mix, its numbers need no filter, and they
-end with it.  What belongs to no node (scouts, charts, a file that only a `Cache` uses) counts into `PROCESS`.
+Each node has its own registry, so the numbers of several nodes in a process stay apart, need no filter, and end with
+their node.  Parts that belong to no node (scouts, charts, a file that only a `Cache` uses) count into `PROCESS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from threading import get_ident
 
 from miros_cache_net.observe.families import Family
 
-TYPE_CHECKING = False  # importing typing takes longer than a reader runs
+TYPE_CHECKING = False  # importing typing takes longer than a reader's whole run
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, NamedTuple
@@ -20,16 +20,16 @@ else:
 
 
 class Counter:
-    """A number that only grows.  `add` takes no lock: each thread has a cell of its own."""
+    """A number that only grows.  `add` takes no lock: each thread has its own cell."""
 
     __slots__ = ("_cells",)
 
     def __init__(self) -> None:
-        # by thread; the cell of a thread that has ended goes on under the next one with its id
+        # by thread id; a new thread with the id of one that has ended continues its cell
         self._cells: dict[int, int] = {}
 
     def add(self, number: int = 1) -> None:
-        """Count `number` more; from any thread."""
+        """Add `number`; from any thread."""
         me = get_ident()
         self._cells[me] = self._cells.get(me, 0) + number
 
@@ -61,31 +61,31 @@ class Registry:
         key = (_fitting(family, values), values)
         found = self._readers.get(key)
         if not isinstance(found, Counter):
-            # one step, because two threads may want a new one at the same moment
+            # one atomic step, because two threads may want the same new one at once
             found = self._readers.setdefault(key, Counter())
             assert isinstance(found, Counter)
         return found
 
     def labelled(self, family: Family, *first: str) -> Labelled:
-        """The counters of `family` by the value of its last label, the others being `first`."""
+        """The counters of `family` by the value of its last label; `first`: the values of its other labels."""
         return Labelled(self, family, first)
 
     def gauge(self, family: Family, read: Callable[[], int], *values: str) -> None:
-        """Have `read()` called for each look at this number; it must be fast and thread-safe.  The last call wins."""
+        """Get this number from `read()` when it is needed; `read` must be fast and thread-safe.  The last call wins."""
         self._readers[_fitting(family, values), values] = read
 
     def forget(self, family: Family) -> None:
-        """Drop all numbers of `family`: what it counted is no more."""
+        """Drop all numbers of `family`, because what it counted no longer exists."""
         for key in [key for key in list(self._readers) if key[0] is family]:
             self._readers.pop(key, None)
 
     def samples(self) -> list[Sample]:
-        """All numbers now, by family in the order of the table, then by label."""
+        """All current numbers, by family in the table's order, then by label."""
         found = [Sample(*key, _number(reader)) for key, reader in list(self._readers.items())]
         return sorted(found, key=lambda each: (each.family.place, each.values))
 
     def flat(self) -> dict[str, int]:
-        """All numbers by the names that ``status --json`` prints: a family's name, then its labels' values."""
+        """All numbers by their names in ``status --json``: a family's name, then the values of its labels."""
         return {"_".join((each.family.name, *each.values)): each.number for each in self.samples()}
 
 
@@ -99,7 +99,7 @@ class Labelled:
         self._counters: dict[str, Counter] = {}
 
     def add(self, value: str, number: int = 1) -> None:
-        """Count `number` more for `value`; from any thread."""
+        """Add `number` for `value`; from any thread."""
         counter = self._counters.get(value)
         if counter is None:
             counter = self._counters[value] = self._registry.counter(self._family, *self._first, value)
@@ -120,5 +120,5 @@ def _number(reader: Counter | Callable[[], int]) -> int:
     return reader.value if isinstance(reader, Counter) else reader()
 
 
-#: What belongs to no node of this process.
+#: The numbers that belong to no node of this process.
 PROCESS: Final = Registry()

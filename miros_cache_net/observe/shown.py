@@ -8,47 +8,53 @@ from typing import Any, Final
 
 from miros_cache_net import limits
 
-#: What stands for a secret.
+#: Replaces a secret.
 HIDDEN: Final = "***"
-#: Looked at in one text: a secret that this cuts is hidden with all that follows.
+#: Only this much of a text is examined; a secret at the cut is hidden together with the rest.
 _LOOKED_AT: Final = 8 * limits.STEP_TEXT
-#: The login of a URL: a user's name or token, or all from the user's name to the last "@" before the next URL, because
-#: unencoded passwords may hold any character.
+#: The login of a URL: a user name or token, or everything from the user name to the last "@" before the next URL,
+#: because an unencoded password may contain any character.
 _LOGIN: Final = re.compile(r"(?<=://)(?:[^\s:/@'\"]*:(?:[^\s'\"]|[\s'\"](?![^\s'\"]*://))*|[^\s:/@'\"]+)@")
-#: A URL at the end of a text that was cut: its password may begin there, and its "@" is gone.
+#: A URL at the end of a cut text: its password may begin there, with the "@" cut off.
 _CUT_LOGIN: Final = re.compile(r"(?<=://)[^\s'\"@]*\Z")
-#: A name that says what follows it.
+#: A name whose value is a secret.
 _SECRET_NAME: Final = (
-    r"(?:[\w-]*(?:passw|secret|token|api[_-]?key|encryption[_-]?key|private[_-]?key|credential)[\w-]*"
-    r"|\b(?:pass|pwd|auth|authorization)\b)"
+    r"(?:[\w-]*(?:passw|passphrase|secret|token|api[_-]?key|encryption[_-]?key|private[_-]?key|credential)[\w-]*"
+    r"|(?<![\w-])(?:[\w-]*[_-])?(?:pass|pwd|auth|authorization)[_-]?\d*(?![\w-])"
+    r"|(?<![\w-])[\w-]*(?-i:[a-z](?:Pass|Pwd|Auth))\d*(?![\w-]))"
 )
-_BEARER: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
-_NAMED: Final = re.compile(rf"({_SECRET_NAME}['\"]?\s*[:=]\s*)(?:'[^']*'?|\"[^\"]*\"?|[^\s,;)}}\]]+)", re.IGNORECASE)
+#: The word before the secret in an Authorization header.
+_SCHEME: Final = r"(?:bearer|basic|digest|negotiate|token)\s+"
+#: Any length after "bearer"; after "basic", a common word in prose, only text that is too long to be prose.
+_BEARER: Final = re.compile(r"\b(bearer\s+(?=[\w.~+/=-])|basic\s+(?=[\w.~+/=-]{8}))[\w.~+/=-]+", re.IGNORECASE)
+_NAMED: Final = re.compile(
+    rf"({_SECRET_NAME}['\"]?\s*[:=]\s*)(?:'[^']*'?|\"[^\"]*\"?|(?:{_SCHEME})?[^\s,;)}}\]]+)", re.IGNORECASE
+)
 _IS_SECRET_NAME: Final = re.compile(rf"\A{_SECRET_NAME}\Z|\Akeys?\Z", re.IGNORECASE)
-#: A key of ours, or a message sealed by one: 32 bytes in base64 and more.
+#: A key of this package, or a message encrypted with one.
 _KEY: Final = re.compile(r"(?<![\w-])(?:[\w-]{43}=|gAAAA[\w=-]{40,})(?![\w=-])")
 
 
 def shown_line(text: str) -> str:
-    """`text` without secrets, of `limits.STEP_TEXT` characters at most."""
-    without_bearers = _BEARER.sub(rf"\1 {HIDDEN}", without_logins(text))
+    """`text` without secrets, cut to `limits.STEP_TEXT` characters."""
+    without_bearers = _BEARER.sub(rf"\1{HIDDEN}", without_logins(text))
     hidden = _KEY.sub(HIDDEN, _NAMED.sub(rf"\1{HIDDEN}", without_bearers))
     return hidden if len(hidden) <= limits.STEP_TEXT else hidden[: limits.STEP_TEXT - 3] + "..."
 
 
 def without_logins(text: str) -> str:
-    """The beginning of `text`, some thousand characters at most, without users' names and passwords in URLs."""
+    """The first few thousand characters of `text`, without the user names and passwords in URLs."""
     looked_at = text if len(text) <= _LOOKED_AT else _CUT_LOGIN.sub(HIDDEN, text[:_LOOKED_AT])
     return _LOGIN.sub(f"{HIDDEN}@", looked_at)
 
 
 def shown_payload(payload: Any) -> str:
-    """`payload` as `shown_line` of it; objects of unknown types are told by their type alone.  Never raises."""
+    """`payload` as `shown_line` of its text; an object of an unknown type is shown as its type.  Never raises."""
     if payload is None:
         return ""
     try:
         return shown_line(_bounded(_parts(payload, 0)))
-    except Exception:  # a mapping of the program's own, or a payload that another thread changes
+    except Exception:  # a custom mapping class, or a payload that another thread changes
         return f"<{type(payload).__name__}>"
 
 

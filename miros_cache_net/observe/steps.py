@@ -1,6 +1,6 @@
-"""What the charts of this process did: one step for each event, in a bounded ring a chart.
+"""What the charts of this process did: one step per event, in one bounded ring per chart.
 
-A ring is written by its chart's thread alone and read by any, without a lock.
+Only the chart's thread writes its ring; any thread reads it, without a lock.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from miros_cache_net.observe.shown import shown_line, shown_payload
 
 
 class Step(NamedTuple):
-    """One event that one chart took from its queue, and what came of it.
+    """One event that a chart took from its queue, and the result.
 
     moment      when it began, by the hybrid clock (`moments`)
     process     the id of the chart's process
     chart       the chart's name
     event       the event's signal name; ``start_at`` for the start of the chart
-    from_state  the innermost state before, and `to_state` after
-    took_us     how long it took, in microseconds
-    hooks       the states whose handlers took the event without a transition
+    from_state  the innermost state before the event; `to_state`: after it
+    took_us     the duration in microseconds
+    hooks       the states whose handlers handled the event without a transition
     sent        the signal names of the events that its handlers posted or published, in order, at most
                 `limits.STEP_SENT`
-    spy         the lines of the spy, while somebody watches them
+    spy         the spy lines, while somebody watches them
     payload     the event's payload as text without secrets, while somebody watches payloads
     """
 
@@ -48,19 +48,19 @@ class Step(NamedTuple):
 
 
 class Detail:
-    """What steps contain beside what costs nothing: the spy's lines, and payloads, while somebody watches them."""
+    """The costly parts of steps, recorded only while somebody watches them: spy lines and payloads."""
 
     def __init__(self) -> None:
         self.spy = self.payloads = False
         self._wanted: dict[int, tuple[bool, bool]] = {}
 
     def in_child(self) -> None:
-        """A forked child is watched by nobody yet."""
+        """Reset in a forked child, which nobody watches yet."""
         self._wanted.clear()
         self.spy = self.payloads = False
 
     def want(self, owner: object, spy: bool, payloads: bool) -> None:
-        """`owner`, one of several perhaps, wants this from now on; from any thread."""
+        """Set what `owner`, one of possibly several, wants from now on; from any thread."""
         if spy or payloads:
             self._wanted[id(owner)] = spy, payloads
         else:
@@ -71,14 +71,14 @@ class Detail:
 
 DETAIL: Final = Detail()
 os.register_at_fork(after_in_child=DETAIL.in_child)
-#: What the handler that runs on a thread has sent, by the thread's id.
+#: The signal names that the running handler has sent, by thread id.
 _SENDING: Final[dict[int, list[str]]] = {}
 
 _Raw = tuple[int, int, str, str, str, int, str, tuple[str, ...], tuple[str, ...], str]
 
 
 def note_sent(signal_name: str) -> None:
-    """An event is posted or published: it counts as sent by the step that runs on this thread, if one does."""
+    """Record a posted or published event as sent by the step that runs on this thread, if there is one."""
     sent = _SENDING.get(get_ident())
     if sent is not None and len(sent) < limits.STEP_SENT:
         sent.append(signal_name)
@@ -87,7 +87,7 @@ def note_sent(signal_name: str) -> None:
 class StepRing:
     """The last `limits.CHART_STEPS` steps of one chart; `begin` and `end` are for its own thread.
 
-    hook  set by the chart while a step runs: the state whose handler took the event without a transition
+    hook  set by the chart while a step runs: the state whose handler handled the event without a transition
     """
 
     __slots__ = (
@@ -112,21 +112,21 @@ class StepRing:
         self._outer: list[str] | None = None
 
     def begin(self) -> None:
-        """A step begins, before the event is taken from the queue."""
+        """Begin a step, before the event is taken from the queue."""
         self._me = me = get_ident()
         self.hook = self._payload = ""
-        # a handler may start another chart, whose start is a step of its own on the same thread
+        # a handler may start another chart, whose start is a separate step on the same thread
         self._outer = _SENDING.get(me)
         _SENDING[me] = []
         self._moment, self._began_ns = MOMENTS.now(), perf_counter_ns()
 
     def carries(self, payload: Any) -> None:
-        """The step's event, before its handler can change it."""
+        """Record the step's payload, before a handler can change it."""
         if DETAIL.payloads:
             self._payload = shown_payload(payload)
 
     def end(self, event: str, from_state: str, to_state: str, spy: Iterable[str]) -> None:
-        """The step is over.  Without `event` there was none."""
+        """End the step; "" as `event`: there was none."""
         took_ns = perf_counter_ns() - self._began_ns
         sent = _SENDING.pop(self._me, None)
         if self._outer is not None:
@@ -141,7 +141,7 @@ class StepRing:
         )  # fmt: skip
 
     def after(self, number: int) -> tuple[int, list[Step]]:
-        """The steps after the first `number`, and the number of the last; from any thread."""
+        """The number of the last step, and the steps after number `number`; from any thread."""
         raw = [each for each in list(self._raw) if each[0] > number]
         return (raw[-1][0] if raw else number), [self._step(each) for each in raw]
 
@@ -154,14 +154,14 @@ class StepRing:
 
 
 class Ring(Protocol):
-    """Steps of one chart, numbered in their order."""
+    """Steps of one chart, numbered in order."""
 
     def after(self, number: int) -> tuple[int, list[Step]]:
-        """The steps after the first `number`, and the number of the last; from any thread."""
+        """The number of the last step, and the steps after number `number`; from any thread."""
 
 
 class Recorder:
-    """The rings of the charts of this process, and those of some that are gone.  Thread-safe, without a lock."""
+    """The rings of this process's living charts and of some that are gone.  Thread-safe, without a lock."""
 
     def __init__(self) -> None:
         self._rings: dict[int, tuple[weakref.ref[Any], StepRing]] = {}
@@ -169,17 +169,17 @@ class Recorder:
         self._others: list[Callable[[], Sequence[Ring]]] = []
 
     def ring(self, chart: Any) -> StepRing:
-        """A new ring for `chart`, which is held weakly."""
+        """A new ring for `chart`, held weakly."""
         key, ring = id(chart), StepRing(str(chart.name))
         self._rings[key] = weakref.ref(chart, lambda _: self._leave(key)), ring
         return ring
 
     def also_read(self, rings: Callable[[], Sequence[Ring]]) -> None:
-        """Have `rings()` called for the rings of charts that record nothing here; from any thread."""
+        """Include the result of `rings()`, for charts that do not record here; from any thread."""
         self._others.append(rings)
 
     def rings(self) -> list[Ring]:
-        """All rings of this process: of living charts, and of the last `limits.GONE_CHARTS` that are gone."""
+        """All rings of this process: of living charts, and of the last `limits.GONE_CHARTS` gone ones."""
         me = os.getpid()
         known = [*list(self._gone), *(ring for _, ring in list(self._rings.values()))]
         others = [ring for rings in self._others for ring in rings()]
@@ -203,7 +203,7 @@ class StepReader:
         self._read: weakref.WeakKeyDictionary[Ring, int] = weakref.WeakKeyDictionary()
 
     def fresh(self) -> list[Step]:
-        """The steps since the last call, by moment; at first all that the rings hold."""
+        """The steps since the last call, by moment; the first call returns all steps in the rings."""
         found: list[Step] = []
         for ring in self._recorder.rings():
             self._read[ring], steps = ring.after(self._read.get(ring, 0))

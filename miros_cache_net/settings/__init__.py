@@ -9,6 +9,7 @@ networks.  This room does not know how the answers are used: no document, no lin
     environment     the one way to the environment, `.env` and the TOML file; loads no parser if there is no file
     settings_file   whether a settings file is trusted, and its text
     parsing         how the text of a setting becomes its value
+    known_names     which variables are settings, and warnings of the others
     which_file      where the cache file is
     login           settings with another user, password and key
     key_file        keys as text, and the key file

@@ -48,11 +48,14 @@ def variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def own_variables() -> dict[str, str]:
+    """The variables of the process's own environment.  Empty ones count as not set."""
+    return {name: value for name, value in os.environ.items() if value}
+
+
 def environment() -> dict[str, str]:
     """The variables that are set: the process's environment over `.env`.  Empty ones count as not set."""
-    merged = _dotenv()
-    merged.update((name, value) for name, value in os.environ.items() if value)
-    return merged
+    return {**_dotenv(), **own_variables()}
 
 
 def only_found(name: str) -> bool:

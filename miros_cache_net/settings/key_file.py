@@ -21,14 +21,17 @@ from miros_cache_net.errors import SettingsError
 _KEY: Final = re.compile(rb"[A-Za-z0-9_-]{43}=")
 _ID_DOMAIN: Final = b"miros-cache-net key id 1\0"
 _SHAPE: Final = "not a Fernet key (44 characters of URL-safe base64)"
-_MEND_LINE: Final = "take that line out, or move the file away, then `miros-cache-net key new` makes one"
+_MEND_LINE: Final = (
+    "copy the key file of another host of the fleet again; if this is the first host, remove that line and run "
+    "`miros-cache-net key new`"
+)
 _NOT_YOURS: Final = "you cannot change its mode"
 _OTHERS_FILE: Final = (
     "copy it to a file of your own with mode 600 that MIROS_CACHE_KEYS_FILE names, or have root mount it with your "
     "group and mode 0440"
 )
 NEW_MAKES_ONE: Final = "`miros-cache-net key new` makes one"
-MAKE_ONE: Final = "run `miros-cache-net key new`, or set MIROS_CACHE_KEYS"
+MAKE_ONE: Final = "run `miros-cache-net key new` on the first host of the fleet, or copy its key file to this one"
 
 
 def canonical_key(key: str | bytes, where: str, mend: str = NEW_MAKES_ONE) -> bytes:

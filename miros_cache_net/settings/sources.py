@@ -15,18 +15,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from miros_cache_net.errors import SettingsError
 from miros_cache_net.logs import module_log
-from miros_cache_net.settings.environment import (
-    CONFIG_NAME,
-    ENV_FILE_NAME,
-    PREFIX,
-    config_path,
-    environment,
-    read_toml,
-)
+from miros_cache_net.settings.environment import PREFIX, config_path, environment, read_toml
+from miros_cache_net.settings.known_names import warn_of_unknown
 from miros_cache_net.settings.settings_file import why_unread
 
-#: Variables that are read elsewhere.
-_OTHER_NAMES: Final = frozenset({CONFIG_NAME, ENV_FILE_NAME, "MIROS_CACHE_DEBUG"})
 #: The form that Kubernetes and Docker links use for a service called `rabbit`: RABBIT_PORT=tcp://10.96.3.4:5672
 _SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
@@ -78,19 +70,13 @@ class EnvironmentSource(Source):
 
     def __call__(self) -> dict[str, Any]:
         variables = environment()
-        self._say_unknown(variables)
+        warn_of_unknown(variables)
         values: dict[str, Any] = {}
         for field_name, field in self.settings_cls.model_fields.items():
             self._find(field_name, env_of(field_name, field), variables, values)
         if "MIROS_CACHE_KEYS_FILE" in variables and self.origins.get("keys") == "MESH_ENCRYPTION_KEY":
             del values["keys"]  # a new name takes precedence over any old one
         return one_key_source(values)
-
-    def _say_unknown(self, variables: Mapping[str, str]) -> None:
-        for name, close in unknown_variables(self.settings_cls, variables).items():
-            if name not in _said:
-                _said.add(name)
-                log.warning("%s is not a setting and is ignored; did you mean %s?", name[:60], close)
 
     def _find(self, field_name: str, env: Env, variables: Mapping[str, str], values: dict[str, Any]) -> None:
         for name in env.names or ():
@@ -101,18 +87,6 @@ class EnvironmentSource(Source):
                 self.origins[field_name] = f"{name}_FILE"
                 values[field_name] = _read_value(f"{name}_FILE", variables[f"{name}_FILE"])
                 return
-
-
-def unknown_variables(settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables with our prefix that are no settings, and the setting that each is most similar to."""
-    ours = [name for name in variables if name.startswith(PREFIX) and name not in _OTHER_NAMES]
-    if not ours:
-        return {}
-    envs = [env_of(name, field) for name, field in settings_cls.model_fields.items()]
-    known = {name + end for env in envs for name in env.names or () for end in ("", "_FILE" * env.from_file)}
-    return {
-        name: difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0] for name in sorted(set(ours) - known)
-    }
 
 
 class TomlSource(Source):

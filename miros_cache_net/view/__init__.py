@@ -1,5 +1,5 @@
-"""What does a fleet, and each of its charts, look like?
+"""What do a fleet and each of its charts look like?
 
-In: charts, and what the fleet answers.  Out: pictures, and a page for a browser.  It must not change anything: it asks
-and draws.
+In: charts, and the answers of the fleet.  Out: pictures, and a page for a browser.  The room is read-only: it asks and
+draws, and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""The page as an ASGI application: files, pictures of charts, and the stream of what happens."""
+"""The page as an ASGI application: static files, pictures of charts, and a stream of events."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from miros_cache_net.view.watcher import Watcher
 _KINDS: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PID_DIGITS: Final = 12
 _TOO_MANY: Final = (
-    f"{limits.VIEW_PAGES} pages are open already; close some, and this one connects by itself (a hidden tab has none)"
+    f"{limits.VIEW_PAGES} pages are open already; close some, and this one connects by itself (a hidden tab uses none)"
 )
 
 
 class Page:
-    """The application and what it needs while it runs.
+    """The application and its resources.
 
-    settings, file_path  whose fleet is shown
+    settings, file_path  identify the fleet to show
     hosts, token         see `Gatekeeper`
     """
 
     def __init__(self, settings: Settings, file_path: Path, hosts: frozenset[str] | None, token: str | None) -> None:
         self._latest = Latest()
         self._open = 0
-        #: A scrape opens a link: one at a time, however many come.
+        #: A scrape opens a link, so concurrent scrapes take turns.
         self._one_scrape = asyncio.Lock()
         self._watcher = Watcher(settings, file_path, self._seen)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,7 +60,7 @@ class Page:
             ],
             lifespan=self._running,
         )
-        #: What a server serves.
+        #: The ASGI application.
         self.app: ASGIApp = Gatekeeper(inner, hosts, token, _text("login.html"))
 
     @contextlib.asynccontextmanager
@@ -74,16 +74,16 @@ class Page:
 
     def _seen(self, picture: Any, plots: Any) -> None:
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every page
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and every page with it
             self._loop.call_soon_threadsafe(self._latest.show, picture, plots)
 
     def close(self) -> None:
-        """End the streams of all open pages, so that the server can end; from any thread."""
+        """End the streams of all open pages, so that the server can shut down; from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._latest.close)
 
     async def _seen_chart(self, request: Request) -> Response:
-        """A user's chart, as far as its steps show it."""
+        """A user's chart, inferred from its steps."""
         asked = request.query_params
         process = asked.get("pid", "")
         number = int(process) if process.isdecimal() and len(process) < _PID_DIGITS else 0
@@ -110,7 +110,7 @@ class Page:
     async def _events(self, request: Request) -> Response | EventStream:
         if self._open >= limits.VIEW_PAGES:
             return PlainTextResponse(_TOO_MANY, 503)
-        if request.method == "HEAD":  # a page asks why it has no stream
+        if request.method == "HEAD":  # a page asks why its stream was refused
             return Response(status_code=204)
         self._open += 1
         self._watcher.enter()

@@ -1,4 +1,4 @@
-"""Where the charts of a fleet are, and how they came there, from the steps that their hosts have told."""
+"""The current state of each chart of a fleet and its last transition, from the steps that hosts report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START: Final = "start_at"
 
 @dataclass
 class _Chart:
-    """One chart of one process: the step that brought it where it is, and the ways that it has gone."""
+    """One chart of one process: its last step, and the transitions it has made."""
 
     step: HostStep
     ways: dict[tuple[str, str, str], None] = field(default_factory=dict)
@@ -28,20 +28,20 @@ class _Chart:
 
     @property
     def class_name(self) -> str:
-        """The class of ours whose states these are; "" for a user's chart."""
+        """The class of this package that has these states; "" for a user's chart."""
         return class_with({self.step.step.to_state, *(each[0] for each in self.ways)})
 
 
 class ChartMemory:
-    """`took` and `forget` are for one thread; the others may be called from any."""
+    """Call `took` and `forget` on one thread, the other methods on any."""
 
     def __init__(self) -> None:
-        #: The one that was heard least recently comes first.
+        #: In order of the last report, the oldest first.
         self._charts: OrderedDict[tuple[str, int, str], _Chart] = OrderedDict()
         self._transitions: deque[HostStep] = deque(maxlen=limits.VIEW_CHANGES)
 
     def took(self, steps: Iterable[HostStep]) -> None:
-        """Charts have taken these steps, which come in their order."""
+        """Record these steps, which arrive in order."""
         for each in steps:
             step = each.step
             key = each.node, step.process, step.chart
@@ -58,23 +58,23 @@ class ChartMemory:
                     chart.ways[step.from_state, step.event, step.to_state] = None
 
     def forget(self, node: str) -> None:
-        """That node is no longer shown."""
+        """Stop showing that node's charts."""
         for key in [key for key in self._charts if key[0] == node]:
             del self._charts[key]
 
     def now(self) -> list[Json]:
-        """Each chart: its node, process, name, class of ours, and the transition that brought it where it is."""
+        """Each chart: its node, process, name, class in this package, and last transition."""
         return [
             {"class": chart.class_name, "ways": len(chart.ways), **_shown(chart.step)}
             for _, chart in sorted(self._charts.items())
         ]
 
     def transitions(self) -> list[Json]:
-        """The last transitions of all charts, the latest first."""
+        """The last transitions of all charts, newest first."""
         return [_shown(each) for each in reversed(list(self._transitions))]
 
     def diagram(self, node: str, process: int, name: str) -> Diagram | None:
-        """A user's chart as far as its steps show it; None if it is not known."""
+        """A user's chart, inferred from its steps; None if it is unknown."""
         chart = self._charts.get((node, process, name))
         if chart is None:
             return None

@@ -1,6 +1,6 @@
-"""What the fleet looks like, from what its nodes have answered so far: a plain object without a thread or a link.
+"""The state of the fleet, from its nodes' answers so far: a plain object without a thread or a link.
 
-A node that answers no more stays in the picture for a while, with the reason that its silence suggests.
+A node that no longer answers stays in the picture for a while, with the likely reason for its silence.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from miros_cache_net.document.value import Document
 from miros_cache_net.observe.shown import without_logins
 from miros_cache_net.view.chart_memory import ChartMemory
 
-#: How well a node is, from best to worst; the page has a colour and a word for each.
+#: The health of a node, from best to worst; the page has a colour and a word for each.
 WELL, WAITING, TROUBLED, GONE = "well", "waiting", "troubled", "gone"
-#: An answer may be late once; after this many seconds without one the node counts as gone.
+#: One answer may be late; after this many seconds without one the node counts as gone.
 GONE_AFTER_S: Final = 5.0
-#: How long a node that is gone stays in the picture, and how far back the plots go.
+#: How long a gone node stays in the picture, and how far back the plots go.
 MEMORY_S: Final = 900.0
-#: At most one point of a plot in this time.
+#: The shortest time between two points of a plot.
 _PLOT_STEP_S: Final = 5.0
 Json = dict[str, Any]
 
 
 @dataclass
 class _Known:
-    """A node that has answered: its last status, and when that came."""
+    """A node that has answered: its last status, and when it arrived."""
 
     status: Mapping[str, Any]
     heard_s: float
@@ -37,11 +37,11 @@ class _Known:
 
 @dataclass
 class FleetMemory:
-    """Call all methods on one thread.  `now_s` is of a clock that only goes forward, `wall_ms` of the wall clock."""
+    """Call all methods on one thread.  `now_s` comes from a monotonic clock, `wall_ms` from the wall clock."""
 
     scope: str
     document_name: str
-    #: What the charts of all nodes do.
+    #: The charts of all nodes.
     charts: ChartMemory = field(default_factory=ChartMemory)
     _nodes: dict[str, _Known] = field(default_factory=dict)
     _document: Document | None = None
@@ -52,7 +52,7 @@ class FleetMemory:
     # --- what happened ------------------------------------------------------------------------------------------------
 
     def answered(self, statuses: Sequence[Mapping[str, Any]], now_s: float, wall_ms: int) -> None:
-        """The fleet has been asked, and these nodes have answered."""
+        """These nodes have answered a question to the fleet."""
         self._link = ""
         for status in statuses[: limits.VIEW_NODES]:
             name = _text(status.get("node")) or "?"
@@ -63,15 +63,15 @@ class FleetMemory:
         self._plot(now_s, wall_ms)
 
     def unlinked(self, why: str) -> None:
-        """Nobody can be asked."""
+        """The fleet cannot be asked."""
         self._link = why
 
     def holds(self, document: Document | None) -> None:
-        """What the fleet holds now."""
+        """The fleet's document now."""
         self._document = document
 
     def needs_document(self) -> bool:
-        """Whether a node has another version than the one that is known."""
+        """Whether a node has a different version than the known document."""
         known = self._document.version if self._document else ""
         return any(each.status.get("version") not in ("", known) for each in self._nodes.values())
 
@@ -90,7 +90,7 @@ class FleetMemory:
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def picture(self, now_s: float, wall_ms: int) -> Json:
-        """Everything that the page shows, but for the plots."""
+        """Everything that the page shows, except the plots."""
         return {
             "at_ms": wall_ms,
             "link": self._link,
@@ -105,7 +105,7 @@ class FleetMemory:
         }
 
     def plots(self) -> list[tuple[int, Json]]:
-        """The counters of the whole fleet over the last quarter of an hour: moments, each with its numbers."""
+        """The counters of the whole fleet over the last quarter of an hour, as points in time with their numbers."""
         return list(self._points)
 
     def _node(self, name: str, known: _Known, now_s: float) -> Json:
@@ -118,7 +118,7 @@ class FleetMemory:
 
     def _judged(self, status: Mapping[str, Any], silent_s: float) -> tuple[str, str]:
         if self._link:
-            return WAITING, "not known while this page has no link to the broker"
+            return WAITING, "unknown while this page has no link to the broker"
         if silent_s > GONE_AFTER_S:
             where = f"process {status.get('pid')} on {_text(status.get('host')) or 'its host'}"
             return GONE, f"no answer for {silent_s:.0f} s: {where} has ended, hangs, or is cut off from the broker"
@@ -142,7 +142,7 @@ class FleetMemory:
         }
 
     def _write(self) -> Json | None:
-        """The last write's way: who made it, and after how long each of the others had it."""
+        """How the last write spread: which node made it, and how long each other node took to get it."""
         document = self._document
         if document is None or not document.is_written:
             return None
@@ -166,7 +166,7 @@ _SHOWN: Final = (
 
 
 def _state(status: Mapping[str, Any]) -> str:
-    """The state of its node chart; of a release that does not tell it, as much as its answer shows."""
+    """The state of the node's chart; for a release that does not report it, inferred from the answer."""
     said = _text(status.get("state")).replace("in step", "in_sync")
     return said or ("in_sync" if status.get("connected") else "joining")
 
@@ -181,6 +181,6 @@ def _text(value: object) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON on one line, without users' names and passwords in URLs, and not without end."""
+    """A value as JSON on one line of bounded length, without user names and passwords in URLs."""
     text = without_logins(strict_json.dumps(value).decode())
     return text if len(text) <= limits.VIEW_VALUE_CHARACTERS else text[: limits.VIEW_VALUE_CHARACTERS] + "…"

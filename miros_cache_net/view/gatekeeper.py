@@ -1,4 +1,4 @@
-"""Who may look: on loopback any user of this machine's browser, elsewhere whoever has the token."""
+"""Who may see the page: on loopback any browser of this machine, elsewhere anyone with the token."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _NOT_FOR_STRANGERS: Final = {
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
 }
-#: What the login page needs, and what a supervisor asks: neither tells anything of the fleet.
+#: What the login page needs, and the supervisor's probe: neither reveals anything about the fleet.
 _OPEN: Final = frozenset({"/page.css", "/healthz"})
 
 
 class Gatekeeper:
-    """Stands before the page.
+    """Guards the page.
 
-    Only requests with one of `hosts` as their host are for us: a page of a stranger whose name leads to this address
-    would carry its own.  It is read-only: nothing but the token is ever posted.
+    Requests whose Host header is not one of `hosts` are refused, against DNS rebinding: a stranger's page whose name
+    resolves to this address sends its own name.  The page is read-only: only the token is ever posted.
 
-    hosts  names and addresses under which the page may be asked for; None: any, because a token guards it
+    hosts  names and addresses under which the page may be requested; None: any, because a token guards it
     token  what a visitor must show; None on loopback
-    login  the page that asks for it, with ``{said}`` where the answer to a wrong one stands
+    login  the page that asks for it; ``{said}`` is replaced by the answer to a wrong token
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, token: str | None, login: str) -> None:
@@ -58,7 +58,9 @@ class Gatekeeper:
 
     async def _refusal(self, request: Request) -> Response | None:
         if self._hosts is not None and (request.url.hostname or "") not in self._hosts:
-            return PlainTextResponse("this page answers only to the name of this machine's loopback\n", 403)
+            return PlainTextResponse(
+                "this page is served only under the names of this machine's loopback address\n", 403
+            )
         if self._token is None:
             return None if request.method in ("GET", "HEAD") else PlainTextResponse("read-only\n", 405)
         if request.method == "POST" and request.url.path == "/login":

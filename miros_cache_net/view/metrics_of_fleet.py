@@ -1,4 +1,4 @@
-"""The live page's own `/metrics` for Prometheus: what each node of the fleet says of itself, under the node's name."""
+"""The live page's own `/metrics` for Prometheus: the status of each node of the fleet, by node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from miros_cache_net.node_status import NodeStatus
 
 
 class FleetCollector:
-    """The gauges of `node --metrics` for every node that has answered, with one label more: `node`."""
+    """The gauges of `node --metrics` for every node that has answered, with the additional label `node`."""
 
     def __init__(self, statuses: Sequence[NodeStatus]) -> None:
         self._statuses = statuses
@@ -28,7 +28,7 @@ class FleetCollector:
 
 
 def fleet_text(statuses: Sequence[NodeStatus]) -> bytes:
-    """The page that Prometheus reads."""
+    """The page for Prometheus."""
     registry = CollectorRegistry()
     registry.register(FleetCollector(statuses))
     return generate_latest(registry)

@@ -30,18 +30,18 @@ def _states_of(name: str) -> frozenset[str]:
 
 
 def class_with(states: Iterable[str]) -> str:
-    """The name of our class that has all these states; "" if none has."""
+    """The name of the class in this package that has all these states; "" if there is none."""
     wanted = {state for state in states if state}
     return next((name for name in CHARTS if wanted and wanted <= _states_of(name)), "")
 
 
 @functools.cache
 def picture_of(name: str) -> str | None:
-    """The SVG of the chart with that class name; None if there is none.  Raises `ChartError`, which says which."""
+    """The SVG of the chart with that class name; None if there is none.  Raises `ChartError`, which names them."""
     chart = CHARTS.get(name)
     return None if chart is None else svg_text(of_class(chart))
 
 
 def words_of(name: str, error: ChartError) -> str:
-    """What stands in place of a picture that cannot be drawn: why, and the chart as text."""
+    """The replacement for a picture that cannot be drawn: the reason, and the chart as text."""
     return f"{error}\n\n{mermaid_text(of_class(CHARTS[name]))}"

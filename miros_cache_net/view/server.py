@@ -13,7 +13,7 @@ from miros_cache_net.errors import CacheNetError
 
 
 class NoPort(CacheNetError):
-    """The address that the page was to have is taken, or none of this machine's."""
+    """The page's address is in use, or does not belong to this machine."""
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -26,7 +26,7 @@ def listening(host: str, port: int) -> socket.socket:
         listener.listen()
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise NoPort(f"cannot listen on {host} port {port}: {why}; choose another with --port (0: any)") from error
+        raise NoPort(f"cannot listen on {host} port {port}: {why}; choose another port with --port (0: any)") from error
     return listener
 
 
@@ -35,7 +35,7 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve `app` on `listener` until SIGINT or SIGTERM.
 
-    `begun` is called once it answers, and `ending` when it is to end what has no end of its own.
+    `begun` is called once the server answers; `ending` is called at the signal, to end the open streams.
     """
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""Server-sent events: each page gets the latest picture, however slowly its browser reads."""
+"""Server-sent events: each page gets the newest picture, however slowly its browser reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
-#: A line to a page that has nothing new: otherwise nobody would notice that its browser has gone.
+#: A keep-alive line: without one, a closed browser would go unnoticed while there is nothing new.
 _BEAT_S: Final = 10.0
 
 
 class Latest:
-    """The latest picture and the plots so far; call all methods on the event loop."""
+    """The newest picture and the plots so far; call all methods on the event loop."""
 
     def __init__(self) -> None:
         self._news = asyncio.Event()
@@ -31,19 +31,19 @@ class Latest:
         self._plots: Any = []
 
     def show(self, picture: Any, plots: Any) -> None:
-        """A new picture takes the place of the last one."""
+        """Replace the picture."""
         self._picture, self._plots = _event("fleet", picture), plots
         self._number += 1
         self._news.set()
         self._news = asyncio.Event()
 
     def close(self) -> None:
-        """There will be no more; every stream ends."""
+        """End every stream: there will be no more pictures."""
         self._over = True
         self._news.set()
 
     async def events(self) -> AsyncIterator[str]:
-        """The plots once, then pictures; those that come while the reader is busy are passed over."""
+        """The plots once, then pictures; a busy reader skips to the newest."""
         shown = 0
         while not self._over:
             if self._number == shown:
@@ -61,7 +61,7 @@ class Latest:
 class EventStream:
     """The response to one page: `latest` until the browser goes away or stops reading.
 
-    leave  called once at its end
+    leave  called once, at the end of the response
     """
 
     def __init__(self, latest: Latest, leave: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Looks at the fleet for as long as somebody looks at the page, and passes on what it sees."""
+"""Watches the fleet while a page is open, and passes on what it sees."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from miros_cache_net.settings import Settings
 from miros_cache_net.view.diagram.model import Diagram
 from miros_cache_net.view.fleet_memory import FleetMemory, Json
 
-#: One question to all nodes in this time.
+#: The time between two questions to all nodes.
 _LOOK_EVERY_S: Final = 1.0
 #: How long nodes may take to answer.
 _ANSWER_S: Final = 1.0
-#: How long the link stays after the last page has gone: a page that is loaded anew does that.
+#: How long the link stays up after the last page has closed, because a reload closes and reopens a page.
 _LINGER_S: Final = 5.0
 _AGAIN_S: Final = 2.0
 _EVERYTHING: Final = {"nodes": [], "charts": [], "spy": False, "payloads": False}
 
 
 class Watcher:
-    """Two threads that ask the fleet, each with a link of its own, while there is an audience.  They write nothing.
+    """Two threads that ask the fleet, each with its own link, while a page is open.  They write nothing.
 
     seen  called on one of them with each picture of the fleet and all plots
     """
@@ -53,7 +53,7 @@ class Watcher:
         ]
 
     def start(self) -> None:
-        """Begin; the fleet is asked once somebody looks."""
+        """Start the threads; they ask the fleet once a page is open."""
         for thread in self._threads:
             thread.start()
 
@@ -66,11 +66,11 @@ class Watcher:
             thread.join()
 
     def enter(self) -> None:
-        """One more looks; from any thread."""
+        """A page was opened; from any thread."""
         self._count(1)
 
     def leave(self) -> None:
-        """One fewer looks; from any thread."""
+        """A page was closed; from any thread."""
         self._count(-1)
 
     def _count(self, number: int) -> None:
@@ -79,12 +79,12 @@ class Watcher:
             self._wanted.notify_all()
 
     def statuses(self) -> list[NodeStatus]:
-        """Ask all nodes once, over a link of its own; from any thread.  Raises `BrokerError`."""
+        """Ask all nodes once, over a separate link; from any thread.  Raises `BrokerError`."""
         with FleetClient(self._settings, self._file_path) as client:
             return client.fleet.statuses(_ANSWER_S)
 
     def diagram(self, node: str, process: int, name: str) -> Diagram | None:
-        """A user's chart as far as its steps show it; from any thread."""
+        """A user's chart, inferred from its steps; from any thread."""
         return self._memory.charts.diagram(node, process, name)
 
     # --- the threads --------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Watcher:
                 with FleetClient(self._settings, self._file_path) as client:
                     look(client)
             except (CacheNetError, OSError, RuntimeError) as error:
-                # a key file that is being mended, descriptors that are lacking: all of it may be over soon
+                # a key file being repaired, or a lack of descriptors: all of it may be over soon
                 if look == self._look_while_wanted:
                     self._memory.unlinked(str(error))
                     self._show()
@@ -125,7 +125,7 @@ class Watcher:
         self._show()
 
     def _trace(self, client: FleetClient) -> None:
-        """Takes what all charts do; on a link of its own, because a link's answers are read by one thread."""
+        """Receives the steps of all charts, on a separate link, because one thread reads a link's answers."""
         for answer in client.traces(_EVERYTHING, float("inf")):
             if self._over or not self._audience:
                 return

@@ -65,7 +65,7 @@ SET_UP: Final = """
 mount --bind {etc} /etc
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /srv
-mkdir -p /srv/my-program /var/lib/myfleet /var/lib/office /etc/miros-cache-net
+mkdir -p /srv/my-program /var/lib/myfleet /etc/miros-cache-net
 echo '{{"hosts": ["alpha.lab"]}}' > /etc/miros-cache-net/hosts.json
 id alice >/dev/null 2>&1 || useradd alice
 exec "$@"

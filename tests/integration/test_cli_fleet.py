@@ -267,7 +267,7 @@ def test_status_hints_at_a_key_unknown_to_fleet(place: dict[str, str], processes
     for arguments in (("status",), ("read", "--fleet")):
         finished = run(tmp_path, *arguments, **other)
         assert finished.returncode == 1
-        assert "do they have this key?" in finished.stderr.splitlines()[-1]
+        assert "do they have this host's key?" in finished.stderr.splitlines()[-1]
 
 
 def test_host_with_another_key_shows_it_on_itself(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:

@@ -85,6 +85,22 @@ def test_file_commands_load_nothing_for_the_network(arguments: tuple[str, ...], 
     assert not set(finished.stdout.split()).intersection(HEAVY)
 
 
+@pytest.mark.parametrize("arguments", [("read",), ("write",), ("update", "a=1"), ("health",)])
+@pytest.mark.parametrize("named", [(), ("--file", "cache.json")])
+def test_file_commands_warn_of_a_misspelt_variable(
+    arguments: tuple[str, ...], named: tuple[str, ...], tmp_path: Path
+) -> None:
+    finished = run(tmp_path, *arguments, *named, stdin="{}", MIROS_CACHE_FLIE="x.json")
+    warning = "MIROS_CACHE_FLIE is not a setting and is ignored; did you mean MIROS_CACHE_FILE?"
+    assert finished.stderr.splitlines().count(warning) == 1
+
+
+def test_file_commands_read_misspelt_names_in_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MIROS_CACHE_FLIE=x.json\n")
+    assert "MIROS_CACHE_FLIE is not a setting" in run(tmp_path, "write", stdin="{}").stderr
+    assert "MIROS_CACHE_FLIE" not in run(tmp_path, "read", "--file", "cache.json").stderr
+
+
 def test_unknown_command_brings_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["raed"]) == Exit.USAGE
     assert "there is no command 'raed'; did you mean 'read'?" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from miros_cache_net.errors import SettingsError
 from miros_cache_net.settings import Settings
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.settings.key_file import generate_key
+from miros_cache_net.settings.known_names import KNOWN_NAMES
 from miros_cache_net.settings.parsing import host_node_name
 from tests.threads import logged_here
 
@@ -383,6 +384,11 @@ def test_misspelt_variable_is_reported_once_with_nearest_one(
     ]
     Settings()
     assert len(logged_here(caplog)) == len(said)
+
+
+def test_the_list_of_known_names_is_that_of_the_settings() -> None:
+    elsewhere = {"MIROS_CACHE_CONFIG", "MIROS_CACHE_ENV_FILE", "MIROS_CACHE_DEBUG"}
+    assert {name for each in Settings.describe() for name in each.env_names} | elsewhere == KNOWN_NAMES
 
 
 def test_an_unknown_argument_names_the_nearest_known_one() -> None:

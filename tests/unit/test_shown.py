@@ -73,12 +73,40 @@ def test_text_is_bounded_whatever_the_payload() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Authorization: Bearer s3cretS3cret", "{'pass': 's3cretS3cret'}", "pwd=s3cretS3cret", "auth: s3cretS3cret"]
+    "text",
+    [
+        "Authorization: Bearer s3cr",
+        "Authorization: Basic s3cr",
+        "Authorization: Digest s3cr",
+        "curl -H 'bearer s3cr'",
+        "Bearer  s3cretS3cret",
+        "basic s3cretS3cret",
+        "{'pass': 's3cr'}",
+        "pwd=s3cr",
+        "auth: s3cr",
+        "db_pass=s3cr",
+        "DB-PASS: s3cr",
+        "my.db_pass = 's3cr'",
+        "dbPass=s3cr",
+        "db_pass_2=s3cr",
+        "pass1=s3cr",
+        "RABBIT_PWD=s3cr",
+        "basic_auth='s3cr'",
+        "key_passphrase=s3cr",
+    ],
 )
-def test_short_names_of_secrets_are_known(text: str) -> None:
-    assert "s3cretS3cret" not in shown_line(text)
+def test_short_names_and_secrets_are_hidden(text: str) -> None:
+    assert "s3cr" not in shown_line(text)
 
 
-@pytest.mark.parametrize("text", ["author: somebody", "passed: 3", "bypass=1"])
+@pytest.mark.parametrize("name", ["db_pass", "dbPass", "DB_PWD", "passphrase", "http-auth"])
+def test_values_under_short_secret_names_are_hidden(name: str) -> None:
+    assert "s3cr" not in shown_payload({"login": {name: ["s3cr"]}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["author: somebody", "passed: 3", "bypass=1", "compass: north", "the basic idea", "passes=2", "by_passing=1"],
+)
 def test_words_that_begin_alike_are_shown(text: str) -> None:
     assert shown_line(text) == text
