@@ -39,12 +39,13 @@ def charts_page() -> str:
     """Every chart: its place in words, its states as a diagram, its events as a table."""
     parts = [
         GENERATED + "# Charts\n\nStates, events and transitions, read from the charts themselves. `entry`, `exit` and "
-        "`init` are the state's own; lower-case events are private to their chart. A state shows what it does without "
-        "leaving, arrows show the rest; a dot is where it begins. `miros-cache-net chart` draws yours.\n\n"
-        "A program reads the same from `STATES` of a chart's class, without building one: each `State` has a `name`, a "
-        "`parent` (None: in no other), and `on`, the states that each signal may lead to (none: the chart stays). A "
-        "chart starts in the first. Handlers are the methods `_<state>_<SIGNAL>`; one that goes where `STATES` does "
-        "not say stays where it is, and `CACHE_ERROR` says so.\n"
+        "`init` are the state's own; lower-case events are private to their chart. A state lists the events that "
+        "it handles without a transition, arrows show the others, a dot marks the start. `miros-cache-net chart` "
+        "draws your own charts.\n\n"
+        "A program can read the same from `STATES` of a chart's class, without an instance: each `State` has a `name`, "
+        "a `parent` (None at the top), and `on`, the states that each signal may lead to (none: it stays). A chart "
+        "starts in the first state. Handlers are the methods `_<state>_<SIGNAL>`. A transition that `STATES` does not "
+        "list is refused, and reported as `CACHE_ERROR`.\n"
     ]
     return "\n".join([*parts, *(chart_section(chart) for chart in CHARTS)])
 
@@ -94,32 +95,33 @@ def settings_page() -> str:
 Sources, later over earlier: the defaults, a TOML file (`$MIROS_CACHE_CONFIG`, else `miros-cache-net.toml` here, else
 `~/.config/miros-cache-net/config.toml`), `.env` and the environment, arguments. In the TOML file a setting has the
 name of the first column. A `*_FILE` variable names a file that holds the value. An unknown key or argument is an error;
-a variable that begins with `MIROS_CACHE_` and is none of these is passed over, and the log names the nearest one.
+a variable that begins with `MIROS_CACHE_` but is not a setting is ignored, with a warning that names the nearest one.
 
 A file that you *name* (`MIROS_CACHE_CONFIG`, `MIROS_CACHE_ENV_FILE`) is trusted, whoever owns it: bind mounts,
-ConfigMaps. One that is *found* in the working directory, `.env` or `miros-cache-net.toml`, may be the work of others.
-It counts only if it, and what a link leads to, is a regular file of your own or root's that nobody else may write (a
-group that has your name and no other member excepted). Another one that sets something of ours is refused with its
-mend; one that does not is passed over. A password or key from elsewhere (the environment, a key file) goes to no
-broker that only a found file names, unless that is on this machine or in a trusted network that something else names.
-Beside a password from elsewhere, be it in a URL, a found file may not say `tls_verify=false`, `tls_ca_file`,
-`hosts_file`, `trusted_networks` or any `discover` but `auto`: to whom it is sent, and what guards it, is for its
-owner to say. One line refuses it; name the file, or set the same in the environment.
+ConfigMaps. A file that is *found* in the working directory, `.env` or `miros-cache-net.toml`, may come from a
+stranger. It is used only if it (and the target, if it is a link) is a regular file that belongs to you or root and that
+nobody else may write; a group with your name and no other member is allowed. Any other found file is refused with a
+remedy if it contains settings of this package, and ignored if not. A password or key from another source (the
+environment, a key file) is not sent to a broker that only a found file names, unless that broker is on this machine or
+in a trusted network that another source names. If a password comes from another source, even in a URL, a found file
+must not set `tls_verify=false`, `tls_ca_file`, `hosts_file`, `trusted_networks`, or `discover` to anything but `auto`:
+the password's owner decides who gets it and how it is protected. A one-line error says so; name the file, or set the
+value in the environment.
 
-`.env` is taken literally: `${...}` stands for itself. Byte order marks are taken off. `RABBIT_PORT=tcp://...`, which
-Kubernetes and Docker set for a service called `rabbit`, is passed over with a line in the log. Where there is no home
-directory, there is no user's TOML file and no default key file.
+`.env` is read literally, without interpolation of `${...}`. Byte order marks are removed. `RABBIT_PORT=tcp://...`,
+which Kubernetes and Docker set for a service called `rabbit`, is ignored with a warning. Without a home directory there
+is no TOML file of the user and no default key file.
 
-`miros-cache-net settings` shows what is in force, without secrets; `miros-cache-net doctor` checks it.
+`miros-cache-net settings` shows the values in effect, without secrets; `miros-cache-net doctor` checks it.
 
-The file chart and the client (`CacheFileChart`, `Cache`, `read_cache`) use two of them. Where no file is named they
-look for `file`, in the same sources and the same order as everything else, so that one directory has one cache file; a
-program that names its file reads none of these. `MIROS_CACHE_NODE_NAME` they take straight from the environment. On one
-machine the file alone shares everything.
+The file chart and the client (`CacheFileChart`, `Cache`, `read_cache`) use two of them. If no file is named, they
+read `file` from the same sources in the same order as everything else, so that one directory has one cache file. A
+program that names its file reads no sources. `MIROS_CACHE_NODE_NAME` is read from the environment only. On one machine
+sharing needs nothing but the file.
 
-A document is called like its file: nodes on `printers.json` share it with those on a `printers.json` of other hosts,
-and with no others. `document` gives the document in `file` another name; for a node that is given another path it
-counts only where it came as an argument, `Settings(document=...)`.
+A document takes its name from its file: nodes with a file `printers.json` share it with nodes on other hosts whose file
+has that name, and with no others. `document` gives the document in `file` another name; for a node with another path it
+applies only as an argument, `Settings(document=...)`.
 
 | setting | environment | default | meaning |
 | --- | --- | --- | --- |

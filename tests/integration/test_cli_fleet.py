@@ -314,7 +314,8 @@ def test_node_serves_metrics_or_says_why_not(place: dict[str, str], processes: E
     second.mkdir()
     finished = run(second, "node", "--metrics", address, **place)
     assert finished.returncode == 2
-    assert f"no metrics at {address}: the port is taken; name another with --metrics" in error_line(finished)
+    line = error_line(finished)
+    assert f"metrics cannot be served at {address}: the port is in use; choose another address with --metrics" in line
 
 
 # --- a broker that says no ------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_file_open_to_strangers_is_a_failure(name: str, path: Path) -> None:
     file.chmod(0o640)
     assert "modes" not in outcomes(check_file(path))
     file.chmod(0o646)
-    assert name in detail(check_file(path), "modes") and fix(check_file(path), "modes") == "`chmod o-rwx` it"
+    assert name in detail(check_file(path), "modes") and fix(check_file(path), "modes") == "run `chmod o-rwx` on it"
 
 
 def test_full_disk_is_a_failure(small_disk: SmallDisk, tmp_path: Path) -> None:
