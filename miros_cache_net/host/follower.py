@@ -259,7 +259,7 @@ class Follower:
             # A full pipe wakes the thread as well.
             os.write(self._wake_out, b"\0")
 
-    # --- what the bridge says -----------------------------------------------------------------------
+    # --- messages from the bridge -------------------------------------------------------------------
 
     def _take(self, message: State | Reply | Full) -> None:
         if isinstance(message, Full):
@@ -311,7 +311,7 @@ class Follower:
         if watch is not None:
             watch.close()
 
-    # --- what the bridge is told --------------------------------------------------------------------
+    # --- messages to the bridge ---------------------------------------------------------------------
 
     def _send_wishes(self, channel: Channel) -> None:
         if self._to_look and not channel.waiting:

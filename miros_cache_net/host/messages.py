@@ -25,7 +25,7 @@ LEASE: Final = "lease"
 HEALTH: Final = "health"
 QUESTIONS: Final = (READ, STATUSES, LEASE, HEALTH)
 
-#: The words of `State.watched`: steps, and what they contain beside the usual.
+#: The words of `State.watched`: steps, and their optional contents.
 STEPS: Final = "steps"
 SPY: Final = "spy"
 PAYLOADS: Final = "payloads"
@@ -50,7 +50,7 @@ class Ask(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A follower to a bridge that is watched: what its charts did, each a list as `observe.on_the_way` makes it."""
+    """A follower to a watched bridge: its charts' steps, each a list as `observe.on_the_way` makes it."""
 
     steps: list[Any]
 
@@ -62,7 +62,7 @@ class State(NamedTuple):
     connected  this host is in step with the fleet
     broker     product, version and address of the broker, "" without a link
     trouble    why there is no link, "" if there is one
-    watched    what somebody watches of this host's steps: words of `WATCHED`; "" if nobody does
+    watched    the watched parts of this host's steps, as words of `WATCHED`; "" if nobody watches
     """
 
     version: str

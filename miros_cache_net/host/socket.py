@@ -54,7 +54,7 @@ class HostListener(Protocol):
         """A follower asks the fleet a question."""
 
     def stepped(self, steps: list[Any]) -> None:
-        """A follower's charts did this: what it sent as `messages.Steps`."""
+        """A follower's charts took these steps, as sent in `messages.Steps`."""
 
 
 class _Follower:
@@ -177,7 +177,7 @@ class HostServer:
         with contextlib.suppress(BlockingIOError):
             self._wake_in.recv(4096)
 
-    # --- who comes and goes -------------------------------------------------------------------------
+    # --- connections --------------------------------------------------------------------------------
 
     def _accept(self, _events: int) -> None:
         for _ in range(_ACCEPT_AT_ONCE):
@@ -223,7 +223,7 @@ class HostServer:
         self._selector.unregister(follower.channel.connection)
         follower.channel.close()
 
-    # --- what they say ------------------------------------------------------------------------------
+    # --- received messages --------------------------------------------------------------------------
 
     def _serve(self, follower: _Follower, events: int) -> None:
         if self._followers.get(follower.channel.fileno()) is not follower:
@@ -271,7 +271,7 @@ class HostServer:
 
         self._listener.asked(Question(ask.what, time.monotonic() + ask.timeout_s, done))
 
-    # --- what they are told -------------------------------------------------------------------------
+    # --- sent messages ------------------------------------------------------------------------------
 
     def _answer(self, follower: _Follower, reply: Reply) -> None:
         if self._followers.get(follower.channel.fileno()) is not follower:

@@ -1,4 +1,4 @@
-"""What a follower's charts did, told to its bridge while somebody watches the host."""
+"""Reports the steps of a follower's charts to its bridge while somebody watches the host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOM_BYTES = limits.HOST_REQUEST_BYTES - 256
 
 
 class StepReport:
-    """Belongs to the follower's thread."""
+    """Use only on the follower's thread."""
 
     def __init__(self) -> None:
         self._reader: StepReader | None = None
@@ -24,11 +24,11 @@ class StepReport:
 
     @property
     def is_wanted(self) -> bool:
-        """Somebody watches: call `send` every `limits.TRACE_EVERY_S`."""
+        """Whether somebody watches; then call `send` every `limits.TRACE_EVERY_S`."""
         return self._reader is not None
 
     def told(self, watched: str) -> None:
-        """The bridge says what is watched (`State.watched`); "" ends the report, also where the bridge is gone."""
+        """Set what is watched (`State.watched`); "" ends the report, also when the bridge is gone."""
         words = watched.split()
         if STEPS not in words:
             self._reader = None
@@ -38,10 +38,10 @@ class StepReport:
         DETAIL.want(self, SPY in words, PAYLOADS in words)
 
     def send(self, channel: Channel) -> None:
-        """Send what is new, as far as the channel takes it; raises `OSError` if the bridge is gone."""
+        """Send new steps as far as the channel accepts them; raises `OSError` if the bridge is gone."""
         if self._reader is None:
             return
-        # names may be so long, and full of escapes, that a step fits no message
+        # long names full of escapes can make a step too large for any message
         self._waiting.extend(made for made in map(packed, self._reader.fresh()) if size_of(made) <= _ROOM_BYTES)
         while self._waiting and not channel.waiting:
             channel.send(encode(Steps(self._next())))

@@ -24,7 +24,7 @@ _Wanted = TypeVar("_Wanted", Reply, State)
 
 
 class _Silent(Exception):
-    """A process listens but gives no usable answer; the message says what it did."""
+    """A process listens but gives no usable answer; the message says why."""
 
 
 def fleets_of(document: Path) -> list[Asking]:
@@ -57,7 +57,7 @@ def health_of(document: Path, timeout_s: float) -> list[Answer]:
         try:
             answers.append(Answer(*_ask(lock, said, Reply, timeout_s)[1:]))
         except (FileNotFoundError, ConnectionRefusedError):
-            continue  # left behind by a bridge that is gone
+            continue  # left over from a bridge that is gone
         except (OSError, _Silent) as error:
             answers.append(Answer(None, f"the bridge of this host does not answer ({error}): is its process stopped?"))
     return answers
@@ -93,7 +93,7 @@ def _is_served(lock: Path) -> bool:
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     except OSError:
-        return True  # somebody listens, and is busy
+        return True  # a process listens, but is busy
     return True
 
 

@@ -15,14 +15,14 @@ from miros_cache_net.events import CACHE, CACHE_FILE_READ, CACHE_FILE_WRITE
 from miros_cache_net.store.changes import Write, write_of
 from miros_cache_net.wire.mesh import MeshEvent, event_text
 
-#: No other event of the old mesh means anything to a cache.
+#: A cache ignores all other events of the old mesh.
 NAMES = frozenset({CACHE, CACHE_FILE_READ, CACHE_FILE_WRITE})
 _NAMED_WRITE = {"json", "file_name"}
 
 
 class Heard(NamedTuple):
     """file_name  the document that the event names, "" if it names none
-    write      the change that a ``CACHE_FILE_WRITE`` asks for, and the contents that a ``CACHE`` tells; None: a read
+    write      the change that a ``CACHE_FILE_WRITE`` requests, or the contents in a ``CACHE``; None: a read
     """
 
     file_name: str
@@ -30,7 +30,7 @@ class Heard(NamedTuple):
 
 
 def heard_in(event: MeshEvent) -> Heard:
-    """What an event with one of `NAMES` means.  Raises `PayloadError` for contents that no document can have.
+    """The meaning of an event with one of `NAMES`.  Raises `PayloadError` for contents that a document cannot have.
 
     The contents are a dict, or a `CacheWritePayload` as JSON makes it: its two fields in a list or a dict.  A read may
     name its document, ``{"file_name": "peers.json"}``.  Passwords in old LAN documents are left out.
@@ -55,12 +55,12 @@ def heard_in(event: MeshEvent) -> Heard:
 
 
 def cache_text(document: Document) -> str:
-    """The ``CACHE`` that tells the document's contents.  Raises `EventNotSendable` beyond the mesh's cap."""
+    """The ``CACHE`` event with the document's contents.  Raises `EventNotSendable` beyond the mesh's cap."""
     return event_text(CACHE, _told(document))
 
 
 def content_of(document: Document) -> str:
-    """A digest of what `cache_text` tells: equal contents, equal digest."""
+    """A digest of the contents in `cache_text`: equal contents have equal digests."""
     return content_digest(strict_json.frozen_copy(_told(document))[1])
 
 

@@ -106,7 +106,7 @@ class Discovery:
                 self._found = list(e.payload.other_addresses)
             self._tell()
         except Exception as error:  # It would end publishing for the whole process.
-            _LOG.error("the peers of the mesh could not be told: %s: %s", type(error).__name__, error)
+            _LOG.error("the mesh could not be notified of its peers: %s: %s", type(error).__name__, error)
 
     # --- for `join` and `leave` -----------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Discovery:
         try:
             self._start_charts()
         except (CacheNetError, OSError, RuntimeError) as error:
-            _LOG.error("no other broker is looked for, the mesh has this host's own only: %s", error)
+            _LOG.error("no other broker is looked for, so the mesh has only this host's own: %s", error)
             self._looked = True
         self._tell()
 
@@ -152,7 +152,7 @@ class Discovery:
         # Subscribed before the first chart is built, to receive the peers that a young file yields at once.
         for signal in (CONNECTION_DISCOVERY, LAN_RECCE_COMPLETE):
             fabric.subscribe(self, signal, "fifo")
-        # this document is no event's default, whatever the mesh does with the program's own
+        # events without a document name never mean this one, whatever the mesh does with the program's own
         settings = self.settings.model_copy(update={"mesh": False})
         node = self._started(self._make_node(self.path, settings, default_json=lan_document.DEFAULT))
         prober = OldMeshProber()
@@ -183,7 +183,7 @@ class Discovery:
             peers, looked, listeners = self._peers, self._looked and not self._asked, list(self._told)
         for listener in listeners:
             listener(peers, looked)
-        # Without the lock: a prober that gets no thread answers at once, on this one.
+        # Without the lock: a prober that cannot start a thread answers at once, on this thread.
         for peer in to_ask:
             self._ask(peer)
 

@@ -1,9 +1,9 @@
 """Which host of a fleet speaks in the old mesh: the one to which RabbitMQ delivers from a queue that all consume.
 
-The queue has a *single active consumer*: RabbitMQ delivers everything to one of the hosts, and to another as soon as
-that one's connection is gone, beginning with what it had not acknowledged.  RabbitMQ tells nobody who is active, so
-hosts find out by what comes: an empty message in that queue, a *nudge*, makes the active host tell the others that it
-is there.
+The queue has a *single active consumer*: RabbitMQ delivers everything to one of the hosts, and to another one as
+soon as that host's connection is gone, beginning with unacknowledged messages.  RabbitMQ does not say which host is
+active, so hosts infer it from deliveries: an empty message in that queue, a *nudge*, makes the active host announce
+itself to the others.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from miros_cache_net.fleet.place import Place, mesh_queue_name
 from miros_cache_net.mesh.topology import MESH_EXCHANGE
 
 NUDGE_TIMER: Final = "nudge"
-#: How soon an unanswered nudge is repeated, and how many may stay unanswered before that is trouble.
+#: How soon an unanswered nudge is repeated, and how many may stay unanswered before `trouble` says so.
 _AGAIN_S: Final = 3.0
 _UNANSWERED: Final = 3
-#: A host that knows of something unsaid gives the speaker this long: at least, and at most.
+#: How long a host that knows of something unsaid waits for the speaker: at least, and at most.
 _PATIENCE_S: Final = (0.5, 1.5)
 
 _QUEUE_ARGUMENTS: Final[Arguments] = {
@@ -46,7 +46,7 @@ def election_topology(place: Place, rx: str) -> Topology:
 
 
 class Election:
-    """What this host knows about who speaks.  Call all methods on one thread.
+    """This host's knowledge about which host speaks.  Call all methods on one thread.
 
     after       calls `nudge` after some seconds; replaces an earlier call
     interval_s  mean time between two nudges in the whole fleet while all is quiet
@@ -77,8 +77,8 @@ class Election:
         if self._unanswered < _UNANSWERED:
             return ""
         return (
-            f"no host of this fleet takes part in the mesh: queue {self._queue!r} at the broker cannot be had, or "
-            "another program consumes it; delete the queue there, and it is made again"
+            f"no host of this fleet takes part in the mesh: queue {self._queue!r} at the broker is unavailable, or "
+            "another program consumes it; delete the queue there, and it is created again"
         )
 
     def link_up(self) -> None:
@@ -86,11 +86,11 @@ class Election:
         self._begin()
 
     def link_down(self) -> None:
-        """Another host becomes the active one, if there is one."""
+        """This host is no longer the active one; RabbitMQ chooses another, if there is one."""
         self._up = self.speaks = False
 
     def serve(self, serving: bool) -> None:
-        """Stand for election, or no longer."""
+        """Stand for election, or stop doing so."""
         if serving != self._serving:
             self._serving = serving
             self._link.serve_requests(serving)
@@ -115,13 +115,13 @@ class Election:
         return True
 
     def want_said(self) -> None:
-        """Something is to be said: if nobody says it, remind the active host, which may not know that it is."""
+        """Something must be said: if no host says it, nudge the active host, which may not know that it is active."""
         if not self._wanted:
             self._wanted = True
             self._after(self._rng.uniform(*_PATIENCE_S))
 
     def nudge(self) -> None:
-        """Its time has come: make the active host tell that it is there."""
+        """Send a due nudge, so that the active host announces itself."""
         self._wanted = False
         if self._up and self._serving:
             self._link.publish(Publication(b"", requests=True, ttl_s=_AGAIN_S))

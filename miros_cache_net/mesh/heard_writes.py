@@ -1,7 +1,7 @@
-"""Writes that were heard in the old mesh, from there into the file of every host of the fleet.
+"""Writes from the old mesh, on their way into the file of every host of the fleet.
 
-Only when the fleet has one is it acknowledged to the broker: until then the broker gives it to another host if this one
-goes.
+A write is acknowledged to the broker only when the fleet has it: until then the broker passes it to another host if
+this one is lost.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from miros_cache_net.wire.token_window import Mark
 
 
 class WritesPort(Protocol):
-    """The node, for heard writes."""
+    """The node, as used by heard writes."""
 
     def write(self, change: Change, over: Callable[[Exception | None], None]) -> None:
-        """Store a local write; `over` is called on some thread once it is on the disk, or with why it never is."""
+        """Store a local write; `over` is called on any thread once it is on disk, or with its error."""
 
     def held(self) -> Document | None:
         """The file's document; None if it cannot be read."""
@@ -31,7 +31,7 @@ class HeardWrite:
     """One write.
 
     stored  a document of this host's file that contains it, None while there is none, or it cannot be read
-    failed  the file never takes it
+    failed  the file has refused it for good
     """
 
     mark: Mark
@@ -44,7 +44,7 @@ class HeardWrites:
     """Call all methods on one thread.
 
     has_spread  tells whether the fleet has all of a document, or cannot get it over this link
-    stored      called on some thread with a write and the error that kept it out of the file, None if none did
+    stored      called on any thread with a write and the error that kept it out of the file, None if it is stored
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class HeardWrites:
 
     @property
     def pending(self) -> bool:
-        """Whether one is on its way into the file."""
+        """Whether a write is on its way into the file."""
         return bool(self._pending)
 
     @property
@@ -69,26 +69,26 @@ class HeardWrites:
         return tuple(self._marks)
 
     def know(self, marks: Iterable[Mark]) -> None:
-        """The fleet has these writes, whichever host heard them."""
+        """Record that the fleet has these writes, whichever host heard them."""
         self._marks.update(dict.fromkeys(marks))
         while len(self._marks) > limits.MESH_MARKS:
             del self._marks[next(iter(self._marks))]
 
     def put(self, change: Change, mark: Mark, taken: Callable[[], None]) -> None:
-        """Begin; `taken` acknowledges the write to the broker."""
+        """Store a write; `taken` acknowledges it to the broker."""
         write = HeardWrite(mark, taken)
         self._pending.append(write)
         self._port.write(change, lambda error: self._stored(write, error))
 
     def over(self, write: HeardWrite, error: Exception | None) -> None:
-        """The file has it, or never will."""
+        """Record that the file has the write, or has refused it for good."""
         self._pending.remove(write)
         write.failed = error is not None
         write.stored = None if write.failed else self._port.held()
         self._spreading.append(write)
 
     def spread(self) -> list[HeardWrite]:
-        """Those that all of the fleet has since the last call; the caller acknowledges them."""
+        """The writes that the whole fleet has got since the last call; the caller acknowledges them."""
         done = [write for write in self._spreading if write.failed or self._fleet_has(write)]
         self._spreading = [write for write in self._spreading if write not in done]
         self.know(write.mark for write in done)

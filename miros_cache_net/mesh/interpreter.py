@@ -1,4 +1,4 @@
-"""Stands between a fleet's document and the mesh of `miros-rabbitmq` programs, on every host; one of them speaks.
+"""Connects a fleet's document with the mesh of `miros-rabbitmq` programs; runs on every host, and one of them speaks.
 
 In come an old program's ``CACHE_FILE_WRITE`` and ``CACHE_FILE_READ``; out goes ``CACHE``.  Who speaks: `election`.
 """
@@ -50,21 +50,21 @@ _START_AGAIN_S: Final = 5.0
 _SAY_TIMER: Final = "say"
 _NEWS_TIMER: Final = "news"
 _SAID_TIMER: Final = "said"
-#: What this host has said comes back from the broker within this, unless the routing keys prevent it.
+#: How soon this host's own messages come back from the broker, unless the routing keys prevent that.
 _COMES_BACK_S: Final = 1.0
-#: Nudges that come close together get one answer.
+#: Nudges closer together than this get one answer.
 _NEWS_S: Final = 0.1
 
 
 def _nothing() -> None:
-    """What is done about a timer that is not set."""
+    """Does nothing: the cancel function of a timer that is not set."""
 
 
 class InterpreterPort(WritesPort, Protocol):
     """The node that owns an interpreter.  `mesh_event` and `report` may be called from any thread."""
 
     def mesh_event(self, name: str, payload: Any = None) -> None:
-        """Have `Interpreter.handle` called with these on the owner's thread."""
+        """Call `Interpreter.handle` with these arguments on the owner's thread."""
 
     def mesh_event_later(self, name: str, payload: Any, delay_s: float) -> Callable[[], None]:
         """The same after `delay_s` seconds; returns a function that cancels it."""
@@ -118,7 +118,7 @@ class Interpreter:
         self._key_trouble = ""
         self._make_voice = partial(Voice, settings, self._ring, clock, make_link, make_node, registry)
         self._voice: Voice | None = None
-        # A token of before may have been taken by an earlier run of this program, which this one does not know.
+        # An older token may have been accepted by an earlier run of this program, which this one cannot know.
         self._window = TokenWindow(
             clock, age_s=settings.mesh_token_age_s, not_before_s=math.floor(clock.wall_ms() / 1000)
         )
@@ -187,7 +187,7 @@ class Interpreter:
                 self._port.report(error.reason, self._key_trouble)
             self._after(_START_TIMER, _START_AGAIN_S)
         except OSError as error:
-            self._port.report(Reason.IO, f"the mesh has no link, it is tried again: {error.strerror or error}")
+            self._port.report(Reason.IO, f"the mesh has no link; retrying: {error.strerror or error}")
             self._after(_START_TIMER, _START_AGAIN_S)
 
     def stop(self) -> None:
@@ -212,7 +212,7 @@ class Interpreter:
         self.look()
 
     def heard_news(self, body: Any) -> None:
-        """Another host of the fleet speaks, or did, and tells what it has heard and said."""
+        """Another host speaks, or did, and reports what it has heard and said."""
         news = News.from_body(body)
         if news is None:
             return
@@ -250,12 +250,12 @@ class Interpreter:
 
     def delivered(self, delivery: Delivery) -> None:
         if not delivery.exchange:
-            # whatever it contains: that it came here is what counts
+            # the contents do not matter: its arrival shows that this host is the active one
             delivery.taken()
             self._port.mesh_event("nudged")
             return
         event, voice = self._opened(delivery), self._voice
-        # opened first: anybody can read a message's id, and send another one that begins with it
+        # decrypt first: anybody can read a message id, and send a forged message with an id that begins like it
         if event is not None and voice is not None and voice.said(delivery.message_id):
             self._port.mesh_event("came_back", delivery.taken)
             return
@@ -330,7 +330,7 @@ class Interpreter:
             return
         is_news = self._is_main and document.is_written and self._content_of(document) != self._content
         if self._voice is None:
-            # once for each content: where it stays unsaid, as beyond a cap, the nudges at the interval do
+            # once per content: if it stays unsaid, for example beyond a cap, the regular nudges suffice
             if is_news and self._wanted != self._content_of(document):
                 self._wanted = self._content_of(document)
                 self._election.want_said()
@@ -355,9 +355,9 @@ class Interpreter:
             voice.say(cache_text(document))
             self._said.add()
         except EventNotSendable as error:
-            self._port.report(Reason.TOO_LARGE, f"old programs are not told the document: {error}")
+            self._port.report(Reason.TOO_LARGE, f"the document is not sent to old programs: {error}")
         self._content = self._content_of(document)
-        # The others are told once the broker has it: who takes over before that says it again, or finds it there.
+        # Tell the others once the broker has it: a host that takes over before then says it again, or finds it there.
         self._after(_SAID_TIMER, _COMES_BACK_S)
         readers, self._readers = self._readers, []
         for taken in readers:

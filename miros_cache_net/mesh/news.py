@@ -1,6 +1,6 @@
-"""What the host that speaks in the old mesh tells the other hosts of its fleet, so that any of them can take over.
+"""Reports of the speaking host to the other hosts of its fleet, so that any of them can take over.
 
-The others refuse tokens that it has taken, and do not say again what it has said.
+The others refuse tokens that it has accepted, and do not repeat what it has said.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TERMS: Final = 2**53
 
 
 class News(NamedTuple):
-    """term     the sender's term as speaker, 0 if it speaks no longer (hosts of an earlier build tell none, which is 1)
+    """term     the sender's term as speaker, 0 if it no longer speaks (hosts of an earlier build send none, which is 1)
     content  digest of the contents that the old mesh knows, "" if unknown
     marks    tokens of writes that are in the fleet's document
     """
@@ -32,7 +32,7 @@ class News(NamedTuple):
 
     @classmethod
     def from_body(cls, body: Any) -> News | None:
-        """None for a body of another form."""
+        """The news in a message body; None if the body has another form."""
         if not isinstance(body, dict):
             return None
         term, content, marks = body.get("term", 1), body.get("content"), body.get("marks")

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Voice:
-    """Begins to connect when it is made, also to brokers that are found later; thread-safe.
+    """Connects to all brokers from its construction on, including brokers found later; thread-safe.
 
     Raises `OSError` if the system denies a thread or descriptors.
     """
@@ -42,17 +42,17 @@ class Voice:
         plan = Plan(MESH_EXCHANGE, settings.mesh_tx_routing_key, None)
         form = MeshEvents(TokenWindow(clock), lambda _name: None)
         around = self._switchboard.surroundings(tells=True)
-        # Nothing comes in, and `seal` has the mesh's ring, which a key file that cannot be read now does not take away.
+        # Nothing is received, and `seal` holds the mesh's ring, so a key file that is unreadable now does no harm.
         unused = generate_key()
         self._net: Net[MeshEvent] = Net(plan, form, unused, seal, _nothing_comes, around, "mesh", registry)
         self._switchboard.start([self._net], f"the cache {settings.document}")
 
     def say(self, text: str) -> None:
-        """Send an event to every broker, once it is reached."""
+        """Send an event to every broker, once each is reached."""
         self._net.send(text)
 
     def said(self, message_id: str) -> bool:
-        """Whether a message with this id is one of its own."""
+        """Whether this object has sent the message with this id."""
         return self._net.is_own(message_id)
 
     def heard_from(self, sender: str) -> None:
@@ -60,7 +60,7 @@ class Voice:
         self._switchboard.heard_from(sender)
 
     def stop(self) -> None:
-        """End all links and threads; takes some seconds if a broker is gone."""
+        """End all links and threads; takes some seconds if a broker is lost."""
         self._switchboard.stop()
 
     def stop_soon(self) -> None:

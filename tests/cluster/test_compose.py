@@ -91,7 +91,7 @@ def test_key_and_password_are_only_where_needed(project: ComposeProject) -> None
     assert "missing" in project.shell("rabbitmq", "sh", "-c", "ls /etc/miros-cache-net >/dev/null 2>&1 || echo missing")
 
 
-def test_it_is_rabbitmq_4_and_has_nothing_to_warn_of_or_refuse(project: ComposeProject) -> None:
+def test_rabbitmq_4_neither_warns_nor_refuses(project: ComposeProject) -> None:
     assert project.shell("rabbitmq", "rabbitmqctl", "--quiet", "version").startswith("4.")
     assert complaints(project.logs("rabbitmq")) == []
 

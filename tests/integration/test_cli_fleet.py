@@ -105,7 +105,7 @@ def test_nodes_keep_two_directories_in_step(place: dict[str, str], processes: Ex
     assert [read(directory, "err") for directory in (alpha, beta)] == ["", ""]
 
 
-def test_the_fleets_key_is_rotated_with_two_hosts_and_stops_without_one(
+def test_fleet_key_rotation_stops_where_a_host_is_missing(
     place: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
     del place["MIROS_CACHE_KEYS"]

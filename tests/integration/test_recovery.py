@@ -85,7 +85,7 @@ def test_everything_lost_is_a_fleet_that_begins_anew(fleet: MakeFleet) -> None:
     hosts.agree(on=lambda contents: contents == {"b": 2})
 
 
-def test_a_clone_without_the_file_is_a_host_of_its_own(fleet: MakeFleet) -> None:
+def test_a_clone_without_the_file_is_separate(fleet: MakeFleet) -> None:
     hosts = fleet(1)
     hosts[0].write({"a": 1})
     clone = hosts.add("clone")

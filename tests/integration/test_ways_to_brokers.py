@@ -23,7 +23,7 @@ def settings_for(*urls: str, file: Path) -> Settings:
     return Settings(amqp_urls=",".join(urls), keys=generate_key().decode(), file=str(file))
 
 
-def test_a_balancer_that_ends_what_is_idle_ends_no_link_that_has_heartbeats(tmp_path: Path, rabbit_url: str) -> None:
+def test_heartbeats_keep_links_through_an_idle_timeout(tmp_path: Path, rabbit_url: str) -> None:
     port = int(rabbit_url.rpartition(":")[2].partition("/")[0])
     with TcpForwarder(port, idle_s=3.0) as balancer, Fleet(tmp_path, rabbit_url) as hosts:
         through = rabbit_url.replace(f":{port}/", f":{balancer.port}/")
@@ -36,9 +36,7 @@ def test_a_balancer_that_ends_what_is_idle_ends_no_link_that_has_heartbeats(tmp_
         hosts.agree(on=lambda contents: contents == {"a": 1})
 
 
-def test_a_balancer_that_forgets_a_connection_costs_no_longer_than_two_heartbeats(
-    tmp_path: Path, rabbit_url: str
-) -> None:
+def test_a_forgotten_connection_costs_two_heartbeats_at_most(tmp_path: Path, rabbit_url: str) -> None:
     port = int(rabbit_url.rpartition(":")[2].partition("/")[0])
     with TcpForwarder(port) as balancer, Fleet(tmp_path, rabbit_url, heartbeat_s=2) as hosts:
         near, far = hosts.add(), hosts.add("far", amqp_urls=rabbit_url.replace(f":{port}/", f":{balancer.port}/"))
@@ -69,7 +67,7 @@ def test_doctor_says_that_the_nodes_of_one_cluster_are_one(rabbit_url: str, path
     assert [each.outcome for each in findings if each.check == "cluster"] == [OK]
 
 
-def test_a_name_that_resolves_only_later_is_told_and_tried_again(rabbit_server: RabbitServer, rabbit_url: str) -> None:
+def test_an_unresolved_name_is_reported_and_retried(rabbit_server: RabbitServer, rabbit_url: str) -> None:
     known: list[str] = []
 
     def getaddrinfo(host: str, *arguments: Any, **more: Any) -> Any:

@@ -36,7 +36,7 @@ def b(payload: object = None) -> Event:
 # --- events -------------------------------------------------------------------------------------------------
 
 
-def test_an_event_reaches_every_other_chart_that_listens_to_its_key(mesh: Mesh) -> None:
+def test_an_event_reaches_every_listening_chart(mesh: Mesh) -> None:
     alpha, beta = mesh.up("alpha"), mesh.up("beta")
     everything, other = mesh.up("all", rx_routing_key="#"), mesh.up("other", rx_routing_key=f"{mesh.word}.*.*")
     alpha.transmit(b({"n": 1}))
@@ -73,7 +73,7 @@ def test_events_of_one_chart_arrive_in_order_and_once(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("payload", [object(), float("nan"), {"a": {1}}])
-def test_what_is_no_json_is_a_type_error_where_it_is_sent(mesh: Mesh, payload: Any) -> None:
+def test_a_payload_beyond_json_is_a_type_error(mesh: Mesh, payload: Any) -> None:
     with pytest.raises(TypeError) as caught:
         mesh.make().transmit(b(payload))
     assert isinstance(caught.value, EventNotSendable)
@@ -219,7 +219,7 @@ def test_a_subclass_hears_events_its_own_way(mesh: Mesh) -> None:
     assert [each[1].delivery_tag for each in told] == [1, 2]
 
 
-def test_a_method_that_takes_its_time_keeps_no_link_from_its_broker(mesh: Mesh) -> None:
+def test_a_slow_method_does_not_block_the_link(mesh: Mesh) -> None:
     go_on = threading.Event()
 
     class Slow(NetworkedFactory):
@@ -294,9 +294,7 @@ def test_a_chart_stops_itself_from_its_handler(mesh: Mesh) -> None:
     wait_until(lambda: not alpha.running and set(threads.names()) <= {"miros-cache-probes"}, 30)
 
 
-def test_a_program_of_three_charts_has_two_connections_and_one_link_thread(
-    mesh: Mesh, rabbit_server: RabbitServer
-) -> None:
+def test_three_charts_share_two_connections_and_a_thread(mesh: Mesh, rabbit_server: RabbitServer) -> None:
     threads = NewThreads()
     for n in range(3):
         chart = mesh.make(f"n{n}")

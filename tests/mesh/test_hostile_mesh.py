@@ -81,7 +81,7 @@ def rig(rabbit_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_old_programs_event_is_heard_and_ours_is_read_by_it(rig: Rig) -> None:
+def test_old_programs_and_ours_read_each_others_events(rig: Rig) -> None:
     rig.raw(rig.event("B", {"a": 1}))
     hears(rig.chart, {"a": 1})
 
@@ -148,14 +148,14 @@ def test_an_event_sent_twice_is_heard_once(rig: Rig) -> None:
     hears(rig.chart, 1)
 
 
-def test_a_sender_that_nobody_knows_is_heard_and_dialled_by_nobody(rig: Rig) -> None:
+def test_an_unknown_sender_is_heard_but_never_dialled(rig: Rig) -> None:
     known = rig.chart.nets.ip_addresses
     rig.raw(rig.event(payload=1, sender="10.99.99.99"))
     hears(rig.chart, 1)
     assert rig.chart.nets.ip_addresses == known and rig.chart.other_urls() == []
 
 
-def test_3000_new_signal_names_make_no_more_than_the_cap_known(rig: Rig) -> None:
+def test_new_signal_names_are_capped(rig: Rig) -> None:
     known = len(signals)
     for n in range(3000):
         rig.raw(rig.event(f"NEW_{rig.mesh.word}_{n}"))
@@ -174,7 +174,7 @@ def test_names_that_the_program_knows_count_for_nothing() -> None:
         names.check("ANOTHER_TO_THIS_PROGRAM")
 
 
-def test_a_flood_of_20000_is_bounded_and_what_comes_after_it_is_heard(rig: Rig) -> None:
+def test_a_flood_is_bounded_and_later_messages_arrive(rig: Rig) -> None:
     rig.chart.nets.mesh  # noqa: B018 - there is nothing else to look at
     body = b"gAAAAA" + b"x" * 200
     for _ in range(20_000):
@@ -201,7 +201,7 @@ def test_a_hostile_line_is_counted_and_lines_go_on(rig: Rig, capfd: pytest.Captu
     assert (counters["trace_refused_not_authentic"], counters["trace_refused_malformed"]) == (1, 1)
 
 
-def test_a_line_as_an_event_and_an_event_as_a_line_are_refused(rig: Rig) -> None:
+def test_lines_and_events_cannot_pose_as_each_other(rig: Rig) -> None:
     rig.raw(rig.sealed(pickle.dumps("a line")))
     rig.refused("malformed")
     rig.raw(rig.event(), TRACE_EXCHANGE, TRACE_ROUTING_KEY)

@@ -85,7 +85,7 @@ def mixed(warm_lan: Lan) -> tuple[Program, ...]:
     return programs
 
 
-def test_a_host_without_a_broker_is_no_alien_to_old_programs(warm_lan: Lan, bare_host: MeshHost) -> None:
+def test_old_programs_accept_a_host_without_a_broker(warm_lan: Lan, bare_host: MeshHost) -> None:
     here, there = warm_lan
     alpha, beta = here.old_peer("alpha"), there.old_peer("beta")
     gamma = bare_host.new_peer("gamma", MIROS_CACHE_AMQP_URL=f"amqp://{here.address}")

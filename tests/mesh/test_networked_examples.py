@@ -150,7 +150,7 @@ def test_the_change_to_a_program_is_one_line(tmp_path: Path) -> None:
         assert sum(one != other for one, other in zip(ours, old, strict=True)) == 1
 
 
-def test_importing_the_mesh_needs_neither_the_old_package_nor_a_compiler() -> None:
+def test_the_mesh_imports_without_old_package_or_compiler() -> None:
     hide = "import sys; sys.modules['miros_rabbitmq'] = sys.modules['netifaces'] = sys.modules['pickle'] = None\n"
     tell = "print('pickle' in sys.modules and sys.modules['pickle'])"
     program = f"{hide}import miros_cache_net.mesh; from miros_cache_net.wire import mesh; {tell}"

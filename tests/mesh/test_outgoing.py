@@ -115,7 +115,7 @@ def test_no_more_than_a_window_is_with_the_link(rig: Rig) -> None:
     assert len(rig.link.given) == 10
 
 
-def test_what_is_lost_with_its_link_is_sent_again_first_and_in_order(rig: Rig) -> None:
+def test_messages_lost_with_a_link_are_resent_first(rig: Rig) -> None:
     rig.up_and_heard()
     rig.put("a", "b", "c")
     rig.box.pump()

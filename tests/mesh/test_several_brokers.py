@@ -144,9 +144,7 @@ def test_a_warm_start_knows_the_others_from_the_file(start_host: StartHost, tmp_
         wait_until(lambda host=host: "warm" in host.heard, 60, "what was sent before the first connection stood")
 
 
-def test_a_dead_broker_blocks_nobody_and_what_was_sent_arrives_when_it_is_back(
-    start_host: StartHost, brokers: list[RabbitServer]
-) -> None:
+def test_a_dead_broker_delays_only_its_own_messages(start_host: StartHost, brokers: list[RabbitServer]) -> None:
     hosts = [start_host(number) for number in range(3)]
     for host in hosts:
         all_hear(host, hosts, f"from {host.name}")
@@ -160,9 +158,7 @@ def test_a_dead_broker_blocks_nobody_and_what_was_sent_arrives_when_it_is_back(
     all_hear(hosts[2], hosts, "back")
 
 
-def test_a_host_that_comes_late_is_found_by_those_who_hear_it(
-    start_host: StartHost, brokers: list[RabbitServer]
-) -> None:
+def test_a_late_host_is_found_by_its_hearers(start_host: StartHost, brokers: list[RabbitServer]) -> None:
     brokers[1].stop()
     early = start_host(0)
     wait_until(lambda: len(early.status()["peers"]) == 1, 60, "the first look around")

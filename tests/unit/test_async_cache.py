@@ -292,7 +292,7 @@ def test_no_file_or_lock_is_touched_on_the_loops_thread(path: Path) -> None:
     assert touched == []
 
 
-def test_a_loop_that_is_closed_in_the_middle_frees_the_file(path: Path) -> None:
+def test_closing_the_loop_early_frees_the_file(path: Path) -> None:
     loop = asyncio.new_event_loop()
     inside = threading.Event()
     cache = AsyncCache(path)

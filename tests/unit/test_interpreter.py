@@ -359,7 +359,7 @@ def test_host_that_speaks_no_longer_does_not_silence_its_successor(world: World,
     assert world.said == []
 
 
-def test_late_news_of_any_host_make_nobody_repeat_or_fall_silent(tmp_path: Path) -> None:
+def test_late_news_cause_no_repetition_or_silence(tmp_path: Path) -> None:
     for seed in range(40):
         world, rng = World(tmp_path), random.Random(seed)
         for name in ("alpha", "beta", "gamma", "delta"):

@@ -60,7 +60,7 @@ def three_hosts(tmp_path: Path) -> Hosts:
     return Hosts(tmp_path, "alpha", "beta", "gamma")
 
 
-def test_the_new_key_goes_in_to_the_front_and_stays_alone(three: Hosts) -> None:
+def test_the_new_key_is_added_promoted_and_kept(three: Hosts) -> None:
     rotation = three.rotate(least=3)
     new = rotation.key_id
     assert rotation.is_done
@@ -121,7 +121,7 @@ def test_a_host_that_stays_behind_stops_it_in_time(three: Hosts) -> None:
     assert three.said.count("waiting for gamma to have the new key") == 1
 
 
-def test_a_host_that_joins_on_the_way_has_to_come_along(three: Hosts) -> None:
+def test_a_host_that_joins_midway_must_follow(three: Hosts) -> None:
     three.asked = lambda: three.keys.setdefault("delta", [three.old]) if three.history else None
     rotation = three.rotate()
     assert "the new key: delta" in rotation.stopped

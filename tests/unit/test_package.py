@@ -253,7 +253,7 @@ def test_whoever_freezes_a_program_finds_the_hook() -> None:
     assert (Path(directory) / "hook-miros_cache_net.py").is_file()
 
 
-def test_every_dependency_has_its_reason_and_its_floor_on_the_page() -> None:
+def test_the_page_has_every_dependencys_reason_and_floor() -> None:
     page = (ROOT / "docs" / "explanation" / "neighbours.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \| ([0-9.]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     block = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [")[2].partition("\n]")[0]

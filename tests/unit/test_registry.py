@@ -60,7 +60,7 @@ def test_forgotten_family_is_shown_no_more() -> None:
     assert registry.flat() == {}
 
 
-def test_every_family_has_a_name_of_its_own_and_a_sentence() -> None:
+def test_every_family_has_a_unique_name_and_help() -> None:
     names = [family.name for family in families.FAMILIES]
     assert len(set(names)) == len(names)
     assert all(family.help.endswith(".") for family in families.FAMILIES)
