@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net import Cache, CacheFileChart, CacheReadPayload, ChartError
+from miros_cache_net.events import CACHE
 from miros_cache_net.testing import Fleet, wait_until
 from tests.charts.file_charts import Bench
 
@@ -32,7 +33,7 @@ def test_a_function_is_told_of_each_change_of_its_file(bench: Bench) -> None:
     assert [payload.dict["n"] for payload in told] == [1, 2]
     end()
     Cache(bench.path).write({"n": 3})
-    bench.heard.wait_for(lambda events: any(e.payload.dict == {"n": 3} for e in events))
+    bench.heard.wait_for(lambda events: any(e.signal_name == CACHE and e.payload.dict == {"n": 3} for e in events))
     assert len(told) == 2
 
 
