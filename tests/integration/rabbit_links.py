@@ -62,8 +62,33 @@ def told(recorder: Recorder, kind: type[BrokerError]) -> BrokerError:
     return next(error for error in recorder.downs if type(error) is kind)
 
 
-def sockets_to(port: int) -> int:
-    return sum(bool(c.raddr) and c.raddr.port == port for c in psutil.Process().net_connections("tcp"))
+class NewSockets:
+    """This process's connections to a port that began after this was made; earlier ones may end meanwhile."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._before = self._now()
+
+    def count(self) -> int:
+        return len(self._now() - self._before)
+
+    def _now(self) -> set[object]:
+        connections = psutil.Process().net_connections("tcp")
+        return {each.laddr for each in connections if each.raddr and each.raddr.port == self._port}
+
+
+class NewConnections:
+    """A broker's connections that began after this was made; it notices the end of earlier ones late."""
+
+    def __init__(self, server: RabbitServer) -> None:
+        self._server = server
+        self._before = self._now()
+
+    def count(self) -> int:
+        return len(self._now() - self._before)
+
+    def _now(self) -> set[str]:
+        return set(self._server.ctl("list_connections", "pid", "--no-table-headers").split())
 
 
 #: The broker's own shell publishes past an alarm; since RabbitMQ 4 in another way.

@@ -14,7 +14,7 @@ from miros_cache_net.errors import (
 from miros_cache_net.testing import RabbitServer, TcpForwarder, free_port, wait_until
 from tests.descriptors import NewDescriptors
 from tests.integration.link_contract import Confirms, news, talk
-from tests.integration.rabbit_links import StartLink, is_up, publish_inside, sockets_to, told
+from tests.integration.rabbit_links import NewSockets, StartLink, is_up, publish_inside, told
 from tests.threads import NewThreads
 
 # --- a broker that dies, stops, or takes nothing ---------------------------------------------------------------
@@ -71,6 +71,7 @@ def test_silent_connection_is_noticed_by_its_heartbeat(
 ) -> None:
     threads = NewThreads()
     with TcpForwarder(rabbit_server.port) as forwarder:
+        sockets = NewSockets(forwarder.port)
         link, recorder = start_link(f"amqp://127.0.0.1:{forwarder.port}", heartbeat_s=1, connect_timeout_s=1.0)
         is_up(recorder)
         forwarder.freeze()
@@ -82,7 +83,7 @@ def test_silent_connection_is_noticed_by_its_heartbeat(
         link.publish(news(link, b"never confirmed", done=confirms.of(0)))
         link.stop()
         assert confirms.results == [(0, False)]
-        assert sockets_to(forwarder.port) == 0
+        assert sockets.count() == 0
         assert threads.names("miros-cache-link") == []
 
 
@@ -145,12 +146,12 @@ def test_link_has_two_connections_and_stop_ends_them(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink
 ) -> None:
     threads, descriptors = NewThreads(), NewDescriptors()
-    sockets = sockets_to(rabbit_server.port)
+    sockets = NewSockets(rabbit_server.port)
     link, recorder = start_link(rabbit_url, serve=True)
     is_up(recorder)
-    wait_until(lambda: sockets_to(rabbit_server.port) == sockets + 2, what="both connections")
+    wait_until(lambda: sockets.count() == 2, what="both connections")
     link.stop()
-    assert sockets_to(rabbit_server.port) == sockets
+    assert sockets.count() == 0
     assert (threads.names(), descriptors.links()) == ([], [])
 
 

@@ -18,17 +18,18 @@ from miros_cache_net.settings.broker_address import BrokerAddress
 from tests.fake_servers import FakeServer, mute
 from tests.integration.conftest import TLSRabbit
 from tests.integration.link_contract import talk
-from tests.integration.rabbit_links import StartLink, is_up, sockets_to, told
+from tests.integration.rabbit_links import NewSockets, StartLink, is_up, told
 
 
 def test_tls_with_a_trusted_authority_carries_messages(tls_rabbit: TLSRabbit, start_link: StartLink) -> None:
+    sockets = NewSockets(tls_rabbit.tls_port)
     link, recorder = start_link(f"amqps://127.0.0.1:{tls_rabbit.tls_port}", tls_ca_file=tls_rabbit.authority.path)
     _, other = start_link(f"amqp://127.0.0.1:{tls_rabbit.tcp_port}")
     is_up(recorder)
     is_up(other)
     talk(link, other, b"x" * 1_000_000)
     link.stop()
-    assert sockets_to(tls_rabbit.tls_port) == 0
+    assert sockets.count() == 0
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

@@ -21,11 +21,11 @@ from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, TcpForwarder, wait_until
 from tests.integration.link_contract import Recorder, talk
-from tests.integration.rabbit_links import StartLink, channel_to, is_up, sockets_to, told
+from tests.integration.rabbit_links import NewSockets, StartLink, channel_to, is_up, told
 
 
 def test_recreated_exchange_leaves_no_link_deaf(rabbit_url: str, start_link: StartLink, place: Place) -> None:
-    sockets = sockets_to(BrokerAddress.parse(rabbit_url).port)
+    sockets = NewSockets(BrokerAddress.parse(rabbit_url).port)
     # So long a time out that only the canary's return can tell.
     options = {"canary_interval_s": 0.3, "canary_timeout_s": 600.0}
     (link, at_link), (_, at_other) = start_link(rabbit_url, **options), start_link(rabbit_url, **options)
@@ -37,7 +37,7 @@ def test_recreated_exchange_leaves_no_link_deaf(rabbit_url: str, start_link: Sta
     is_up(at_other, 2)
     assert [type(error) for error in at_other.downs] == [TopologyLost]
     talk(link, at_other, b"after")
-    wait_until(lambda: sockets_to(BrokerAddress.parse(rabbit_url).port) == sockets + 4, what="the lost sockets to go")
+    wait_until(lambda: sockets.count() == 4, what="the lost sockets to go")
 
 
 def test_deleted_queue_is_noticed_without_a_canary(

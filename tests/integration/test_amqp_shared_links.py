@@ -16,7 +16,7 @@ from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, TcpForwarder, wait_until
 from tests.integration.link_contract import LinkContract, Recorder, Rig, acquired, mesh, talk
-from tests.integration.rabbit_links import channel_to, is_up, sockets_to, told
+from tests.integration.rabbit_links import NewSockets, channel_to, is_up, told
 from tests.integration.test_amqp_link import QUICK, RabbitRig
 from tests.threads import NewThreads
 
@@ -76,18 +76,18 @@ def share(place: Place) -> Iterator[Share]:
 def test_five_links_share_two_connections_and_a_thread(
     rabbit_server: RabbitServer, rabbit_url: str, share: Share
 ) -> None:
-    sockets, threads = sockets_to(rabbit_server.port), NewThreads()
+    sockets, threads = NewSockets(rabbit_server.port), NewThreads()
     links = [share(rabbit_url, f"document {number}") for number in range(5)]
     for _, recorder in links:
         is_up(recorder)
-    assert sockets_to(rabbit_server.port) == sockets + 2
+    assert sockets.count() == 2
     assert len(threads.names()) == 1
     for number, (link, _) in enumerate(links):
         for heir, at_heir in links[number:]:
             heir.publish(Publication(b"to myself", queue=at_heir.own_queue))
             at_heir.wait(deliveries=number + 1)
         link.stop()
-        assert sockets_to(rabbit_server.port) == (sockets + 2 if number < 4 else sockets)
+        assert sockets.count() == (2 if number < 4 else 0)
     assert threads.names() == []
     assert all(recorder.order.count("up") == 1 and not recorder.downs for _, recorder in links)
 
@@ -119,11 +119,11 @@ def test_lease_asked_for_during_stop_is_given_back(rabbit_server: RabbitServer, 
 def test_same_topology_twice_has_separate_connections(
     rabbit_server: RabbitServer, rabbit_url: str, share: Share
 ) -> None:
-    sockets = sockets_to(rabbit_server.port)
+    sockets = NewSockets(rabbit_server.port)
     (alpha, at_alpha), (beta, at_beta) = share(rabbit_url, "cache"), share(rabbit_url, "cache")
     is_up(at_alpha)
     is_up(at_beta)
-    assert sockets_to(rabbit_server.port) == sockets + 4
+    assert sockets.count() == 4
     assert acquired(alpha) and not acquired(beta), "an exclusive queue belongs to a connection"
     talk(alpha, at_beta, b"news")
 
@@ -132,16 +132,16 @@ def test_topologies_without_lease_share_their_connections(
     rabbit_server: RabbitServer, rabbit_url: str, share: Share, place: Place
 ) -> None:
     sockets, sending = (
-        sockets_to(rabbit_server.port),
+        NewSockets(rabbit_server.port),
         Topology((Exchange(f"{place.exchange}.mesh", durable=False),), None),
     )
     for _ in range(2):
         is_up(share(rabbit_url, sending)[1])
-    assert sockets_to(rabbit_server.port) == sockets + 1
+    assert sockets.count() == 1
     (alpha, at_alpha), (_, at_beta) = (share(rabbit_url, mesh(place.exchange, "#")) for _ in range(2))
     is_up(at_alpha)
     is_up(at_beta)
-    assert sockets_to(rabbit_server.port) == sockets + 2
+    assert sockets.count() == 2
     alpha.publish(Publication(b"event", f"{place.exchange}.mesh", "a"))
     at_beta.wait(deliveries=1)
     assert at_alpha.order == ["up"]
@@ -174,7 +174,7 @@ def test_missing_rights_of_one_link_are_awaited(rabbit_server: RabbitServer, sha
     _, at_document = share(url, "cache")
     is_up(at_document)
     before = rabbit_server.ctl("list_queues", "name").count("amq.gen")
-    sockets = sockets_to(rabbit_server.port)
+    sockets = NewSockets(rabbit_server.port)
     _, at_mesh = share(url, mesh(place.exchange, "#"))
     told(at_mesh, VhostRefused)
     # time for more attempts: another user's link comes and goes
@@ -186,7 +186,7 @@ def test_missing_rights_of_one_link_are_awaited(rabbit_server: RabbitServer, sha
     rabbit_server.ctl("set_permissions", user, ".*", ".*", ".*")
     is_up(at_mesh)
     assert at_mesh.order == ["down", "up"] and at_document.order == ["up"]
-    assert sockets_to(rabbit_server.port) == sockets
+    assert sockets.count() == 0
 
 
 def test_cut_is_told_to_links_and_all_return(rabbit_server: RabbitServer, rabbit_url: str, share: Share) -> None:

@@ -11,7 +11,7 @@ import pytest
 from miros_cache_net import Cache, CacheNode, Settings
 from miros_cache_net.testing import Fleet, RabbitServer, wait_until
 from miros_cache_net.wire.keyring import generate_key
-from tests.integration.rabbit_links import sockets_to
+from tests.integration.rabbit_links import NewConnections, NewSockets
 
 NAMES = [f"document{number}.json" for number in range(5)]
 
@@ -50,19 +50,19 @@ def test_five_documents_of_a_process_have_two_connections(
     tmp_path: Path, rabbit_server: RabbitServer, rabbit_url: str, key: str
 ) -> None:
     settings = Settings(amqp_urls=rabbit_url, keys=key, node_name="alpha")
-    before, sockets = rabbit_server.connection_count(), sockets_to(rabbit_server.port)
+    at_broker, sockets = NewConnections(rabbit_server), NewSockets(rabbit_server.port)
     nodes = [CacheNode(tmp_path / name, settings) for name in NAMES]
     try:
         for node in nodes:
             in_step(node)
-        wait_until(lambda: rabbit_server.connection_count() == before + 2, what="two connections at the broker")
+        wait_until(lambda: at_broker.count() == 2, what="two connections at the broker")
     finally:
         for number, node in enumerate(nodes):
-            assert sockets_to(rabbit_server.port) == sockets + 2
+            assert sockets.count() == 2
             assert all(each.connected for each in nodes[number:])
             node.stop()
-    assert sockets_to(rabbit_server.port) == sockets
-    wait_until(lambda: rabbit_server.connection_count() == before, what="the broker to have seen the end")
+    assert sockets.count() == 0
+    wait_until(lambda: at_broker.count() == 0, what="the broker to have seen the end")
 
 
 def test_each_document_reaches_its_own_on_another_host(
@@ -105,8 +105,8 @@ def test_refused_document_keeps_no_other_from_the_fleet(tmp_path: Path, rabbit_s
 
 
 def test_hosts_of_a_test_have_separate_links(tmp_path: Path, rabbit_server: RabbitServer, rabbit_url: str) -> None:
-    before = rabbit_server.connection_count()
+    at_broker = NewConnections(rabbit_server)
     with Fleet(tmp_path, rabbit_url) as fleet:
         for name in ("left", "right"):
             fleet.add(name, amqp_urls=rabbit_url, node_name="alike", document=name)
-        wait_until(lambda: rabbit_server.connection_count() == before + 4, what="two connections a host")
+        wait_until(lambda: at_broker.count() == 4, what="two connections a host")

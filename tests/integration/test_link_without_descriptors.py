@@ -32,9 +32,9 @@ def test_link_without_descriptors_can_be_started_again(count: int, rabbit_url: s
 
 
 def test_a_loop_is_woken_without_a_port() -> None:
-    before = len(psutil.Process().net_connections("inet"))
+    before = set(psutil.Process().net_connections("inet"))
     services = LinkServices()
     try:
-        assert len(psutil.Process().net_connections("inet")) == before
+        assert set(psutil.Process().net_connections("inet")) <= before
     finally:
         services.loop.close()

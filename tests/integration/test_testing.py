@@ -100,10 +100,10 @@ def test_new_password_is_in_no_process_listing(rabbit_server: RabbitServer, monk
 
 def test_connections_are_counted(rabbit_server: RabbitServer) -> None:
     rabbit_server.start()
-    before = rabbit_server.connection_count()
+    wait_until(lambda: rabbit_server.connection_count() == 0, what="those of earlier tests to be gone")
     with connect(rabbit_server.url), connect(rabbit_server.url):
-        assert rabbit_server.connection_count() == before + 2
-    wait_until(lambda: rabbit_server.connection_count() == before, what="the connections to be gone")
+        assert rabbit_server.connection_count() == 2
+    wait_until(lambda: rabbit_server.connection_count() == 0, what="the connections to be gone")
 
 
 def test_paused_server_is_silent_until_resumed(rabbit_server: RabbitServer) -> None:
