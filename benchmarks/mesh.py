@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.measure import Line, percentile, table
 from miros_cache_net import Cache
+from miros_cache_net.mesh.topology import MESH_EXCHANGE
+from tests.integration.rabbit_links import channel_to
 from tests.mesh.fleet_on_lan import FILE, FleetOnLan
-from tests.mesh.old_package import ADAPTER, OLD, PEER, MeshHost, MeshLan, Program
+from tests.mesh.old_package import ADAPTER, OLD, PASSWORD, PEER, USER, MeshHost, MeshLan, Program
 
 #: What the contract asks, in its units.
 COLD_S, HEALED_S, TRANSMIT_MS = 2.5, 10.0, 5.0
@@ -352,6 +354,47 @@ def our_write_ms(host: MeshHost, hosts: FleetOnLan, old: Program, number: int) -
     return float(found[0] - began) * 1000
 
 
+# --- an old program beside our LAN file ---------------------------------------------------------------------
+
+
+def lan_file(lan: Lan, contenders: Sequence[str]) -> list[Found]:
+    """From an old program's start to its first event at its own broker: beside the file that we write, and without."""
+    here, there = lan[:2]
+    took: dict[bool, list[float]] = {True: [], False: []}
+    with peers(OLD, (there, "neighbour")):
+        for number in range(2 * STARTS):
+            has_file = bool(number % 2)
+            here.clear()
+            if has_file:
+                done = here.command("discover", "--legacy")
+                assert done.returncode == 0, done.stderr
+            took_s = first_sent_s(here)
+            if took_s is not None:
+                took[has_file].append(took_s)
+    print(f"  with {took[True]}, without {took[False]}", file=sys.stderr)
+    what, note = "an old program's start to its first event", f"against its own discovery, median of {STARTS}"
+    return [Found(f"{what}, beside our LAN file", middle(took[True]), middle(took[False]), "s", "", note)]
+
+
+def first_sent_s(host: MeshHost) -> float | None:
+    """From a process's start to its first event, None if none comes; unencrypted probes do not count."""
+    with channel_to(f"amqp://{USER}:{PASSWORD}@{host.address}") as channel:
+        channel.exchange_declare(MESH_EXCHANGE, "topic")
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, MESH_EXCHANGE, "#")
+        began = time.monotonic()
+        program = host.start(host.python_of(OLD), PEER, OLD, f"starter-{next(_names)}", "mesh", "mesh")
+        program.tell("announce", 0.005)
+        try:
+            while time.monotonic() < began + PATIENCE_S:
+                if (channel.basic_get(queue, auto_ack=True)[2] or b"").startswith(b"gAAAA"):
+                    return time.monotonic() - began
+                time.sleep(0.002)
+            return None
+        finally:
+            program.kill()
+
+
 # --- all of it -----------------------------------------------------------------------------------------------
 
 BENCHMARKS = {
@@ -363,6 +406,7 @@ BENCHMARKS = {
     "dead": dead_peers,
     "connections": connections,
     "fleet": fleet,
+    "lan_file": lan_file,
 }
 
 

@@ -76,7 +76,7 @@ class MemoryQueues:
             while queue.messages and queue.consumers:
                 message = queue.messages.popleft()
                 if message.expires_s is None or message.expires_s > now_s:
-                    if "x-single-active-consumer" in queue.arguments:
+                    if queue.arguments.get("x-single-active-consumer"):
                         yield queue.consumers[0], queue, message
                         continue
                     queue.consumers.rotate(-1)

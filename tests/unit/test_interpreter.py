@@ -303,6 +303,13 @@ def test_change_of_any_host_is_said_once(world: World, hosts: list[Host], writer
     assert world.said == [cache({"a": 1})]
 
 
+def test_many_changes_are_said_in_few_events(world: World, hosts: list[Host]) -> None:
+    for number in range(100):
+        hosts[1].writes({"number": number})
+    world.run(60)
+    assert len(world.said) < 20 and world.said[-1] == cache({"number": 99})
+
+
 def test_nothing_is_said_while_a_write_is_pending(world: World, hosts: list[Host]) -> None:
     hosts[0].stores = False
     for value in "PQP":
