@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
+from miros_cache_net.mesh.topology import MESH_EXCHANGE
 from miros_cache_net.testing import wait_until
+from miros_cache_net.wire.pickled import load_pair
+from tests.integration.rabbit_links import channel_to
 from tests.mesh.conftest import Lan
 from tests.mesh.fleet_on_lan import FleetOnLan
-from tests.mesh.old_package import LAN_FILE, PASSWORD, MeshHost, Program
+from tests.mesh.old_package import LAN_FILE, OLD, PASSWORD, PEER, USER, MeshHost, Program
 from tests.mesh.test_mixed_mesh import exchange, in_touch, nobody_is_taken_for_an_alien
 
 
@@ -149,10 +158,15 @@ def test_three_kinds_share_events_lines_and_state(fleet: FleetOnLan, warm_lan: L
     nobody_is_taken_for_an_alien(old)
 
 
-def test_old_program_uses_the_speakers_young_lan_file(warm_lan: Lan) -> None:
+def test_old_program_uses_the_speakers_young_lan_file(warm_lan: Lan, tmp_path: Path) -> None:
     for host in warm_lan:
         host.old_peer("any")
         (host.directory / LAN_FILE).unlink()
+    tools, scanned = tools_that_tell(tmp_path)
+    cold = warm_lan[0].start_old(PEER, OLD, "cold", "mesh", "mesh", works=lambda _: scanned.exists(), PATH=tools)
+    cold.kill()
+    scanned.unlink()
+    (warm_lan[0].directory / LAN_FILE).unlink(missing_ok=True)
     fleet = FleetOnLan(warm_lan)
     host = fleet.host(fleet.speaker())
     file = host.directory / LAN_FILE
@@ -160,5 +174,80 @@ def test_old_program_uses_the_speakers_young_lan_file(warm_lan: Lan) -> None:
     wait_until(lambda: sorted(json.loads(file.read_text())["addresses"]) == addresses, 60, "all brokers in its file")
     written = file.read_bytes()
     assert PASSWORD.encode() not in written
-    host.old_peer("young")
-    assert file.read_bytes() == written, "it has discovered for itself"
+    host.old_peer("young", PATH=tools)
+    assert not scanned.exists() and file.read_bytes() == written, "it has discovered for itself"
+
+
+def tools_that_tell(directory: Path) -> tuple[str, Path]:
+    """A PATH where `ping` and `arp`, with which the old package scans, leave a file behind; and that file."""
+    scanned = directory / "scanned"
+    for name in ("ping", "arp"):
+        (directory / name).write_text(f"#!/bin/sh\n: > '{scanned}'\n")
+        (directory / name).chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}", scanned
+
+
+FORWARDER = """
+import sys
+from miros_cache_net.testing import TcpForwarder
+way = TcpForwarder(5672, host=sys.argv[1])
+way.port = int(sys.argv[2])
+with way:
+    print("forwards", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_translated_port_makes_nobody_deaf(warm_lan: Lan, bare_host: MeshHost) -> None:
+    here, there = warm_lan
+    old = (here.old_peer("old-1"), there.old_peer("old-2"))
+    in_touch(*old)
+    # its addresses have no port, so our programs would dial them at 5673
+    (there.directory / LAN_FILE).unlink()
+    for host in (bare_host, there):
+        host.start(sys.executable, "-c", FORWARDER, here.address, "5673").shows("forwards")
+    fleet = FleetOnLan(
+        (bare_host, there),
+        MIROS_CACHE_AMQP_URL="amqp://127.0.0.1:5673",
+        MIROS_CACHE_DISCOVER=f"{there.address}:5672",
+        MIROS_CACHE_MESH_SENDER=here.address,
+    )
+    with senders_at(here) as senders:
+        for number in (1, 2):
+            fleet.speaker()
+            # the nodes keep what they discover in the same document
+            fleet.command(next(iter(fleet.nodes)), "update", f"told={number}")
+            for program in old:
+                wait_until(
+                    lambda program=program, number=number: has(told(program), "told", number), 60, "it to be told"
+                )
+            if len(fleet.nodes) > 1:
+                fleet.end(fleet.speaker(), signal.SIGKILL)
+        assert set(senders("CACHE")) == {here.address}
+    nobody_is_taken_for_an_alien(*old)
+    (name,) = fleet.nodes
+    for number, program in enumerate(old):
+        program.tell("send", "CACHE_FILE_WRITE", {"by": number})
+        wait_until(lambda number=number: has([fleet.contents(name)], "by", number), 60, "its write")
+    exchange(*old, payload="still here")
+    exchange(*reversed(old), payload="here too")
+
+
+def has(contents: list[Any], key: str, value: object) -> bool:
+    return any(each.get(key) == value for each in contents)
+
+
+@contextmanager
+def senders_at(host: MeshHost) -> Iterator[Callable[[str], list[str]]]:
+    """Listens at that host's broker; gives the sender of each event of a name that came."""
+    key = Fernet(host.old_environment["MESH_ENCRYPTION_KEY"])
+    with channel_to(f"amqp://{USER}:{PASSWORD}@{host.address}/%2F?heartbeat=0") as channel:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, MESH_EXCHANGE, "#")
+
+        def senders(name: str) -> list[str]:
+            bodies = iter(lambda: channel.basic_get(queue, auto_ack=True)[2], None)
+            pairs = [load_pair(key.decrypt(body)) for body in bodies]
+            return [sender for sender, text in pairs if json.loads(text)["signal_name"] == name]
+
+        yield senders
