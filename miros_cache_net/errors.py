@@ -288,7 +288,14 @@ class BrokerError(CacheNetError):
 
 
 class BrokerUnreachable(BrokerError):
-    """Nothing answers AMQP at the address."""
+    """Nothing answers AMQP at the address.
+
+    timed_out  something may have been about to: it took longer than allowed
+    """
+
+    def __init__(self, what: str = "", *, mend: str = "", timed_out: bool = False) -> None:
+        super().__init__(what, mend=mend)
+        self.timed_out = timed_out
 
 
 class LoginRefused(BrokerError):

@@ -245,7 +245,9 @@ class Channels(Guarded):
 
     def _too_slow(self) -> None:
         self._lost(
-            BrokerUnreachable(f"RabbitMQ at {self._session.address} does not answer: is it overloaded or stopped?")
+            BrokerUnreachable(
+                f"RabbitMQ at {self._session.address} does not answer: is it overloaded or stopped?", timed_out=True
+            )
         )
 
     def _lost(self, cause: BaseException, *, hangs: bool = False) -> None:

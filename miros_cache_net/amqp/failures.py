@@ -23,6 +23,7 @@ from miros_cache_net.errors import (
 from miros_cache_net.settings.broker_address import BrokerAddress
 
 _URL = "MIROS_CACHE_AMQP_URL"
+_TIMED_OUT: Final = "timed out"
 _Tell = Callable[[BrokerAddress, Any], BrokerError | None]
 #: A broker's alert to a client that lacks a required certificate: TLS 1.3, then 1.2.
 _WANTS_CERTIFICATE: Final = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
@@ -46,8 +47,11 @@ def attempt_failed(address: BrokerAddress, error: BaseException) -> BrokerError:
         found = _telling(address, cause)
         if found is not None:
             return found
+    said = _said(causes[-1])
     return BrokerUnreachable(
-        f"RabbitMQ at {address} does not answer ({_said(causes[-1])})", mend=f"start it, or correct {_URL}"
+        f"RabbitMQ at {address} does not answer ({said})",
+        mend=f"start it, or correct {_URL}",
+        timed_out=said == _TIMED_OUT,
     )
 
 
@@ -60,6 +64,7 @@ def _hangs(address: BrokerAddress, _cause: NoGreeting) -> BrokerError:
     return BrokerUnreachable(
         f"the server at {address} accepts connections but sends nothing: it hangs, or is not RabbitMQ",
         mend=f"check its log and restart it, or correct {_URL}",
+        timed_out=True,
     )
 
 
@@ -210,7 +215,7 @@ def _quoted(guess: BaseException) -> str:
 def _said(cause: BaseException) -> str:
     # ConnectionOpenAborted: pika itself aborts a login that takes too long; nobody else does.
     if isinstance(cause, AMQPConnectorStackTimeout | TimeoutError | exceptions.ConnectionOpenAborted):
-        return "timed out"
+        return _TIMED_OUT
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     if isinstance(cause, exceptions.AMQPHeartbeatTimeout):

@@ -90,11 +90,16 @@ class LinkThread(threading.Thread):
         if host is None:
             self._ask_for_addresses(address)
             return
-        # both connections go to one address, so to one broker
-        parameters = connection_parameters(
-            address, host, self._options, self._tls, self._link_name, self._reconnect.patience
-        )
-        self.session = Session(self, self.services, address, parameters, self._contain)
+        patience = self._reconnect.patience
+        try:
+            # both connections go to one address, so to one broker
+            parameters = connection_parameters(address, host, self._options, self._tls, self._link_name, patience)
+            self.session = Session(self, self.services, address, parameters, self._contain)
+        except Exception as error:
+            # no session, so nothing else would try again
+            self._contain.report("connecting", error)
+            self._retry_in(1.0)
+            return
         self._sessions.add(self.session)
         for tenant in self._wanted():
             tenant.begin(self.session)

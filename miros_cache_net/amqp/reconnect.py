@@ -25,6 +25,7 @@ class Reconnect:
         self._hosts: list[str] = []
         self._names_tried = 0
         self._failures = 0
+        self._patience = 1.0
         self._round: list[BrokerError] = []
         self._told: type[BrokerError] | None = None
         self._up_since_s: float | None = None
@@ -42,7 +43,7 @@ class Reconnect:
     @property
     def patience(self) -> float:
         """How many times longer than usual the next attempt may take, as `limits.PATIENCE_TOP` says."""
-        return min(2.0**self._failures, limits.PATIENCE_TOP)
+        return self._patience
 
     def found(self, hosts: Sequence[str]) -> None:
         """The broker's name resolves to these addresses."""
@@ -66,7 +67,7 @@ class Reconnect:
         self._up_since_s = None
         if was_up_s is not None:
             if self._clock.monotonic_s() - was_up_s >= STABLE_S:
-                self._failures = 0
+                self._failures, self._patience = 0, 1.0
             self._told = type(error)
             if at_once and self._failures == 0:
                 self._failures = 1
@@ -82,6 +83,9 @@ class Reconnect:
 
     def _round_failed(self) -> tuple[float | None, BrokerError | None]:
         telling = max(self._round, key=_telling)
+        # one that answers at all, if only to refuse, is not to wait behind others that hang
+        slow = all(isinstance(error, BrokerUnreachable) and error.timed_out for error in self._round)
+        self._patience = min(2 * self._patience, limits.PATIENCE_TOP) if slow else 1.0
         self._round = []
         self._names_tried = 0
         news = telling if type(telling) is not self._told else None

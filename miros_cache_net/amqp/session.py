@@ -32,8 +32,7 @@ class SessionOwner(Protocol):
 class Session:
     """Connects as soon as it is made.  All of it runs on the link's thread.
 
-    alarm    why the broker blocks publications, in its own words; "" if it does not
-    setup_s  how long a link may take to have its channels ready
+    alarm  why the broker blocks publications, in its own words; "" if it does not
     """
 
     def __init__(
@@ -46,7 +45,8 @@ class Session:
     ) -> None:
         self._owner, self.address, self.host = owner, address, parameters.host
         self.alarm = ""
-        self.setup_s = 1.5 * parameters.stack_timeout
+        self._first_setup_s: float = 1.5 * parameters.stack_timeout
+        self._setup_s: float = 3.0 * parameters.socket_timeout
         self._over = False
         self._new_half = partial(Half, services, parameters, containment, self._lost, self._half_gone)
         self._consuming: Half | None = None
@@ -61,6 +61,11 @@ class Session:
             self._consuming = self._new_half()
             self._halves.add(self._consuming)
         return self._consuming
+
+    @property
+    def setup_s(self) -> float:
+        """How long a link that begins now may take to have its channels ready."""
+        return self._setup_s if self.publishing.connection.is_open else self._first_setup_s
 
     def end(self) -> None:
         """Close both connections; only `session_gone` is called after this."""

@@ -10,6 +10,7 @@ from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConfl
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import ManualClock
 
+SLOW = BrokerUnreachable("slow", timed_out=True)
 GONE, LOGIN, DELETED = BrokerUnreachable("gone"), LoginRefused("no"), TopologyLost("deleted")
 
 
@@ -48,14 +49,25 @@ def test_pauses_are_spread_over_their_whole_range() -> None:
 def test_attempts_get_more_time_until_a_link_stands() -> None:
     reconnect, clock = rules()
     given = []
-    for _ in range(5):
+    for _ in range(5_000):
         given.append(reconnect.patience)
-        pause(reconnect)
-    assert given == [1, 2, 4, 4, 4]
+        pause(reconnect, SLOW)
+    assert given[:4] == [1, 2, 4, 4] and set(given[4:]) == {limits.PATIENCE_TOP}
+    reconnect.up()
+    pause(reconnect)
+    assert reconnect.patience == limits.PATIENCE_TOP, "a link that falls at once is no sign of a faster broker"
     reconnect.up()
     clock.advance(STABLE_S)
     pause(reconnect, at_once=True)
-    assert reconnect.patience == 2
+    assert reconnect.patience == 1
+
+
+def test_attempts_get_no_more_time_where_a_broker_says_no() -> None:
+    reconnect, _ = rules("ab")
+    for _ in range(10):
+        pause(reconnect, SLOW)
+        pause(reconnect, GONE)
+        assert reconnect.patience == 1
 
 
 def test_all_addresses_are_tried_before_one_is_told() -> None:
