@@ -102,11 +102,11 @@ class Election:
         """RabbitMQ has delivered something from the queue to this host."""
         if self._up and self._serving and not self.speaks:
             self.speaks = True
-            self._last_term += 1
+            self._last_term = min(self._last_term + 1, limits.MESH_TERMS)
         self._answered()
 
     def heard_speaker(self, term: int) -> bool:
-        """Another host has said that it is the active one; False if its term is over."""
+        """Another host has said that it is the active one; False if this one's term is later."""
         if term <= 0 or term < self.term:
             return False
         self.speaks = False

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from miros_cache_net import limits
 from miros_cache_net.wire.token_window import Mark
-
-_TERMS: Final = 2**53
 
 
 class News(NamedTuple):
@@ -36,7 +34,7 @@ class News(NamedTuple):
         if not isinstance(body, dict):
             return None
         term, content, marks = body.get("term", 1), body.get("content"), body.get("marks")
-        if type(term) is not int or not 0 <= term < _TERMS or not isinstance(content, str):
+        if type(term) is not int or not 0 <= term <= limits.MESH_TERMS or not isinstance(content, str):
             return None
         if not isinstance(marks, list | tuple) or len(marks) > limits.MESH_MARKS:
             return None

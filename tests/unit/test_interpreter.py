@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import pytest
 from cryptography.fernet import Fernet
 
+from miros_cache_net import limits
 from miros_cache_net.amqp.link import Link, Publication
 from miros_cache_net.amqp.memory import MemoryBroker, MemoryLink
 from miros_cache_net.amqp.topology import Topology
@@ -364,6 +365,30 @@ def test_host_that_speaks_no_longer_does_not_silence_its_successor(world: World,
     assert [host.speaks for host in hosts] == [False, True, False]
     world.run(120)
     assert world.said == []
+
+
+def test_greatest_term_silences_nobody(world: World, hosts: list[Host]) -> None:
+    for host in hosts:
+        host.on_mesh(News(limits.MESH_TERMS, "", ()).to_body())
+    world.old("CACHE_FILE_WRITE", {"a": 1})
+    captured = world.old("CACHE_FILE_WRITE", {"a": 2})
+    assert hosts[0].speaks
+    hosts[0].crash()
+    world.run(120)
+    world.send(captured)
+    world.old("CACHE_FILE_WRITE", {"a": 3})
+    world.send(captured)
+    world.run(60)
+    assert [host.document.contents for host in hosts[1:]] == [{"a": 3}] * 2
+    assert not any(host.interpreter.trouble for host in hosts[1:])
+
+
+def test_write_for_another_document_is_passed_over(world: World, hosts: list[Host]) -> None:
+    world.old("CACHE_FILE_WRITE", {"json": {"a": 1}, "file_name": "other.json"})
+    world.run(60)
+    assert not any(host.document.is_written for host in hosts)
+    world.old("CACHE_FILE_WRITE", {"json": {"a": 2}, "file_name": "cache.json"})
+    assert [host.document.contents for host in hosts] == [{"a": 2}] * 3
 
 
 def test_late_news_cause_no_repetition_or_silence(tmp_path: Path) -> None:
