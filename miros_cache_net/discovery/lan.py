@@ -311,7 +311,13 @@ class LanChart(Chart):
 
     def _read_or_discover_network_details_peer_answered(self, e: Event) -> int:
         address, result = e.payload
-        change, again_s = self._checks.verdict(address, result, self._file.contents(), self.clock.wall_ms() / 1000)
+        try:
+            contents = self._file.contents()
+        except CacheNetError:
+            # the file chart reports it; the verdict waits, since without it the address would never be scouted again
+            self.post_later(e, retry_after_s(0, self._rng))
+            return HANDLED
+        change, again_s = self._checks.verdict(address, result, contents, self.clock.wall_ms() / 1000)
         if change is not None:
             self._file.change(change)
             self._file.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from miros_cache_net.cache import Cache
 from miros_cache_net.discovery.lan import LanChart
 from miros_cache_net.discovery.peer_check import PeerChecks
 from miros_cache_net.discovery.probe.prober import ProbeHandle, Prober, ProbeResult, ProbeTarget, Verdict
-from miros_cache_net.errors import SettingsError
+from miros_cache_net.errors import SettingsError, StoreError
 from miros_cache_net.events import CACHE_FILE_READ, CONNECTION_DISCOVERY, EVALUATE_HOSTS_FILE, event
 from miros_cache_net.limits import SUSPECTS
 from miros_cache_net.settings import Settings
@@ -98,6 +98,25 @@ def test_peer_that_answers_stays_in_unchanged_document(hosts: Fleet, lan_on: Cal
         assert len(server.visits) == 1
     assert peers_of(alpha) == [good]
     assert alpha.cache.read().version == version
+
+
+def test_verdict_waits_for_a_file_that_cannot_be_read(
+    hosts: Fleet, lan_on: Callable[[Host], LanChart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = hosts.add("alpha")
+    gone = f"127.0.0.1:{free_port()}"
+    alpha.write(document("127.0.0.9", gone))
+    lan = lan_on(alpha)
+    read, reads = lan._file.contents, iter(("the report", "the verdict"))
+
+    def contents() -> Mapping[str, Any]:
+        if next(reads, "") == "the verdict":
+            raise StoreError("planted")
+        return read()
+
+    monkeypatch.setattr(lan._file, "contents", contents)
+    lan.report_failure(gone)
+    wait_until(lambda: peers_of(alpha) == ["127.0.0.9"], what="the verdict")
 
 
 def test_program_without_fleet_is_told_what_report_changed(
