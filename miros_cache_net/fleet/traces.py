@@ -183,7 +183,8 @@ class Traces:
         for step in sorted(fresh):
             self._number += 1
             self._held.append((self._number, step))
-        for name, watch in watches:
+        # the one that is furthest behind first: whoever is first may take all that the rate allows
+        for name, watch in sorted(watches, key=lambda each: each[1].seen):
             self._tell(name, watch)
         return True
 

@@ -155,6 +155,20 @@ def test_look_of_a_slow_host_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -
     assert 0.9 * limits.TRACE_BYTES_AT_ONCE <= host.sender.bytes_sent() <= limits.TRACE_BYTES_AT_ONCE
 
 
+def test_watchers_take_turns_at_the_rate(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.traces, "_run", lambda: None)
+    ticks = itertools.count(time.monotonic(), 1.0)
+    monkeypatch.setattr(traces_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    host.asked("one", 1)
+    host.asked("two", 2)
+    host.traces._reader = StepReader(Recorder())
+    for _ in range(6):
+        host.traces.heard(long_steps())
+        assert host.traces._look()
+    sent = [len(host.sender.steps(queue)) for queue in ("amq.gen-one", "amq.gen-two")]
+    assert min(sent) > max(sent) / 4
+
+
 def test_missed_steps_are_told(host: Host) -> None:
     host.asked("w")
     host.traces.heard([step(1)])
