@@ -158,6 +158,8 @@ MESH_INBOX: Final = CHART_QUEUE_EVENTS
 MESH_ELECTION_TTL_MS: Final = 300_000
 #: Marks of taken writes that hosts tell each other, ~40 bytes each: three writes a second for the age of a token.
 MESH_MARKS: Final = 1_000
+#: The last term of those who speak in the mesh, which does not end: JSON's largest safe integer (RFC 8259, section 6).
+MESH_TERMS: Final = 2**53 - 1
 #: A mark's part of a token: half of its HMAC.
 MESH_MARK_BYTES: Final = 16
 #: Event ids remembered, so that an event that arrives through two brokers of a cluster counts once (~150 bytes each).
@@ -197,8 +199,9 @@ LEASE_WAIT_S: Final = 2.0
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0
-#: An attempt may take twice as long after each one that failed, up to this many times: of a thousand hosts that connect
-#: at once to a broker with two cores (some 100 a second) most would give up after 5 s, and begin again for ever.
+#: After each round in which all brokers timed out, an attempt may take twice as long, up to this many times.  Of a
+#: thousand hosts that connect at once to a broker with two cores, which takes some 100 a second, most would give up
+#: after 5 s and begin again for ever.
 PATIENCE_TOP: Final = 4.0
 
 # --- discovery ------------------------------------------------------------------------------------
@@ -248,11 +251,17 @@ SWEEP_PROGRESS_S: Final = 0.05
 
 # --- the fleet ------------------------------------------------------------------------------------
 
-#: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining.
+#: Shortest interval between digests (RFC 6206's Imin): after a disagreement, and after joining alone.
 DIGEST_LEAST_S: Final = 1.0
 #: Equal digests in one interval that are no reason to make it longer.  Of 1,000 hosts that hear each other after 60 ms,
 #: 1,000 x 0.06 / 0.5 = 120 send within the shortest interval, each to all others; within one of 30 s it is these four.
 DIGESTS_AT_ONCE: Final = 4
+#: The longest that the shortest interval gets: a difference is said within this, whatever was heard before.
+DIGEST_CROWD_S: Final = 10.0
+#: The first interval of a host that was answered, which has nothing new to say, and of one that others were too busy to
+#: answer, which may lack something.
+DIGEST_ANSWERED_S: Final = 30.0
+DIGEST_UNANSWERED_S: Final = 8.0
 #: Documents that a host sends without a pause, and how soon it may send one more: a program that waits for each write's
 #: effect is rarely faster.  Writes that pile up reach the fleet 20 times a second instead, all together each time,
 #: because every receiver spends some 5 ms on storing each document durably.

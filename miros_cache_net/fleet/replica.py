@@ -101,8 +101,8 @@ class Replica:
         self._in_flight: Document | None = None
         self._unwelcome = Document.unwritten({})  # refused by the broker, or by any peer
         self._to_be_stored: Document | None = None
-        # a host that is kept apart sends its digest in each interval
-        self._refused = RefusedDocuments(clock, 2 * digest_interval_s)
+        # a host that is kept apart sends its digest in each interval; two of four may get lost
+        self._refused = RefusedDocuments(clock, 4 * digest_interval_s)
         self._complaints = Complaints(clock, port.report)
         self._clock_watch = ClockWatch(clock, self._complaints)
         self._rate = AnswerRate(clock, answers_refused)
@@ -162,7 +162,7 @@ class Replica:
         if waiting is not None and document.merged(waiting) is document:
             self._to_be_stored = None
             if not self.in_sync:
-                self._joined(hurry=False)
+                self._joined(limits.DIGEST_ANSWERED_S)
         self._spread()
 
     def request_lost(self) -> None:
@@ -254,7 +254,7 @@ class Replica:
             return
         if waiting is None:
             self._to_be_stored = None
-            self._joined(hurry=False)
+            self._joined(limits.DIGEST_ANSWERED_S)
         elif self._to_be_stored is None:
             # only the first answer: under constant writes the file always lags behind the newest one
             self._to_be_stored = waiting
@@ -357,15 +357,15 @@ class Replica:
             if self._asked < limits.JOIN_ATTEMPTS:
                 self._ask()
             else:
-                # hosts that are there and do not answer have too much to do already
-                self._joined(hurry=not self._has_servers and not self._joiners.crowd())
+                busy = self._has_servers or self._joiners.crowd()
+                self._joined(limits.DIGEST_UNANSWERED_S if busy else limits.DIGEST_LEAST_S)
 
-    def _joined(self, *, hurry: bool) -> None:
+    def _joined(self, first_interval_s: float) -> None:
         self.in_sync = True
         self._port.serve(True)
         self._spread()
-        if not hurry and not self._refused:
-            self._trickle.rest()
+        if not self._refused:
+            self._trickle.wait_longer(first_interval_s)
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 
     def _spread(self) -> None:

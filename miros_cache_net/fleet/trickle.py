@@ -30,9 +30,9 @@ class Trickle:
         self._rest_s = 0.0
         self._agreeing = 0
 
-    def rest(self) -> None:
-        """Nothing new is to be said: the next interval is the longest."""
-        self._interval_s = self._most_s
+    def wait_longer(self, interval_s: float) -> None:
+        """Make the next interval at least this long."""
+        self._interval_s = min(max(self._interval_s, interval_s), self._most_s)
 
     def next_delay_s(self) -> float:
         """Seconds until the owner should ask `should_send`, in the next interval."""
@@ -52,8 +52,8 @@ class Trickle:
     def _adapt(self, said: int) -> None:
         if said > limits.DIGESTS_AT_ONCE:
             needed_s = self._current_s * said / limits.DIGESTS_AT_ONCE
-            self._shortest_s = min(max(self._shortest_s, needed_s), self._most_s)
-            self._interval_s = max(self._interval_s, self._shortest_s)
+            self._shortest_s = min(max(self._shortest_s, needed_s), limits.DIGEST_CROWD_S, self._most_s)
+            self.wait_longer(needed_s)
         elif said <= 1:
             self._shortest_s = max(self._shortest_s / 2, self._least_s)
 

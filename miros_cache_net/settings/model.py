@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         1.0, description="How long one peer has to answer before another is asked.", examples=["1"]
     )
     digest_interval_s: Seconds = Field(
-        30.0, description="Mean time between the digests that repair losses.", examples=["30"]
+        30.0, description="Mean time between the digests that repair losses; the same on all hosts.", examples=["30"]
     )
     take_over_after_s: Seconds = Field(
         limits.TAKE_OVER_AFTER_S,

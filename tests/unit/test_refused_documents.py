@@ -188,7 +188,7 @@ def test_trouble_lasts_while_the_other_document_is_heard_of(port: Port, clock: M
 
 def test_trouble_ends_when_nobody_mentions_the_other_document(port: Port, clock: ManualClock) -> None:
     host = apart(port, clock)
-    clock.advance(59)
+    clock.advance(119)
     host.timers[Replica.DIGEST_TIMER]()
     assert host.trouble
     clock.advance(2)
@@ -197,7 +197,7 @@ def test_trouble_ends_when_nobody_mentions_the_other_document(port: Port, clock:
 
 
 def test_the_memory_of_refused_documents_is_bounded(clock: ManualClock) -> None:
-    refused, mine = RefusedDocuments(clock, 60.0), half(clock, "mine")
+    refused, mine = RefusedDocuments(clock, 120.0), half(clock, "mine")
     for number in range(10 * limits.REFUSED_DOCUMENTS):
         refused.note(f"host-{number}", half(clock, f"theirs-{number}"), mine, "6 keys")
     assert len(refused._of) == limits.REFUSED_DOCUMENTS

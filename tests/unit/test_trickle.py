@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from miros_cache_net import limits
 from miros_cache_net.fleet.trickle import Trickle
 
 
@@ -92,12 +93,25 @@ def test_few_equal_digests_change_nothing(heard: int) -> None:
     assert timer.next_delay_s() <= 1.0
 
 
-def test_host_with_nothing_new_begins_with_the_longest_interval() -> None:
-    timer = trickle()
-    timer.rest()
-    assert 15.0 <= timer.next_delay_s() <= 30.0
+def test_first_interval_may_be_longer_within_the_bound() -> None:
+    timer, bounded = trickle(), trickle(most_s=2.0)
+    for each in timer, bounded:
+        each.wait_longer(8.0)
+    assert 4.0 <= timer.next_delay_s() <= 8.0
+    assert 1.0 <= bounded.next_delay_s() <= 2.0
     timer.heard(agrees=False)
     assert timer.next_delay_s() <= 1.0
+
+
+def test_shortest_interval_stays_short_whatever_was_heard() -> None:
+    timer = trickle(most_s=3_600.0)
+    for _ in range(100):
+        timer.next_delay_s()
+        for _ in range(1_000):
+            timer.heard(agrees=True)
+        timer.should_send()
+    timer.heard(agrees=False)
+    assert timer.next_delay_s() <= limits.DIGEST_CROWD_S
 
 
 def test_crowd_that_hears_late_calms_down_amid_changes() -> None:
