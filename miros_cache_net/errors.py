@@ -290,12 +290,12 @@ class BrokerError(CacheNetError):
 class BrokerUnreachable(BrokerError):
     """Nothing answers AMQP at the address.
 
-    timed_out  something may have been about to: it took longer than allowed
+    may_be_busy  it timed out or dropped the connection, as a broker with too much to do does
     """
 
-    def __init__(self, what: str = "", *, mend: str = "", timed_out: bool = False) -> None:
+    def __init__(self, what: str = "", *, mend: str = "", may_be_busy: bool = False) -> None:
         super().__init__(what, mend=mend)
-        self.timed_out = timed_out
+        self.may_be_busy = may_be_busy
 
 
 class LoginRefused(BrokerError):

@@ -199,9 +199,9 @@ LEASE_WAIT_S: Final = 2.0
 #: Reconnect: full jitter below min(cap, base x 2^n).
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0
-#: After each round in which all brokers timed out, an attempt may take twice as long, up to this many times.  Of a
-#: thousand hosts that connect at once to a broker with two cores, which takes some 100 a second, most would give up
-#: after 5 s and begin again for ever.
+#: After each round in which all brokers may have been too busy, an attempt may take twice as long, up to this many
+#: times.  Of a thousand hosts that connect at once to a broker with two cores, which takes some 100 a second, most would
+#: give up after 5 s and begin again for ever.
 PATIENCE_TOP: Final = 4.0
 
 # --- discovery ------------------------------------------------------------------------------------
@@ -256,8 +256,8 @@ DIGEST_LEAST_S: Final = 1.0
 #: Equal digests in one interval that are no reason to make it longer.  Of 1,000 hosts that hear each other after 60 ms,
 #: 1,000 x 0.06 / 0.5 = 120 send within the shortest interval, each to all others; within one of 30 s it is these four.
 DIGESTS_AT_ONCE: Final = 4
-#: The longest that the shortest interval gets: a difference is said within this, whatever was heard before.
-DIGEST_CROWD_S: Final = 10.0
+#: The longest that the shortest interval gets, the default of `digest_interval_s`: a difference is said within this.
+DIGEST_CROWD_S: Final = 30.0
 #: The first interval of a host that was answered, which has nothing new to say, and of one that others were too busy to
 #: answer, which may lack something.
 DIGEST_ANSWERED_S: Final = 30.0

@@ -246,7 +246,7 @@ class Channels(Guarded):
     def _too_slow(self) -> None:
         self._lost(
             BrokerUnreachable(
-                f"RabbitMQ at {self._session.address} does not answer: is it overloaded or stopped?", timed_out=True
+                f"RabbitMQ at {self._session.address} does not answer: is it overloaded or stopped?", may_be_busy=True
             )
         )
 

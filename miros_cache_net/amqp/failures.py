@@ -24,6 +24,7 @@ from miros_cache_net.settings.broker_address import BrokerAddress
 
 _URL = "MIROS_CACHE_AMQP_URL"
 _TIMED_OUT: Final = "timed out"
+_DROPPED: Final = "connection lost"
 _Tell = Callable[[BrokerAddress, Any], BrokerError | None]
 #: A broker's alert to a client that lacks a required certificate: TLS 1.3, then 1.2.
 _WANTS_CERTIFICATE: Final = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
@@ -51,7 +52,7 @@ def attempt_failed(address: BrokerAddress, error: BaseException) -> BrokerError:
     return BrokerUnreachable(
         f"RabbitMQ at {address} does not answer ({said})",
         mend=f"start it, or correct {_URL}",
-        timed_out=said == _TIMED_OUT,
+        may_be_busy=said in (_TIMED_OUT, _DROPPED),
     )
 
 
@@ -64,7 +65,7 @@ def _hangs(address: BrokerAddress, _cause: NoGreeting) -> BrokerError:
     return BrokerUnreachable(
         f"the server at {address} accepts connections but sends nothing: it hangs, or is not RabbitMQ",
         mend=f"check its log and restart it, or correct {_URL}",
-        timed_out=True,
+        may_be_busy=True,
     )
 
 
@@ -221,7 +222,7 @@ def _said(cause: BaseException) -> str:
     if isinstance(cause, exceptions.AMQPHeartbeatTimeout):
         return "no heartbeat"
     if isinstance(cause, exceptions.StreamLostError):
-        return "connection lost"
+        return _DROPPED
     return type(cause).__name__
 
 

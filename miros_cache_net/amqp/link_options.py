@@ -12,7 +12,7 @@ class LinkOptions:
 
     heartbeat_s        a silent peer is given up ~5 s after this; less detects loss sooner but sends more idle traffic
     connect_timeout_s  for TCP, TLS and the broker's greeting; login and declarations get twice as long.  After
-                       rounds in which all brokers timed out, all but TCP gets up to four times as long
+                       rounds in which all brokers may have been too busy, all but TCP gets up to four times as long
     blocked_timeout_s  a broker that takes no publications for this long (memory or disk alarm) is left for the next
                        address; until then publications wait
     tls_ca_file        PEM file of authorities to trust in place of the system's

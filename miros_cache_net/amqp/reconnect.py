@@ -84,7 +84,7 @@ class Reconnect:
     def _round_failed(self) -> tuple[float | None, BrokerError | None]:
         telling = max(self._round, key=_telling)
         # one that answers at all, if only to refuse, is not to wait behind others that hang
-        slow = all(isinstance(error, BrokerUnreachable) and error.timed_out for error in self._round)
+        slow = all(isinstance(error, BrokerUnreachable) and error.may_be_busy for error in self._round)
         self._patience = min(2 * self._patience, limits.PATIENCE_TOP) if slow else 1.0
         self._round = []
         self._names_tried = 0

@@ -10,7 +10,7 @@ from miros_cache_net.errors import BrokerError, BrokerUnreachable, ExchangeConfl
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import ManualClock
 
-SLOW = BrokerUnreachable("slow", timed_out=True)
+SLOW = BrokerUnreachable("slow", may_be_busy=True)
 GONE, LOGIN, DELETED = BrokerUnreachable("gone"), LoginRefused("no"), TopologyLost("deleted")
 
 
