@@ -200,8 +200,8 @@ LEASE_WAIT_S: Final = 2.0
 RECONNECT_BASE_S: Final = 0.2
 RECONNECT_TOP_S: Final = 5.0
 #: After each round in which all brokers may have been too busy, an attempt may take twice as long, up to this many
-#: times.  Of a thousand hosts that connect at once to a broker with two cores, which takes some 100 a second, most would
-#: give up after 5 s and begin again for ever.
+#: times.  Of a thousand hosts that connect at once to a broker with two cores, which takes some 100 a second, most
+#: would give up after 5 s and begin again for ever.
 PATIENCE_TOP: Final = 4.0
 
 # --- discovery ------------------------------------------------------------------------------------
