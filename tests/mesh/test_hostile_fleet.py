@@ -206,15 +206,14 @@ def test_captured_token_is_refused_at_another_host(rig: Rig) -> None:
     rig.writes({"newest": 3})
 
 
-def test_program_whose_clock_is_off_is_named(rig: Rig) -> None:
-    late = rig.fernet.encrypt_at_time(
-        pickle.dumps(("192.168.7.9", Event_dumps("CACHE_FILE_WRITE", {"a": 1}))), int(time.time()) - 600
-    )
+@pytest.mark.parametrize(("off_s", "words"), [(-600, "s ago"), (600, "s from now")])
+def test_program_whose_clock_is_off_is_named(rig: Rig, off_s: int, words: str) -> None:
+    write = pickle.dumps(("192.168.7.9", Event_dumps("CACHE_FILE_WRITE", {"a": 1})))
     with errors() as told:
-        rig.raw(late)
+        rig.raw(rig.fernet.encrypt_at_time(write, int(time.time()) + off_s))
         wait_until(lambda: any("192.168.7.9" in each for each in told), 30, "its name")
     line = next(each for each in told if "192.168.7.9" in each)
-    assert "s ago: is a clock wrong, here or at the sender?" in line
+    assert f"{words}: is a clock wrong, here or at the sender?" in line
 
 
 def test_write_that_names_another_document_is_passed_over(rig: Rig) -> None:

@@ -24,6 +24,7 @@ from miros_cache_net.document.value import Document, Stamp
 from miros_cache_net.errors import Reason, SettingsError
 from miros_cache_net.fleet.place import Place, mesh_queue_name
 from miros_cache_net.mesh.cache_events import cache_text, content_of
+from miros_cache_net.mesh.election import Election
 from miros_cache_net.mesh.heard_writes import HeardWrites
 from miros_cache_net.mesh.interpreter import Interpreter
 from miros_cache_net.mesh.news import News
@@ -389,6 +390,16 @@ def test_write_for_another_document_is_passed_over(world: World, hosts: list[Hos
     assert not any(host.document.is_written for host in hosts)
     world.old("CACHE_FILE_WRITE", {"json": {"a": 2}, "file_name": "cache.json"})
     assert [host.document.contents for host in hosts] == [{"a": 2}] * 3
+
+
+def test_term_ends_with_the_link() -> None:
+    election = Election(Mock(), "queue", lambda _: None, interval_s=30.0, rng=random.Random(1))
+    election.link_up()
+    election.serve(True)
+    election.chosen()
+    assert election.speaks and election.term == 1
+    election.link_down()
+    assert not election.speaks and election.term == 0
 
 
 def test_late_news_cause_no_repetition_or_silence(tmp_path: Path) -> None:
