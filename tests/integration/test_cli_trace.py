@@ -167,8 +167,14 @@ def test_silence_and_absent_nodes_are_said(place: dict[str, str], processes: Exi
     alone = run(tmp_path, "trace", "--for", "0s", **place)
     assert (alone.returncode, alone.stdout) == (1, "") and "no host answered" in alone.stderr
     node(processes, tmp_path / "alpha", **place)
-    some = run(tmp_path, "trace", "--for", "0s", "alpha", "nobody", **place)
-    assert some.returncode == 1 and "no answer from nobody" in some.stderr
+
+    def alpha_answers() -> bool:
+        some = run(tmp_path, "trace", "--for", "0s", "alpha", "nobody", **place)
+        assert some.returncode == 1
+        return "no answer from nobody" in some.stderr
+
+    # a slow host may not have answered when the command gives up
+    wait_until(alpha_answers, 60, "alpha to answer in time")
 
 
 def test_interrupt_prints_what_still_waits(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
