@@ -14,6 +14,8 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from miros_cache_net.settings.which_file import cache_path
+
 #: How long a person who has pressed Tab is made to wait for the fleet.
 _FLEET_S: Final = 1.0
 
@@ -80,6 +82,4 @@ def nodes(options: dict[str, Any]) -> Iterable[str]:
 
 
 def _path(options: dict[str, Any]) -> Path:
-    from miros_cache_net.cli.cache_file import chosen_path
-
-    return chosen_path(options.get("file_path"))
+    return cache_path(options.get("file_path"))

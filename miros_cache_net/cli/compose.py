@@ -9,7 +9,7 @@ import click
 from miros_cache_net.cli.cache_file import count_text
 from miros_cache_net.cli.completing import files
 from miros_cache_net.cli.exits import Exit
-from miros_cache_net.cli.host_names import HOST_NAMES
+from miros_cache_net.cli.host_names import HOST_NAMES, hosts_option
 from miros_cache_net.cli.lazy import help_if_bare
 from miros_cache_net.cli.output import print_line
 from miros_cache_net.errors import SettingsError
@@ -28,16 +28,7 @@ def command(ctx: click.Context) -> int:
 
 
 @command.command("init")
-@click.option(
-    "-n",
-    "--hosts",
-    "count",
-    type=click.IntRange(1, len(HOST_NAMES)),
-    metavar="N",
-    default=3,
-    show_default=True,
-    help=f"How many hosts, {len(HOST_NAMES)} at most.",
-)
+@hosts_option
 @click.option("--program", metavar="FILE", shell_complete=files, help="A Python file here that builds a CacheNode.")
 @click.option("--requirements", metavar="FILE", shell_complete=files, help="What the program needs, for pip.")
 @click.option("--file", "file_name", metavar="NAME", default="cache.json", show_default=True, help="Its cache file.")

@@ -14,7 +14,7 @@ import click
 
 from miros_cache_net.cli.cache_file import count_text, json_option
 from miros_cache_net.cli.exits import PROGRAM, Exit, Terminated, say
-from miros_cache_net.cli.host_names import HOST_NAMES
+from miros_cache_net.cli.host_names import HOST_NAMES, hosts_option
 from miros_cache_net.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -26,16 +26,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 
 @click.command("dev")
-@click.option(
-    "-n",
-    "--hosts",
-    "count",
-    type=click.IntRange(1, len(HOST_NAMES)),
-    metavar="N",
-    default=3,
-    show_default=True,
-    help=f"How many hosts, {len(HOST_NAMES)} at most.",
-)
+@hosts_option
 @json_option
 def command(count: int, as_json: bool) -> int:
     """Run a fleet on this machine until Ctrl-C, to try things.

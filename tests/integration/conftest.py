@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from miros_cache_net.fleet.place import Place
 from miros_cache_net.testing import Fleet, RabbitServer, free_port
+from miros_cache_net.wire.keyring import generate_key
 from tests.certificates import Certificate, issue
 from tests.integration.rabbit_links import Links, StartLink
 
@@ -50,6 +52,25 @@ def hosts(tmp_path: Path, rabbit_server: RabbitServer) -> Iterator[Fleet]:
 def place() -> Place:
     """One that no other test meets."""
     return Place(f"test.{uuid.uuid4().hex}", "fleet", "cache")
+
+
+@pytest.fixture
+def variables(rabbit_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of one fleet's hosts: the broker, a key, a scope of the test's own."""
+    return {
+        "MIROS_CACHE_AMQP_URL": rabbit_url,
+        # a first host is alone after three of them
+        "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.5",
+        "MIROS_CACHE_KEYS": generate_key().decode(),
+        "MIROS_CACHE_SCOPE": request.node.name[:100],
+    }
+
+
+@pytest.fixture
+def processes() -> Iterator[ExitStack]:
+    """What was started and opened for a test, and ends with it."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import urllib.request
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -46,51 +45,33 @@ def started(stack: ExitStack, directory: Path, *arguments: str, **environment: s
     return process
 
 
-@pytest.fixture
-def place(rabbit_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment of one fleet's hosts: the broker, a key, a scope of the test's own."""
-    return {
-        "MIROS_CACHE_AMQP_URL": rabbit_url,
-        # a first host is alone after three of them
-        "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.5",
-        "MIROS_CACHE_KEYS": generate_key().decode(),
-        "MIROS_CACHE_SCOPE": request.node.name[:100],
-    }
-
-
-@pytest.fixture
-def processes() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 # --- node, status, read --fleet -------------------------------------------------------------------
 
 
-def test_nodes_keep_two_directories_in_step(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_nodes_keep_two_directories_in_step(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
-    nodes = [started(processes, alpha, "node", **place), started(processes, beta, "node", "--json", **place)]
+    nodes = [started(processes, alpha, "node", **variables), started(processes, beta, "node", "--json", **variables)]
     for directory in (alpha, beta):
         wait_until(lambda here=directory: "in step" in read(here, "out") or '"connected"' in read(here, "out"))
-    assert run(alpha, "write", stdin='{"hosts": ["10.0.0.2"]}', **place).returncode == 0
+    assert run(alpha, "write", stdin='{"hosts": ["10.0.0.2"]}', **variables).returncode == 0
     wait_until(lambda: read_cache(beta / DEFAULT).dict == {"hosts": ["10.0.0.2"]}, what="beta has it")
 
     gamma = tmp_path / "gamma"
     gamma.mkdir()
-    asked = run(gamma, "read", "--fleet", **place)
+    asked = run(gamma, "read", "--fleet", **variables)
     assert (asked.returncode, json.loads(asked.stdout)) == (0, {"hosts": ["10.0.0.2"]})
     assert "the fleet: discovered" in error_line(asked)
     assert list(gamma.iterdir()) == []
 
-    assert json.loads(run(alpha, "read", "--json", **place).stdout)["connected"]
-    assert not json.loads(run(gamma, "read", "--json", **place).stdout)["connected"]
+    assert json.loads(run(alpha, "read", "--json", **variables).stdout)["connected"]
+    assert not json.loads(run(gamma, "read", "--json", **variables).stdout)["connected"]
 
-    status = run(alpha, "status", "--json", **place)
+    status = run(alpha, "status", "--json", **variables)
     assert status.returncode == 0, status.stderr
     shown = json.loads(status.stdout)
     assert {node["version"] for node in shown["nodes"]} == {shown["file"]["version"]}
     assert len(shown["nodes"]) == 2
-    table = run(alpha, "status", **place).stdout
+    table = run(alpha, "status", **variables).stdout
     assert "2 nodes, all have the same document" in table
     assert table.count("RabbitMQ") == 2
 
@@ -106,38 +87,38 @@ def test_nodes_keep_two_directories_in_step(place: dict[str, str], processes: Ex
 
 
 def test_fleet_key_rotation_stops_where_a_host_is_missing(
-    place: dict[str, str], processes: ExitStack, tmp_path: Path
+    variables: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
-    del place["MIROS_CACHE_KEYS"]
+    del variables["MIROS_CACHE_KEYS"]
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
     keys = Path(".config", "miros-cache-net", "keys")
     alpha.mkdir()
-    assert run(alpha, "key", "new", **place).returncode == 0
+    assert run(alpha, "key", "new", **variables).returncode == 0
     (beta / keys).parent.mkdir(parents=True)
     bring = f"cp -p {alpha / keys} {beta / keys}"
     subprocess.run(bring, shell=True, check=True)
-    nodes = [started(processes, directory, "node", **place) for directory in (alpha, beta)]
+    nodes = [started(processes, directory, "node", **variables) for directory in (alpha, beta)]
     for directory in (alpha, beta):
         wait_until(lambda here=directory: "in step" in read(here, "out"))
 
-    rotated = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, "--json", **place)
+    rotated = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, "--json", **variables)
     assert rotated.returncode == 0, rotated.stderr
     new = json.loads(rotated.stdout)["key_id"]
-    nodes_now = json.loads(run(beta, "status", "--json", **place).stdout)["nodes"]
+    nodes_now = json.loads(run(beta, "status", "--json", **variables).stdout)["nodes"]
     assert [node["keys"] for node in nodes_now] == [[new], [new]]
     name = nodes_now[0]["node"]
-    shown = run(alpha, "status", name, "nobody-12345678", **place)
+    shown = run(alpha, "status", name, "nobody-12345678", **variables)
     assert (shown.returncode, name in shown.stdout, "1 node," in shown.stdout) == (1, True, True)
     assert "no answer from nobody-12345678" in shown.stderr
 
     assert end_by(nodes[1], signal.SIGTERM) == 0
-    stopped = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, **place)
+    stopped = run(alpha, "key", "rotate", "--fleet", "--hosts", "2", "--bring", bring, **variables)
     assert stopped.returncode == 1
     assert "stopped: only these of 2 hosts answer: alpha" in stopped.stderr.replace(name.partition("-")[0], "alpha")
 
 
-def test_commands_find_the_nodes_of_their_file(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
-    place["MIROS_CACHE_DOCUMENT"] = "the name of another file"
+def test_commands_find_the_nodes_of_their_file(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    variables["MIROS_CACHE_DOCUMENT"] = "the name of another file"
     program = "import sys; from miros_cache_net import CacheNode; node = CacheNode(sys.argv[1]); sys.stdin.read()"
     for host in ("alpha", "beta"):
         (tmp_path / host).mkdir()
@@ -148,41 +129,43 @@ def test_commands_find_the_nodes_of_their_file(place: dict[str, str], processes:
                 cwd=tmp_path / host,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env=clean_environment(tmp_path / host, **place),
+                env=clean_environment(tmp_path / host, **variables),
             )
             processes.enter_context(process)
             processes.callback(process.kill)
 
     def seen(file: str) -> list[dict[str, Any]]:
-        status = run(tmp_path, "status", "--json", "--file", file, **place)
+        status = run(tmp_path, "status", "--json", "--file", file, **variables)
         return [node for node in json.loads(status.stdout or "{}").get("nodes", []) if node["connected"]]
 
     for file in ("printers.json", "scanners.json"):
         wait_until(lambda file=file: len(seen(file)) == 2, timeout_s=60, what=f"both nodes of {file}")
-        assert run(tmp_path / "alpha", "write", "--file", file, stdin=f'{{"of": "{file}"}}', **place).returncode == 0
+        assert (
+            run(tmp_path / "alpha", "write", "--file", file, stdin=f'{{"of": "{file}"}}', **variables).returncode == 0
+        )
     for file in ("printers.json", "scanners.json"):
         beta = tmp_path / "beta" / file
         wait_until(lambda file=file, beta=beta: read_cache(beta).dict == {"of": file}, what=f"beta has {file}")
-        assert json.loads(run(tmp_path, "read", "--fleet", "--file", file, **place).stdout) == {"of": file}
+        assert json.loads(run(tmp_path, "read", "--fleet", "--file", file, **variables).stdout) == {"of": file}
         assert read_cache(tmp_path / "alpha" / file).dict == {"of": file}
-        doctor = json.loads(run(tmp_path, "doctor", "--json", "--file", file, **place).stdout)
+        doctor = json.loads(run(tmp_path, "doctor", "--json", "--file", file, **variables).stdout)
         assert "2 nodes in step with the fleet" in [finding["detail"] for finding in doctor]
 
 
 @pytest.mark.parametrize(("by_key", "code"), [(True, 0), (False, 130)], ids=["q", "Ctrl-C"])
 def test_top_follows_the_fleet_until_it_is_left(
-    by_key: bool, code: int, place: dict[str, str], processes: ExitStack, tmp_path: Path
+    by_key: bool, code: int, variables: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
     for directory in (alpha, beta):
-        started(processes, directory, "node", **place)
+        started(processes, directory, "node", **variables)
     for directory in (alpha, beta):
         wait_until(lambda here=directory: "in step" in read(here, "out"))
-    with terminal(alpha, "top", **place) as top:
+    with terminal(alpha, "top", **variables) as top:
         top.show("2 nodes, the same document")
-        run(beta, "write", stdin='{"a": 1}', **place)
+        run(beta, "write", stdin='{"a": 1}', **variables)
         top.show("1 key")
-        run(beta, "update", "b=2", **place)
+        run(beta, "update", "b=2", **variables)
         top.show("new: b")
         top.type("\r")
         top.show("uptime_s")
@@ -197,13 +180,13 @@ def test_top_follows_the_fleet_until_it_is_left(
     assert "Traceback" not in top.shown
 
 
-def test_top_in_a_pipe_prints_once_or_says_how(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
-    started(processes, tmp_path / "alpha", "node", **place)
+def test_top_in_a_pipe_prints_once_or_says_how(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    started(processes, tmp_path / "alpha", "node", **variables)
     wait_until(lambda: "in step" in read(tmp_path / "alpha", "out"))
-    once = run(tmp_path, "top", "--once", **place)
+    once = run(tmp_path, "top", "--once", **variables)
     assert (once.returncode, once.stderr) == (0, "")
     assert "1 node, the same document" in once.stdout and "in step" in once.stdout and "\x1b" not in once.stdout
-    live = run(tmp_path, "top", **place)
+    live = run(tmp_path, "top", **variables)
     assert live.returncode == 2 and "--once" in error_line(live)
 
 
@@ -221,27 +204,27 @@ def test_node_without_broker_serves_and_ends_cleanly(processes: ExitStack, tmp_p
 
 
 def test_node_tells_when_broker_is_lost_and_back(
-    rabbit_server: RabbitServer, place: dict[str, str], processes: ExitStack, tmp_path: Path
+    rabbit_server: RabbitServer, variables: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
     directory = tmp_path / "alpha"
-    node = started(processes, directory, "node", **place)
+    node = started(processes, directory, "node", **variables)
     wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
     rabbit_server.stop()
     wait_until(lambda: "out of touch with the fleet" in read(directory, "out"), what="said to be out of touch")
     rabbit_server.start()
     wait_until(lambda: read(directory, "out").count("in step with the fleet") == 2, 30, what="linked again")
     with pika.BlockingConnection(pika.URLParameters(rabbit_server.url)) as connection:
-        channel, key = connection.channel(), f"cache.{place['MIROS_CACHE_SCOPE']}.{WORD}.CACHE"
+        channel, key = connection.channel(), f"cache.{variables['MIROS_CACHE_SCOPE']}.{WORD}.CACHE"
         for _ in range(100):
             channel.basic_publish("miros.cache.exchange", key, b"garbage")
 
     def counters() -> dict[str, int]:
-        return dict(json.loads(run(directory, "status", "--json", **place).stdout)["nodes"][0]["counters"])
+        return dict(json.loads(run(directory, "status", "--json", **variables).stdout)["nodes"][0]["counters"])
 
     wait_until(lambda: counters().get("refused_not_authentic") == 100, what="the garbage to be counted")
     failed = counters()["links_failed"]
     assert counters()["links_made"] == 2
-    assert f"counted: links failed {failed}, refused not authentic 100" in run(directory, "status", **place).stdout
+    assert f"counted: links failed {failed}, refused not authentic 100" in run(directory, "status", **variables).stdout
     assert end_by(node, signal.SIGTERM) == 0
     *lost, refused = read(directory, "err").splitlines()
     # a broker that goes down may be found half down before it is gone
@@ -250,36 +233,40 @@ def test_node_tells_when_broker_is_lost_and_back(
     assert "not encrypted in our format: another program sends to this exchange" in refused
 
 
-def test_missing_fleet_is_a_no_with_the_remedy(place: dict[str, str], tmp_path: Path) -> None:
+def test_missing_fleet_is_a_no_with_the_remedy(variables: dict[str, str], tmp_path: Path) -> None:
     for arguments in (("status",), ("read", "--fleet")):
-        finished = run(tmp_path, *arguments, **place)
+        finished = run(tmp_path, *arguments, **variables)
         assert finished.returncode == 1
         assert "no host answered: does `miros-cache-net node`" in error_line(finished)
-        assert f"scope {place['MIROS_CACHE_SCOPE']!r}" in error_line(finished)
+        assert f"scope {variables['MIROS_CACHE_SCOPE']!r}" in error_line(finished)
         assert "document '.miros_rabbitmq_cache.json'" in error_line(finished)
 
 
-def test_status_hints_at_a_key_unknown_to_fleet(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_status_hints_at_a_key_unknown_to_fleet(
+    variables: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
     directory = tmp_path / "alpha"
-    started(processes, directory, "node", **place)
+    started(processes, directory, "node", **variables)
     wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
-    other = {**place, "MIROS_CACHE_KEYS": generate_key().decode()}
+    other = {**variables, "MIROS_CACHE_KEYS": generate_key().decode()}
     for arguments in (("status",), ("read", "--fleet")):
         finished = run(tmp_path, *arguments, **other)
         assert finished.returncode == 1
         assert "do they have this host's key?" in finished.stderr.splitlines()[-1]
 
 
-def test_host_with_another_key_shows_it_on_itself(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_host_with_another_key_shows_it_on_itself(
+    variables: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
-    started(processes, alpha, "node", **place)
+    started(processes, alpha, "node", **variables)
     wait_until(lambda: "in step with the fleet" in read(alpha, "out"), what="linked")
-    assert "1 node in step with the fleet" in run(tmp_path, "doctor", **place).stdout
-    other = {**place, "MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.1"}
+    assert "1 node in step with the fleet" in run(tmp_path, "doctor", **variables).stdout
+    other = {**variables, "MIROS_CACHE_KEYS": generate_key().decode(), "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.1"}
     started(processes, beta, "node", **other)
 
     def shown() -> bool:
-        run(alpha, "update", "heard=true", **place)
+        run(alpha, "update", "heard=true", **variables)
         status = run(beta, "status", **other)
         return status.returncode == 1 and "is encrypted with a key that this host does not have" in status.stdout
 
@@ -298,21 +285,21 @@ def test_fleet_commands_without_key_tell_the_remedy(arguments: tuple[str, ...], 
     assert "`miros-cache-net key new`" in error_line(finished)
 
 
-def test_node_with_missing_directory_does_not_start(place: dict[str, str], tmp_path: Path) -> None:
-    finished = run(tmp_path, "node", "--file", "absent/cache.json", **place)
+def test_node_with_missing_directory_does_not_start(variables: dict[str, str], tmp_path: Path) -> None:
+    finished = run(tmp_path, "node", "--file", "absent/cache.json", **variables)
     assert finished.returncode == 3
     assert "its directory does not exist; create it" in error_line(finished)
 
 
-def test_node_serves_metrics_or_says_why_not(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_node_serves_metrics_or_says_why_not(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    started(processes, tmp_path / "alpha", "node", "--metrics", address, **place)
+    started(processes, tmp_path / "alpha", "node", "--metrics", address, **variables)
     wait_until(lambda: "in step" in read(tmp_path / "alpha", "out"))
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as page:
         assert b"miros_cache_connected 1.0" in page.read()
     second = tmp_path / "beta"
     second.mkdir()
-    finished = run(second, "node", "--metrics", address, **place)
+    finished = run(second, "node", "--metrics", address, **variables)
     assert finished.returncode == 2
     line = error_line(finished)
     assert f"metrics cannot be served at {address}: the port is in use; choose another address with --metrics" in line
@@ -369,8 +356,8 @@ def test_refusing_broker_is_one_line_with_the_remedy(
 # --- doctor ---------------------------------------------------------------------------------------
 
 
-def test_doctor_is_content_where_a_node_would_run(place: dict[str, str], tmp_path: Path) -> None:
-    finished = run(tmp_path, "doctor", **place)
+def test_doctor_is_content_where_a_node_would_run(variables: dict[str, str], tmp_path: Path) -> None:
+    finished = run(tmp_path, "doctor", **variables)
     assert finished.returncode == 0, finished.stdout
     assert finished.stdout.endswith("\nall is well\n")
     checks = [line.split()[:2] for line in finished.stdout.splitlines()[1:-2]]
@@ -393,9 +380,9 @@ def test_doctor_is_content_where_a_node_would_run(place: dict[str, str], tmp_pat
     assert checks == [[name, "ok"] for name in names]
 
 
-def test_doctor_tells_warnings_from_failures(place: dict[str, str], tmp_path: Path) -> None:
-    assert run(tmp_path, "write", stdin='{"a": 1}', **place).returncode == 0
-    misspelt = {**place, "MIROS_CACHE_DIGEST_INTERVALS": "3"}
+def test_doctor_tells_warnings_from_failures(variables: dict[str, str], tmp_path: Path) -> None:
+    assert run(tmp_path, "write", stdin='{"a": 1}', **variables).returncode == 0
+    misspelt = {**variables, "MIROS_CACHE_DIGEST_INTERVALS": "3"}
     finished, strict = run(tmp_path, "doctor", **misspelt), run(tmp_path, "doctor", "--strict", **misspelt)
     assert (finished.returncode, strict.returncode) == (0, 1)
     assert finished.stdout.endswith("\n2 warnings\n") and "all is well" not in finished.stdout
@@ -406,15 +393,15 @@ def test_doctor_tells_warnings_from_failures(place: dict[str, str], tmp_path: Pa
 
 
 def test_doctor_fails_while_the_broker_has_an_alarm(
-    rabbit_server: RabbitServer, place: dict[str, str], processes: ExitStack, tmp_path: Path
+    rabbit_server: RabbitServer, variables: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
     directory = tmp_path / "alpha"
-    started(processes, directory, "node", **place)
+    started(processes, directory, "node", **variables)
     wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
     rabbit_server.ctl("set_disk_free_limit", "1000000GB")
     try:
         wait_until(lambda: "disk space alarm" in rabbit_server.ctl("status").lower(), 30, what="the alarm")
-        finished = run(tmp_path, "doctor", **place)
+        finished = run(tmp_path, "doctor", **variables)
     finally:
         rabbit_server.ctl("set_disk_free_limit", "1MB")
     assert finished.returncode == 1
@@ -422,11 +409,11 @@ def test_doctor_fails_while_the_broker_has_an_alarm(
     assert "fix:" in finished.stdout and "rabbitmq-diagnostics alarms" in finished.stdout
 
 
-def test_report_holds_everything_but_secrets(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_report_holds_everything_but_secrets(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     directory = tmp_path / "alpha"
-    started(processes, directory, "node", **place)
+    started(processes, directory, "node", **variables)
     wait_until(lambda: "in step with the fleet" in read(directory, "out"), what="linked")
-    secrets = {**place, "RABBIT_PASSWORD": SECRET}
+    secrets = {**variables, "RABBIT_PASSWORD": SECRET}
     finished = run(directory, "doctor", "--report", "report.tar.gz", **secrets)
     assert finished.returncode == 0, finished.stdout
     assert "wrote " in finished.stderr
@@ -437,18 +424,18 @@ def test_report_holds_everything_but_secrets(place: dict[str, str], processes: E
     assert json.loads(texts["nodes.json"])[0]["state"] == "in step"
     assert json.loads(texts["about.json"])["libraries"]["pika"]
     whole = "".join(texts.values())
-    assert SECRET not in whole and place["MIROS_CACHE_KEYS"] not in whole
+    assert SECRET not in whole and variables["MIROS_CACHE_KEYS"] not in whole
     assert (directory / "report.tar.gz").stat().st_mode & 0o777 == 0o600
     again = run(directory, "doctor", "--report", "report.tar.gz", **secrets)
     assert again.returncode == 2 and "name another file after --report" in again.stderr
 
 
 def test_doctor_tells_of_a_broker_that_hangs(
-    rabbit_server: RabbitServer, place: dict[str, str], tmp_path: Path
+    rabbit_server: RabbitServer, variables: dict[str, str], tmp_path: Path
 ) -> None:
     rabbit_server.pause()
     try:
-        finished = run(tmp_path, "doctor", **place)
+        finished = run(tmp_path, "doctor", **variables)
     finally:
         rabbit_server.resume()
     assert finished.returncode == 1

@@ -7,16 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from miros_cache_net.cache import read_cache
 from miros_cache_net.testing import wait_until
-from miros_cache_net.wire.keyring import generate_key
 from tests.cli_command import COMMAND, clean_environment, run
 
 DEFAULT = ".miros_rabbitmq_cache.json"
@@ -43,22 +39,6 @@ with CacheNode() as node, Lamp("lamp \\x1b[31m\\u202e") as lamp:
 """
 
 
-@pytest.fixture
-def place(rabbit_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
-    return {
-        "MIROS_CACHE_AMQP_URL": rabbit_url,
-        "MIROS_CACHE_ANSWER_TIMEOUT_S": "0.5",
-        "MIROS_CACHE_KEYS": generate_key().decode(),
-        "MIROS_CACHE_SCOPE": request.node.name[:100],
-    }
-
-
-@pytest.fixture
-def processes() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def started(stack: ExitStack, directory: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
     directory.mkdir(exist_ok=True)
     out = stack.enter_context((directory / f"out-{command[-1][:20].strip()}").open("w"))
@@ -71,16 +51,16 @@ def started(stack: ExitStack, directory: Path, *command: str, **environment: str
     return process
 
 
-def node(stack: ExitStack, directory: Path, **place: str) -> subprocess.Popen[str]:
+def node(stack: ExitStack, directory: Path, **variables: str) -> subprocess.Popen[str]:
     name = {"MIROS_CACHE_NODE_NAME": directory.name}
-    process = started(stack, directory, *COMMAND, "node", **place, **name)
+    process = started(stack, directory, *COMMAND, "node", **variables, **name)
     wait_until(lambda: "in step" in (directory / "out-node").read_text(), what=f"{directory.name} in step")
     return process
 
 
-def traced(directory: Path, *arguments: str, **place: str) -> list[dict[str, Any]]:
+def traced(directory: Path, *arguments: str, **variables: str) -> list[dict[str, Any]]:
     directory.mkdir(exist_ok=True)
-    finished = run(directory, "trace", "--json", *arguments, **place)
+    finished = run(directory, "trace", "--json", *arguments, **variables)
     assert finished.returncode == 0, finished.stderr
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
@@ -89,13 +69,15 @@ def first(steps: list[dict[str, Any]], **wanted: str) -> int:
     return next(n for n, step in enumerate(steps) if all(step[key] == value for key, value in wanted.items()))
 
 
-def test_write_goes_through_two_hosts_in_one_order(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_write_goes_through_two_hosts_in_one_order(
+    variables: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
     for directory in (alpha, beta):
-        node(processes, directory, **place)
-    assert run(alpha, "write", stdin='{"a": 1}', **place).returncode == 0
+        node(processes, directory, **variables)
+    assert run(alpha, "write", stdin='{"a": 1}', **variables).returncode == 0
     wait_until(lambda: read_cache(beta / DEFAULT).dict == {"a": 1}, what="beta has it")
-    steps = traced(tmp_path / "third", "--for", "0s", **place)
+    steps = traced(tmp_path / "third", "--for", "0s", **variables)
     moments = [step["moment"] for step in steps]
     assert moments == sorted(moments)
     stored = first(steps, host="beta", chart=DEFAULT, event="file_write", to="file_write")
@@ -104,72 +86,74 @@ def test_write_goes_through_two_hosts_in_one_order(place: dict[str, str], proces
     assert first(steps, host="beta", chart=DEFAULT, event="write_successful") > stored
 
 
-def test_fault_is_found_afterwards(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_fault_is_found_afterwards(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     alpha, beta = tmp_path / "alpha", tmp_path / "beta"
-    dies = node(processes, alpha, **place)
-    node(processes, beta, **place)
-    assert run(alpha, "write", stdin='{"a": 1}', **place).returncode == 0
+    dies = node(processes, alpha, **variables)
+    node(processes, beta, **variables)
+    assert run(alpha, "write", stdin='{"a": 1}', **variables).returncode == 0
     wait_until(lambda: read_cache(beta / DEFAULT).dict == {"a": 1}, what="beta has it")
     dies.send_signal(signal.SIGKILL)
     dies.wait()
-    steps = traced(tmp_path / "third", "--for", "0s", **place)
+    steps = traced(tmp_path / "third", "--for", "0s", **variables)
     assert {step["host"] for step in steps} == {"beta"}
     assert first(steps, chart=DEFAULT, event="file_write", to="file_write") > first(steps, event="start_at")
 
 
-def test_charts_of_users_and_followers_are_seen(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_charts_of_users_and_followers_are_seen(
+    variables: dict[str, str], processes: ExitStack, tmp_path: Path
+) -> None:
     alpha = tmp_path / "alpha"
-    bridge = node(processes, alpha, **place)
-    program = started(processes, alpha, sys.executable, "-c", PROGRAM, **place, MIROS_CACHE_NODE_NAME="alpha")
+    bridge = node(processes, alpha, **variables)
+    program = started(processes, alpha, sys.executable, "-c", PROGRAM, **variables, MIROS_CACHE_NODE_NAME="alpha")
     wait_until(lambda: any("ready" in each.read_text() for each in alpha.glob("out-*")), what="the program")
-    steps = traced(tmp_path / "third", "--for", "4s", "--payloads", "--spy", **place)
+    steps = traced(tmp_path / "third", "--for", "4s", "--payloads", "--spy", **variables)
     lamp = [step for step in steps if step["chart"].startswith("lamp")]
     assert {step["process"] for step in lamp} == {program.pid} and bridge.pid in {step["process"] for step in steps}
     assert {"off", "on"} <= {step["to"] for step in lamp}
     assert any("'n': 7" in step["payload"] for step in lamp)
     assert any("PRESS:off" in step["spy"] for step in lamp)
     assert "s3cr3t" not in json.dumps(steps)
-    chosen = traced(tmp_path / "third", "--for", "0s", "--chart", DEFAULT, "alpha", **place)
+    chosen = traced(tmp_path / "third", "--for", "0s", "--chart", DEFAULT, "alpha", **variables)
     assert {step["chart"] for step in chosen} == {DEFAULT}
 
 
-def test_hostile_names_cannot_steer_a_terminal(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+def test_hostile_names_cannot_steer_a_terminal(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
     alpha = tmp_path / "alpha"
-    started(processes, alpha, sys.executable, "-c", PROGRAM, **place, MIROS_CACHE_NODE_NAME="alpha")
+    started(processes, alpha, sys.executable, "-c", PROGRAM, **variables, MIROS_CACHE_NODE_NAME="alpha")
     wait_until(lambda: any("ready" in each.read_text() for each in alpha.glob("out-*")), what="the program")
     third = tmp_path / "third"
     third.mkdir()
     for form in ((), ("--mermaid",), ("--json",)):
-        shown = run(third, "trace", "--for", "0s", *form, **place)
+        shown = run(third, "trace", "--for", "0s", *form, **variables)
         assert shown.returncode == 0, shown.stderr
         assert "lamp" in shown.stdout
         assert not set(shown.stdout) & {"\x1b", "\u202e"}
 
 
-def test_watch_ends_with_its_killed_watcher(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
-    node(processes, tmp_path / "alpha", **place)
+def test_watch_ends_with_its_killed_watcher(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    node(processes, tmp_path / "alpha", **variables)
 
     def watchers() -> int:
-        status = run(tmp_path, "status", "--json", **place)
+        status = run(tmp_path, "status", "--json", **variables)
         return int(json.loads(status.stdout)["nodes"][0]["counters"]["trace_watches"])
 
     assert watchers() == 0
-    watcher = started(processes, tmp_path / "third", *COMMAND, "trace", **place)
+    watcher = started(processes, tmp_path / "third", *COMMAND, "trace", **variables)
     wait_until(lambda: watchers() == 1, what="the watch")
     watcher.send_signal(signal.SIGKILL)
     watcher.wait()
     # something has to be sent before the broker can say that nobody takes it
-    assert run(tmp_path / "alpha", "write", stdin='{"a": 1}', **place).returncode == 0
+    assert run(tmp_path / "alpha", "write", stdin='{"a": 1}', **variables).returncode == 0
     wait_until(lambda: watchers() == 0, what="the end of the watch")
 
 
-def test_silence_and_absent_nodes_are_said(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
-    alone = run(tmp_path, "trace", "--for", "0s", **place)
+def test_silence_and_absent_nodes_are_said(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    alone = run(tmp_path, "trace", "--for", "0s", **variables)
     assert (alone.returncode, alone.stdout) == (1, "") and "no host answered" in alone.stderr
-    node(processes, tmp_path / "alpha", **place)
+    node(processes, tmp_path / "alpha", **variables)
 
     def alpha_answers() -> bool:
-        some = run(tmp_path, "trace", "--for", "0s", "alpha", "nobody", **place)
+        some = run(tmp_path, "trace", "--for", "0s", "alpha", "nobody", **variables)
         assert some.returncode == 1
         return "no answer from nobody" in some.stderr
 
@@ -177,10 +161,10 @@ def test_silence_and_absent_nodes_are_said(place: dict[str, str], processes: Exi
     wait_until(alpha_answers, 60, "alpha to answer in time")
 
 
-def test_interrupt_prints_what_still_waits(place: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
-    node(processes, tmp_path / "alpha", **place)
+def test_interrupt_prints_what_still_waits(variables: dict[str, str], processes: ExitStack, tmp_path: Path) -> None:
+    node(processes, tmp_path / "alpha", **variables)
     third = tmp_path / "third"
-    watcher = started(processes, third, *COMMAND, "trace", **place)
+    watcher = started(processes, third, *COMMAND, "trace", **variables)
     wait_until(lambda: "start_at" in (third / "out-trace").read_text(), what="the past")
     watcher.send_signal(signal.SIGINT)
     assert watcher.wait(30) == 130
