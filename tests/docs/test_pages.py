@@ -19,6 +19,7 @@ import yaml
 
 from miros_cache_net.cache import read_cache
 from miros_cache_net.testing import NetworkHost, RabbitServer
+from tests.cli_command import SOURCES
 from tests.docs.pages import LASTING, SHELL, Block, Shell, blocks_of, pages
 
 #: What is typed elsewhere, or nowhere, and where that is.
@@ -61,10 +62,14 @@ DATA: Final[dict[str, Callable[[str], object]]] = {
 #: The map of the house in README is no code.
 MAP: Final = "miros_cache_net/\n"
 PAGES: Final = [page for page in pages() if page.name != KIT]
+#: A place of its own for what pages write to; the checkout stays in sight, wherever it is.
 SET_UP: Final = """
 mount --bind {etc} /etc
+mount --bind '{sources}' {kept}
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /srv
+mkdir -p '{sources}'
+mount --bind {kept} '{sources}'
 mkdir -p /srv/my-program /var/lib/myfleet /etc/miros-cache-net
 echo '{{"hosts": ["alpha.lab"]}}' > /etc/miros-cache-net/hosts.json
 id alice >/dev/null 2>&1 || useradd alice
@@ -86,10 +91,12 @@ def broker(hosts: tuple[NetworkHost, ...]) -> Iterator[RabbitServer]:
 @pytest.fixture
 def shell(hosts: tuple[NetworkHost, ...], broker: RabbitServer, tmp_path: Path) -> Shell:
     """At the host without the broker; whoever is the user is his own `sudo`."""
-    etc, home = tmp_path / "etc", tmp_path / "home"
+    etc, home, kept = tmp_path / "etc", tmp_path / "home", tmp_path / "kept"
     shutil.copytree("/etc", etc, symlinks=True, ignore=shutil.ignore_patterns("*.lock"))
     home.mkdir()
-    place = hosts[0].command(["unshare", "--mount", "sh", "-euc", SET_UP.format(etc=etc), "sh"])
+    kept.mkdir()
+    set_up = SET_UP.format(etc=etc, sources=SOURCES, kept=kept)
+    place = hosts[0].command(["unshare", "--mount", "sh", "-euc", set_up, "sh"])
     # the networks of the tests can be trusted
     settings = {"MIROS_CACHE_AMQP_URL": broker.url, "MIROS_CACHE_TRUSTED_NETWORKS": "auto"}
     shell = Shell(home, place, settings)
