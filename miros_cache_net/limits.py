@@ -258,8 +258,8 @@ DIGEST_LEAST_S: Final = 1.0
 DIGESTS_AT_ONCE: Final = 4
 #: The longest that the shortest interval gets, the default of `digest_interval_s`: a difference is said within this.
 DIGEST_CROWD_S: Final = 30.0
-#: The first interval of a host that was answered, which has nothing new to say, and of one that others were too busy to
-#: answer, which may lack something.
+#: In a fleet of `JOIN_CROWD` hosts and more: the first interval of a host that was answered, which has nothing new to
+#: say, and of one that others were too busy to answer, which may lack something.
 DIGEST_ANSWERED_S: Final = 30.0
 DIGEST_UNANSWERED_S: Final = 8.0
 #: Documents that a host sends without a pause, and how soon it may send one more: a program that waits for each write's

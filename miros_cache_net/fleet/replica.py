@@ -95,7 +95,7 @@ class Replica:
         self.in_sync = False
         """Whether this host takes part: it sends its document, and answers."""
         self._linked = False
-        self._has_servers = False
+        self._has_servers = self._is_large = False
         self._asked = 0
         self._known = Document.unwritten({})
         self._in_flight: Document | None = None
@@ -139,6 +139,7 @@ class Replica:
         """The link is up; `request_servers` peers consume the request queue (None: it is unavailable)."""
         self._linked = True
         self._has_servers = bool(request_servers)
+        self._is_large = (request_servers or 0) >= limits.JOIN_CROWD
         self._asked = 0
         self._ask()
 
@@ -357,14 +358,14 @@ class Replica:
             if self._asked < limits.JOIN_ATTEMPTS:
                 self._ask()
             else:
-                busy = self._has_servers or self._joiners.crowd()
-                self._joined(limits.DIGEST_UNANSWERED_S if busy else limits.DIGEST_LEAST_S)
+                self._joined(limits.DIGEST_UNANSWERED_S)
 
     def _joined(self, first_interval_s: float) -> None:
+        """`first_interval_s`: of the digests, in a large fleet."""
         self.in_sync = True
         self._port.serve(True)
         self._spread()
-        if not self._refused:
+        if (self._is_large or self._joiners.crowd()) and not self._refused:
             self._trickle.wait_longer(first_interval_s)
         self._port.after(self.DIGEST_TIMER, self._trickle.next_delay_s())
 

@@ -50,6 +50,28 @@ def test_joining_host_serves_only_after_the_answer(port: Port, clock: ManualCloc
     assert port.serving
 
 
+@pytest.mark.parametrize(("servers", "least_s", "most_s"), [(1, 0.5, 1.0), (15, 0.5, 1.0), (16, 15.0, 30.0)])
+def test_answered_host_of_a_large_fleet_has_no_hurry(
+    port: Port, clock: ManualClock, servers: int, least_s: float, most_s: float
+) -> None:
+    host = replica(port, clock)
+    host.link_up(request_servers=servers)
+    held = written(clock, {"a": 1})
+    host.received(answer(port, held), "")
+    host.local_changed(held)
+    assert host.in_step
+    assert least_s <= port.timers[Replica.DIGEST_TIMER] <= most_s
+
+
+def test_unanswered_host_of_a_large_fleet_speaks_sooner(port: Port, clock: ManualClock) -> None:
+    host = replica(port, clock)
+    host.link_up(request_servers=16)
+    for _ in range(limits.JOIN_ATTEMPTS):
+        host.timers[Replica.ANSWER_TIMER]()
+    assert host.in_sync
+    assert 4.0 <= port.timers[Replica.DIGEST_TIMER] <= limits.DIGEST_UNANSWERED_S
+
+
 def test_answer_before_the_link_stands_is_no_join(port: Port, clock: ManualClock) -> None:
     looking = replica(port, clock)
     theirs = written(clock, {"a": 1})
