@@ -50,9 +50,10 @@ def rejected(address: BrokerAddress, exchange: str) -> MessageRefused:
     """The error for a message to `exchange` that a bound queue rejected (``basic.nack``)."""
     return MessageRefused(
         f"RabbitMQ at {address}: a queue that is bound to exchange {exchange!r} rejected this message, so some "
-        "hosts may not have it. The queue is another program's, full, and has the policy overflow: reject-publish; "
-        f"empty it, or set drop-head (rabbitmqctl list_bindings -p {address.vhost}, list_queues -p {address.vhost} "
-        "name messages policy)"
+        "hosts may not have it. If a broker of the cluster has just gone, its queues go too, and this ends by itself. "
+        "If it does not end, the queue is another program's, full, and has the policy overflow: reject-publish; empty "
+        f"it, or set drop-head (rabbitmqctl list_bindings -p {address.vhost}, list_queues -p {address.vhost} name "
+        "messages policy)"
     )
 
 

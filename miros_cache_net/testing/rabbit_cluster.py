@@ -5,10 +5,14 @@ from __future__ import annotations
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import Final
 
 from miros_cache_net.testing.rabbit import RabbitFailed, RabbitServer
 from miros_cache_net.testing.rabbit_files import free_port
 from miros_cache_net.testing.waiting import wait_until
+
+#: A member that comes back waits for the tables of the others, in tries of 30 s.
+_START_S: Final = 180.0
 
 
 class RabbitCluster:
@@ -23,7 +27,7 @@ class RabbitCluster:
 
     def __init__(self, size: int = 3, *, config: str = "") -> None:
         epmd_port, cookie = free_port(), secrets.token_hex(16)
-        self.servers = [RabbitServer() for _ in range(size)]
+        self.servers = [RabbitServer(start_timeout_s=_START_S) for _ in range(size)]
         names = [server.node_name for server in self.servers]
         discovery = "cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config\n"
         discovery += "".join(

@@ -11,8 +11,11 @@ T = TypeVar("T")
 #: Interval between two checks of a condition: too short for a person to notice, long compared with the check itself.
 LOOK_EVERY_S = 0.01
 
+#: How long to wait unless told otherwise: a shared disk that stalls holds every write up for more than ten seconds.
+AMPLE_S = 30.0
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
+
+def wait_until(predicate: Callable[[], T], timeout_s: float = AMPLE_S, what: str = "") -> T:
     """Call `predicate` until its result is true, and return that result.
 
     Raises AssertionError after `timeout_s` seconds; its one line names `what` was awaited and the predicate's last

@@ -66,7 +66,7 @@ class Crew:
 
     def goes_on(self) -> None:
         so_far = len(self.written)
-        wait_until(lambda: len(self.written) > so_far + 15, what="more writes")
+        wait_until(lambda: len(self.written) > so_far + 15, timeout_s=60, what="more writes")
 
     def in_touch(self, *hosts: Host) -> None:
         """What each writes now reaches the others."""
