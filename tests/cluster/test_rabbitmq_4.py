@@ -8,7 +8,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from miros_cache_net.testing import Fleet, Host, RabbitServer, wait_until
+from miros_cache_net.testing import Fleet, Host, RabbitFailed, RabbitServer, wait_until
 from tests.cluster.stand_ins import programs
 from tests.rabbit_log import complaints, warned_of
 
@@ -33,6 +33,20 @@ def ended_log(server: RabbitServer) -> str:
     return server.log.read_text()
 
 
+def start_again(server: RabbitServer) -> None:
+    """Start it, and again if it looked for transient queues before it had loaded its queues, as 4.0 does now and then.
+
+    Such a start ends with "error while running"; one that finds a transient queue ends each time.
+    """
+    try:
+        server.start()
+    except RabbitFailed as error:
+        if "failed_to_deny_deprecated_features" not in str(error):
+            raise
+        server.log.unlink()
+        server.start()
+
+
 def live(alpha: Host, beta: Host, hosts: Fleet) -> None:
     """All that hosts say to each other, once; and again over new links."""
     alpha.write({"a": 1})
@@ -49,7 +63,8 @@ def test_a_fleets_whole_life_leaves_no_complaint_in_its_log(server: RabbitServer
     with Fleet(tmp_path, server.url, digest_interval_s=1.0) as hosts:
         alpha, beta = hosts.add(), hosts.add()
         live(alpha, beta, hosts)
-        server.restart()
+        assert complaints(ended_log(server)) == []
+        start_again(server)
         wait_until(lambda: alpha.node.connected and beta.node.connected, 60, "new links")
         live(alpha, beta, hosts)
     assert complaints(ended_log(server)) == []

@@ -244,6 +244,7 @@ def test_squatter_on_the_elections_queue_is_named(rig: Rig, rabbit_url: str) -> 
     with squatting(rabbit_url, queue) as squatter, errors() as told:
         wait_until(lambda: "no host of this fleet takes part" in node.status()["trouble"], 60, "the trouble")
         assert queue in node.status()["trouble"]
+        wait_until(lambda: any("no host of this fleet takes part" in each for each in told), what="it to be told")
         assert sum("no host of this fleet takes part" in each for each in told) == 1
         squatter.queue_delete(queue)
     wait_until(lambda: rig.speaks("alpha") and not node.status()["trouble"], 60, "it to speak again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ def traced(log: Path, function: Callable[..., Any], *arguments: Any, inject: str
         raise StraceMissing("these tests need strace; install Debian's package of that name")
 
     def wait_and_run(writer: int, *arguments: Any) -> None:
+        gc.disable()  # it would close what earlier tests have left, now here and now there
         signal.sigwait({signal.SIGUSR1})
         function(writer, *arguments)
 
