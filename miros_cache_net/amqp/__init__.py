@@ -10,6 +10,7 @@ Must not know: documents, scopes, keys, charts, the content of a message.
     session, half                two connections, from opening to loss
     tenant, channels             one link on that thread; its channels on one session
     consumer, publisher          its channels per connection; `request_queue` and `lease` are optional
+    canary, echo                 notice that nothing comes through the exchange, or not by the link's bindings
     topology                     what is declared, as a value from the link's user
     failures                     turns what pika and the broker say into one error that says how to fix it
     memory                       an in-memory broker, with the faults of a real one

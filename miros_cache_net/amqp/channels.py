@@ -16,6 +16,7 @@ from pika.exceptions import AMQPChannelError
 from miros_cache_net.amqp.canary import Canary
 from miros_cache_net.amqp.consumer import Consumer
 from miros_cache_net.amqp.containment import Containment, Guarded
+from miros_cache_net.amqp.echo import Echo
 from miros_cache_net.amqp.failures import attempt_failed
 from miros_cache_net.amqp.link import Delivery, LinkUp, Publication
 from miros_cache_net.amqp.link_options import LinkOptions
@@ -23,7 +24,7 @@ from miros_cache_net.amqp.pika_loop import LinkServices
 from miros_cache_net.amqp.publisher import Publisher, Settled
 from miros_cache_net.amqp.refusals import refusal_in, rejected
 from miros_cache_net.amqp.session import Session
-from miros_cache_net.amqp.topology import Topology, canary_key, destination
+from miros_cache_net.amqp.topology import Topology, canary_key, comes_back, destination
 from miros_cache_net.errors import BrokerError, BrokerUnreachable, MessageRefused, TopologyLost
 
 #: RabbitMQ closes the channel on a longer TTL.
@@ -71,6 +72,7 @@ class Channels(Guarded):
         self._canary = Canary(
             services, options.canary_interval_s, options.canary_timeout_s, self.guard(self._send_canary), self._silent
         )
+        self._echo = Echo(services, options.canary_timeout_s, self.guard(self._unrouted))
         #: Declares the exchanges, and consumes the link's own queue.
         self._half = session.publishing if topology.own_queue is None else session.consuming
         self._setup_timer = services.call_later(session.setup_s, self.guard(self._too_slow))
@@ -120,6 +122,8 @@ class Channels(Guarded):
         exchange, key = destination(self._topology, publication)
         properties = self._properties(publication)
         if not publication.requests:
+            if comes_back(self._topology, exchange, key):
+                settled = self._echo.expected(settled)
             self._publisher.send(exchange, key, publication.body, properties, settled, publication.mandatory)
         elif self._consumer.requests.servers is None:
             settled(False)
@@ -143,6 +147,8 @@ class Channels(Guarded):
 
     def blocked(self, blocked: bool) -> None:
         self._canary.blocked(blocked)
+        if blocked:
+            self._echo.stop()
 
     def finish(self) -> None:
         """Give the channels up: no more callbacks, no timers left."""
@@ -151,6 +157,7 @@ class Channels(Guarded):
             self.is_up = False
             self._setup_timer.cancel()
             self._canary.stop()
+            self._echo.stop()
             self._consumer.stop_timers()
             self._publisher.fail_unconfirmed()
 
@@ -189,8 +196,10 @@ class Channels(Guarded):
 
     # --- while up -------------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
+    def _heard(self, is_canary: bool) -> None:
         self._canary.heard()
+        if not is_canary:
+            self._echo.heard()
         self._owner.heard()
 
     def _request_news(self, refusal: BaseException | None) -> None:
@@ -222,7 +231,7 @@ class Channels(Guarded):
     def _canary_settled(self, _taken: bool, refused: MessageRefused | None = None) -> None:
         # even a broker that refuses the canary is there
         if refused is not None:
-            self._heard()
+            self._heard(is_canary=True)
 
     # --- going down -----------------------------------------------------------------------------------
 
@@ -236,6 +245,16 @@ class Channels(Guarded):
     def _silent(self) -> None:
         """The broker is silent and may hang: an immediate retry could take as long again."""
         self._lost(self._nothing_comes(), hangs=True)
+
+    def _unrouted(self) -> None:
+        """The broker answers but has lost a route: a new queue gets a new one."""
+        self._lost(
+            TopologyLost(
+                f"RabbitMQ at {self._session.address} routes nothing more from exchange "
+                f"{self._topology.canary_exchange!r} to this host, although the binding is there, as may happen "
+                "after a partition of a cluster; a new queue is declared"
+            )
+        )
 
     def _nothing_comes(self) -> TopologyLost:
         return TopologyLost(

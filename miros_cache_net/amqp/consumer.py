@@ -27,7 +27,7 @@ class Consumer:
     declared   called once its own queue exists and the request queue has been tried; call `consume` then
     consuming  called once the broker consumes, before any delivery; at once if the link has no queue of its own
     delivered  called with each message for the listener
-    heard      called for each message that came through the canary's exchange
+    heard      called for each message that came through the canary's exchange, and whether it was a canary
     news       as for `RequestQueue`
     """
 
@@ -43,7 +43,7 @@ class Consumer:
         declared: Callable[[], None],
         consuming: Callable[[], None],
         delivered: Callable[[Delivery], None],
-        heard: Callable[[], None],
+        heard: Callable[[bool], None],
         news: Callable[[BaseException | None], None],
     ) -> None:
         self._topology, self._token = topology, token
@@ -166,7 +166,7 @@ class Consumer:
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if method.exchange and method.exchange == self._topology.canary_exchange:
-            self._heard()
+            self._heard(method.routing_key == canary_key(self._token))
         # Drop the link's own broadcasts and canaries.
         if not method.exchange or properties.app_id != self._token:
             self._delivered(delivery_of(method, properties, body))

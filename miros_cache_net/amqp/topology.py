@@ -93,6 +93,17 @@ def destination(topology: Topology, publication: Publication) -> tuple[str, str]
     return publication.exchange, publication.queue or publication.routing_key
 
 
+def comes_back(topology: Topology, exchange: str, key: str) -> bool:
+    """Whether the canary's exchange routes a message with that key to the link's own queue."""
+    if not topology.canary_exchange or exchange != topology.canary_exchange or topology.own_queue is None:
+        return False
+    types = {each.name: each.type for each in topology.exchanges}
+    return any(
+        binding.exchange == exchange and matches(types[exchange], binding.key, key)
+        for binding in topology.own_queue.bindings
+    )
+
+
 def canary_key(token: str) -> str:
     """Routing key of a link's messages to itself."""
     return f"canary.{token}"

@@ -20,7 +20,7 @@ from miros_cache_net.errors import (
 from miros_cache_net.fleet.place import Place, document_topology
 from miros_cache_net.settings.broker_address import BrokerAddress
 from miros_cache_net.testing import RabbitServer, TcpForwarder, wait_until
-from tests.integration.link_contract import Recorder, talk
+from tests.integration.link_contract import Recorder, news, talk
 from tests.integration.rabbit_links import NewSockets, StartLink, channel_to, is_up, told
 
 
@@ -38,6 +38,31 @@ def test_recreated_exchange_leaves_no_link_deaf(rabbit_url: str, start_link: Sta
     assert [type(error) for error in at_other.downs] == [TopologyLost]
     talk(link, at_other, b"after")
     wait_until(lambda: sockets.count() == 4, what="the lost sockets to go")
+
+
+#: What RabbitMQ 3 keeps of a topic exchange beside its bindings, which is what it routes by.
+_ROUTES = """
+length([mnesia:dirty_delete_object(rabbit_topic_trie_edge, Edge) ||
+    Edge = {_, {_, {resource, _, exchange, <<"%s">>}, _, Word}, _} <- ets:tab2list(rabbit_topic_trie_edge),
+    Word =:= "cache"]).
+"""
+
+
+def test_lost_route_is_noticed_though_binding_and_canary_are_in_order(
+    rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
+) -> None:
+    options = {"canary_interval_s": 0.3, "canary_timeout_s": 2.0}
+    (link, at_link), (other, at_other) = start_link(rabbit_url, **options), start_link(rabbit_url, **options)
+    is_up(at_link)
+    is_up(at_other)
+    talk(link, at_other, b"before")
+    assert int(rabbit_server.ctl("eval", _ROUTES % place.exchange)) > 0
+    link.publish(news(link, b"to nobody"))
+    is_up(at_link, 2)
+    (error,) = at_link.downs
+    assert isinstance(error, TopologyLost) and "routes nothing more" in str(error)
+    talk(other, at_link, b"after")
+    assert b"to nobody" not in at_other.bodies
 
 
 def test_deleted_queue_is_noticed_without_a_canary(

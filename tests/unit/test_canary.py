@@ -1,4 +1,4 @@
-"""When a canary flies, by a clock of the test's own."""
+"""When a canary flies, and an echo is missed, by a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from miros_cache_net.amqp.canary import Canary
+from miros_cache_net.amqp.echo import Echo
+from miros_cache_net.errors import MessageRefused
 
 
 class Services:
@@ -69,3 +71,40 @@ def test_blocked_broker_gets_no_canary() -> None:
     made.blocked(False)
     services.pass_time()
     assert told == ["sent"]
+
+
+def echo(services: Any) -> tuple[Echo, list[str], list[bool]]:
+    missed: list[str] = []
+    return Echo(services, 1, lambda: missed.append("missed")), missed, []
+
+
+def test_confirmed_broadcast_that_does_not_come_back_is_missed() -> None:
+    services = Services()
+    made, missed, settled = echo(services)
+    confirm = made.expected(lambda taken, _refused=None: settled.append(taken))
+    services.pass_time()
+    assert not missed
+    confirm(True)
+    services.pass_time()
+    assert missed == ["missed"] and settled == [True]
+
+
+def test_broadcast_may_come_back_before_or_after_its_confirm() -> None:
+    services = Services()
+    made, missed, settled = echo(services)
+    first = made.expected(lambda taken, _refused=None: settled.append(taken))
+    made.heard()
+    first(True)
+    second = made.expected(lambda taken, _refused=None: settled.append(taken))
+    second(True)
+    made.heard()
+    services.pass_time()
+    assert not missed and settled == [True, True]
+
+
+def test_refused_broadcast_is_not_expected_back() -> None:
+    services = Services()
+    made, missed, settled = echo(services)
+    made.expected(lambda taken, _refused=None: settled.append(taken))(False, MessageRefused("too long"))
+    services.pass_time()
+    assert not missed and settled == [False]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from miros_cache_net.amqp.link import Publication
-from miros_cache_net.amqp.topology import Binding, Exchange, Queue, Topology, destination, matches
+from miros_cache_net.amqp.topology import Binding, Exchange, Queue, Topology, comes_back, destination, matches
 
 SHARED = Topology((Exchange("x"),), Queue(), requests=Queue("shared"))
 
@@ -48,6 +48,17 @@ def test_direct_exchange_compares_and_fanout_takes_all(binding: str, key: str, e
 )
 def test_a_publication_goes_where_it_says(publication: Publication, where: tuple[str, str]) -> None:
     assert destination(SHARED, publication) == where
+
+
+def test_only_what_own_bindings_match_comes_back_through_the_canarys_exchange() -> None:
+    exchanges = (Exchange("x"), Exchange("y"))
+    own = Queue(bindings=(Binding("x", "a.*"), Binding("y", "#")))
+    watched = Topology(exchanges, own, canary_exchange="x")
+    assert comes_back(watched, "x", "a.b")
+    assert not comes_back(watched, "x", "b.b")
+    assert not comes_back(watched, "y", "a.b")
+    assert not comes_back(watched, "", "a.b")
+    assert not comes_back(Topology(exchanges, own), "x", "a.b")
 
 
 @pytest.mark.parametrize(
