@@ -1,7 +1,8 @@
 """The kernel's lock (`flock`) on the lock file beside a document.
 
-The lock belongs to an open file description: the kernel releases it when the process dies, waiting for it is fair,
-and a forked child, which shares the description, closes its descriptor without unlocking.
+The lock belongs to an open file description: the kernel releases it when the process dies, and a forked child, which
+shares the description, closes its descriptor without unlocking.  Whoever asks at the right moment may get it before
+those who wait.
 """
 
 from __future__ import annotations
