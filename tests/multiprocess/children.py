@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import faulthandler
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 #: Long enough for a shared disk that stalls: each write waits for the disk twice, and some children write in turn.
@@ -41,7 +43,8 @@ class Child:
     def join(self, deadline_s: float | None = None) -> int:
         """Wait for its end; its exit code, negative if a signal ended it.
 
-        After the deadline the child shows on standard error where it is, dies, and the test fails.
+        After the deadline the child and this process show on standard error where they are; then the child dies, and
+        the test fails.
         """
         deadline_s = deadline_s or time.monotonic() + DEADLINE_S
         while self.status is None:
@@ -49,10 +52,14 @@ class Child:
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline_s:
+                locks = Path("/proc/locks").read_text()
+                faulthandler.dump_traceback(file=sys.__stderr__)
                 os.kill(self.pid, signal.SIGABRT)  # pytest has enabled faulthandler
                 os.kill(self.pid, signal.SIGCONT)
                 os.waitpid(self.pid, 0)
-                raise AssertionError(f"child {self.pid} did not end in time")
+                raise AssertionError(
+                    f"child {self.pid} of {os.getpid()} did not end in time; the kernel's locks:\n{locks}"
+                )
             else:
                 time.sleep(0.002)
         if self._reader >= 0:
