@@ -81,7 +81,7 @@ class FileStore:
         self.access = ExclusiveAccess(
             path, clock=clock, node_name=node_name, take_over_after_s=take_over_after_s, notice=self._note_repair
         )
-        self._failed = False
+        self._failed = self._loaded = False
         self._discovery = NEVER
         self._text: tuple[Document | None, bytes] = (None, b"")
         self._reader = SnapshotReader(path, default)
@@ -177,7 +177,9 @@ class FileStore:
 
     def leave(self) -> None:
         """End the access: the file is writable again, the lock free.  Never raises."""
-        failed, self._failed = self._failed, False
+        # who was killed here before may have left something, which only `load` clears away
+        failed = self._failed or (self.access.recovered and not self._loaded)
+        self._failed = self._loaded = False
         discovery, self._discovery = self._discovery, NEVER
         if discovery != NEVER and not failed:
             self.access.record = self.access.record._replace(discovery=discovery)
@@ -194,6 +196,7 @@ class FileStore:
     def _load(self) -> Snapshot:
         if self.access.recovered or not self.access.record.digest:
             sweep(self.path)
+        self._loaded = True
         try:
             snapshot = self._reader.read()
             if self._is_known(snapshot):

@@ -282,6 +282,24 @@ def test_left_over_temporary_files_are_removed(store: FileStore, path: Path) -> 
     assert not left_over.exists()
 
 
+def test_who_leaves_at_once_leaves_the_sweeping_to_the_next(store: FileStore, path: Path) -> None:
+    """As a process does whose change another has stored, and then one more was killed."""
+    change(store, write_of({"a": 1}))
+    left_over = path.with_name(f".cache.json.tmp-1-{'0' * 16}")
+    child = os.fork()
+    if child == 0:
+        store.access.enter()
+        store.access.mark()
+        left_over.write_text("x")
+        os._exit(1)
+    os.waitpid(child, 0)
+    store.enter()
+    store.leave()
+    assert path.stat().st_mode & 0o222
+    load(store)
+    assert not left_over.exists()
+
+
 def test_failed_directory_fsync_leaves_the_file_writable(
     store: FileStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
