@@ -40,6 +40,13 @@ class Child:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
+    def abort(self) -> None:
+        """If it has not ended, end it; by the faulthandler of pytest it shows on standard error where it is."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGABRT)
+            os.kill(self.pid, signal.SIGCONT)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
     def join(self, deadline_s: float | None = None) -> int:
         """Wait for its end; its exit code, negative if a signal ended it.
 
@@ -54,9 +61,7 @@ class Child:
             elif time.monotonic() > deadline_s:
                 locks = Path("/proc/locks").read_text()
                 faulthandler.dump_traceback(file=sys.__stderr__)
-                os.kill(self.pid, signal.SIGABRT)  # pytest has enabled faulthandler
-                os.kill(self.pid, signal.SIGCONT)
-                os.waitpid(self.pid, 0)
+                self.abort()
                 raise AssertionError(
                     f"child {self.pid} of {os.getpid()} did not end in time; the kernel's locks:\n{locks}"
                 )
@@ -75,9 +80,15 @@ def say(writer: int, text: str) -> None:
 
 
 def join_all(children: Iterable[Child]) -> list[int]:
-    """The exit codes of all."""
+    """The exit codes of all; if one does not end in time, the others show where they are too."""
     deadline_s = time.monotonic() + DEADLINE_S
-    return [child.join(deadline_s) for child in children]
+    all_of_them = list(children)
+    try:
+        return [child.join(deadline_s) for child in all_of_them]
+    except AssertionError:
+        for child in all_of_them:
+            child.abort()
+        raise
 
 
 def _run(
