@@ -147,8 +147,6 @@ class Channels(Guarded):
 
     def blocked(self, blocked: bool) -> None:
         self._canary.blocked(blocked)
-        if blocked:
-            self._echo.stop()
 
     def finish(self) -> None:
         """Give the channels up: no more callbacks, no timers left."""

@@ -45,7 +45,7 @@ class Echo:
         self.stop()
 
     def stop(self) -> None:
-        """Expect nothing until the next broadcast."""
+        """Expect nothing until the next broadcast is confirmed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,8 +1,8 @@
 """The kernel's lock (`flock`) on the lock file beside a document.
 
 The lock belongs to an open file description: the kernel releases it when the process dies, and a forked child, which
-shares the description, closes its descriptor without unlocking.  Whoever asks at the right moment may get it before
-those who wait.
+shares the description, closes its descriptor without unlocking.  Processes get it in the order in which they wait, but
+one that asks just when it is released may be faster.
 """
 
 from __future__ import annotations

@@ -266,11 +266,8 @@ def test_lost_lock_file_changes_nothing_in_document(store: FileStore, path: Path
     assert load(store).document == stored.document
 
 
-def test_left_over_temporary_files_are_removed(store: FileStore, path: Path) -> None:
-    left_over = path.with_name(f".cache.json.tmp-1-{'0' * 16}")
-    left_over.write_text("x")
-    load(store)
-    assert not left_over.exists()
+def die_inside(store: FileStore, left_over: Path) -> None:
+    """As a process does that is killed while it writes its temporary file."""
     child = os.fork()
     if child == 0:
         store.access.enter()
@@ -278,6 +275,14 @@ def test_left_over_temporary_files_are_removed(store: FileStore, path: Path) -> 
         left_over.write_text("x")
         os._exit(1)
     os.waitpid(child, 0)
+
+
+def test_left_over_temporary_files_are_removed(store: FileStore, path: Path) -> None:
+    left_over = path.with_name(f".cache.json.tmp-1-{'0' * 16}")
+    left_over.write_text("x")
+    load(store)
+    assert not left_over.exists()
+    die_inside(store, left_over)
     load(store)
     assert not left_over.exists()
 
@@ -286,13 +291,7 @@ def test_who_leaves_at_once_leaves_the_sweeping_to_the_next(store: FileStore, pa
     """As a process does whose change another has stored, and then one more was killed."""
     change(store, write_of({"a": 1}))
     left_over = path.with_name(f".cache.json.tmp-1-{'0' * 16}")
-    child = os.fork()
-    if child == 0:
-        store.access.enter()
-        store.access.mark()
-        left_over.write_text("x")
-        os._exit(1)
-    os.waitpid(child, 0)
+    die_inside(store, left_over)
     store.enter()
     store.leave()
     assert path.stat().st_mode & 0o222
