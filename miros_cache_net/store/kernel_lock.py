@@ -21,7 +21,7 @@ from miros_cache_net.store.regular import close_quietly
 try:
     import fcntl
 except ImportError:  # pragma: no cover - native Windows
-    raise UnsupportedPlatform("native Windows has no flock; use WSL, Linux or macOS") from None
+    raise UnsupportedPlatform("native Windows has no flock; use Linux") from None
 
 from miros_cache_net.store.lock_file import open_lock_file
 

@@ -28,8 +28,9 @@ class _Chart:
 
     @property
     def class_name(self) -> str:
-        """The class of this package that has these states; "" for a user's chart."""
-        return class_with({self.step.step.to_state, *(each[0] for each in self.ways)})
+        """The class of this package that has these states and signals; "" for a user's chart."""
+        states = {self.step.step.to_state, *(source for source, _, _ in self.ways)}
+        return class_with(states, {signal for _, signal, _ in self.ways})
 
 
 class ChartMemory:

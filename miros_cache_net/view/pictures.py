@@ -29,10 +29,18 @@ def _states_of(name: str) -> frozenset[str]:
     return frozenset(state.name for state in CHARTS[name].STATES)
 
 
-def class_with(states: Iterable[str]) -> str:
-    """The name of the class in this package that has all these states; "" if there is none."""
-    wanted = {state for state in states if state}
-    return next((name for name in CHARTS if wanted and wanted <= _states_of(name)), "")
+@functools.cache
+def _signals_of(name: str) -> frozenset[str]:
+    return frozenset(signal for state in CHARTS[name].STATES for signal in state.on)
+
+
+def class_with(states: Iterable[str], signals: Iterable[str]) -> str:
+    """The name of the class in this package that has all these states and handles all these signals; "" if none does.
+
+    A user's chart may name its states as ours do, but hardly moves between them by the same signals.
+    """
+    wanted, handled = {state for state in states if state}, set(signals)
+    return next((name for name in CHARTS if wanted and wanted <= _states_of(name) and handled <= _signals_of(name)), "")
 
 
 @functools.cache

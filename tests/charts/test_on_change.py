@@ -75,14 +75,14 @@ def test_a_node_tells_of_what_other_hosts_write(hosts: Fleet) -> None:
     wait_until(lambda: [payload.dict for payload in told] == [{"n": 1}])
 
 
-def test_waiting_for_the_fleet_ends_when_the_host_is_in_step(hosts: Fleet) -> None:
+def test_waiting_ends_when_the_host_is_in_step(hosts: Fleet) -> None:
     hosts.add("alpha")
     beta = hosts.add("beta", wait=False)
     assert beta.node.wait_connected(30)
     assert beta.node.connected
 
 
-def test_waiting_for_the_fleet_ends_with_its_time_and_with_the_node(hosts: Fleet) -> None:
+def test_waiting_ends_with_its_time_and_node(hosts: Fleet) -> None:
     hosts.add("alpha")
     beta = hosts.add("beta", wait=False)
     beta.node.wait_connected(30)

@@ -48,7 +48,7 @@ length([mnesia:dirty_delete_object(rabbit_topic_trie_edge, Edge) ||
 """
 
 
-def test_lost_route_is_noticed_though_binding_and_canary_are_in_order(
+def test_lost_route_is_noticed_though_all_looks_well(
     rabbit_server: RabbitServer, rabbit_url: str, start_link: StartLink, place: Place
 ) -> None:
     options = {"canary_interval_s": 0.3, "canary_timeout_s": 2.0}

@@ -79,6 +79,13 @@ def test_transitions_are_listed_latest_first() -> None:
     assert (chart["class"], chart["from"], chart["to"], chart["ways"]) == ("CacheNode", "in_sync", "unlinked", 2)
 
 
+def test_users_chart_with_a_state_of_ours_is_a_users() -> None:
+    made = memory(status("a"))
+    made.charts.took(took("mine", ("joining", "TICK", "in_sync")))
+    (chart,) = made.picture(1, 2000)["charts"]
+    assert chart["class"] == ""
+
+
 def test_users_chart_is_drawn_as_far_as_seen() -> None:
     made = memory(status("a"))
     made.charts.took(took("mine", ("", "start_at", "red"), ("red", "GO", "green")))

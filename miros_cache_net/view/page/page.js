@@ -21,7 +21,12 @@ function span_of(seconds) {
   return s < 172800 ? `${(s / 3600).toFixed(0)} h` : `${(s / 86400).toFixed(0)} days`;
 }
 
-const time_of = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
+// with its date, unless that is today's
+function time_of(ms) {
+  const when = new Date(ms);
+  const time = when.toLocaleTimeString([], { hour12: false });
+  return when.toDateString() === new Date().toDateString() ? time : `${when.toLocaleDateString("sv")} ${time}`;
+}
 
 // --- the fleet ---------------------------------------------------------------------------------------
 
@@ -189,7 +194,9 @@ function show_write() {
   if (!fleet.write) return;
   const having = fleet.write.arrivals.filter((each) => each.has).length;
   const of = fleet.write.arrivals.length;
-  at("write-words").textContent = `by ${fleet.write.by} at ${time_of(fleet.write.at_ms)}; ${having} of ${of} others have it`;
+  const drawn = of > SEQUENCE_HOSTS ? `, ${SEQUENCE_HOSTS} of them drawn` : "";
+  at("write-words").textContent =
+    `by ${fleet.write.by} at ${time_of(fleet.write.at_ms)}; ${having} of ${of} others have it${drawn}`;
   at("write").replaceChildren(sequence(fleet.write, fleet.nodes));
 }
 

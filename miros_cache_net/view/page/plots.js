@@ -58,9 +58,12 @@ class Plots {
   }
 }
 
+// as many as fit beside each other
+const SEQUENCE_HOSTS = 8;
+
 // write: who wrote, and each other node with whether it has it and after how long
 function sequence(write, nodes) {
-  const shown = write.arrivals.slice(0, 8);
+  const shown = write.arrivals.slice(0, SEQUENCE_HOSTS);
   const column = 150;
   const names = [write.by, "broker", ...shown.map((each) => each.node)];
   const width = names.length * column;
