@@ -298,7 +298,7 @@ class CacheNode(Chart):
         self._granted()
         if is_bridge:
             # at once: a follower that finds no socket watches the file, a program that asks for its turn discovers
-            self._host.serve()
+            _denied(self._host.serve)
             # posted, not called: a bridge's imports must not hold up the starting thread, which reads the file
             self._port.bridge_event(BRIDGE_LOCK_TAKEN)
         return HANDLED
@@ -338,12 +338,10 @@ class CacheNode(Chart):
         assert self._bridge is not None
         # it connects while the file chart is still being made
         self._bridge.start()
-        if self.settings.mesh:
-            self._interpreter = self._made_interpreter(self._bridge)
-            self._interpreter.start()
+        _denied(self._join_mesh)
         document = self._port.held()
         if document is not None:
-            self._local_changed(document)
+            self._bridge.local_changed(document)
         for question in self._host.lead():
             self._port.bridge_event(FLEET_ASKED, question)
         self._tell(document.version if document else "")
@@ -352,12 +350,28 @@ class CacheNode(Chart):
         return HANDLED
 
     def _bridging_watch_due(self, e: Event) -> int:
-        try:
-            self._host.watch_file()
-        except _NOT_GRANTED as error:
-            return self._wait_for_grant(WATCH_DUE, "is not told of what others write into its file", error)
+        """Watch the file, and do what was denied before; what is denied now holds up nothing else."""
+        attempts = {
+            "is not told of what others write into its file": _denied(self._host.watch_file),
+            "has no socket for the other processes of this host": _denied(self._host.serve),
+            "takes no part in the mesh": _denied(self._join_mesh),
+        }
+        for lacks, error in attempts.items():
+            if error is not None:
+                return self._wait_for_grant(WATCH_DUE, lacks, error)
         self._granted()
         return HANDLED
+
+    def _join_mesh(self) -> None:
+        """Take part in the old mesh, if that is wanted; idempotent."""
+        if self._bridge is None or self._interpreter is not None or not self.settings.mesh:
+            return
+        interpreter = self._made_interpreter(self._bridge)
+        interpreter.start()
+        self._interpreter = interpreter
+        document = self._port.held()
+        if document is not None:
+            interpreter.local_changed(document)
 
     def _bridging_INIT(self, e: Event) -> int:
         return self.trans("unlinked")
@@ -536,3 +550,12 @@ class CacheNode(Chart):
         # rotating the keys in a file does not change the fleet, and must not lead to two bridges
         key = self._key_ids[0] if self.settings.keys else str(self.settings.keys_file)
         return [*brokers, place.exchange, place.scope, place.document, key]
+
+
+def _denied(begin: Callable[[], None]) -> Exception | None:
+    """Call `begin`; returns the error if the system denied what it needs."""
+    try:
+        begin()
+    except _NOT_GRANTED as error:
+        return error
+    return None

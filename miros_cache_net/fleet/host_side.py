@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Socket permissions: owner and group, as far as the lock file grants them.
 _MODE: Final = 0o660
+#: Errors that pass when this process or machine has descriptors and memory again.
+_FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 
 
 class HostOwner(Protocol):
@@ -153,20 +156,25 @@ class HostSide:
     # --- for the bridge -----------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Open the socket for the other processes of this host; idempotent."""
+        """Open the socket for the other processes of this host; idempotent.
+
+        Raises `OSError` or `RuntimeError` if the system has no descriptor or thread to spare; call it again later.
+        """
         with self._guard:
             if self._stopped or self._served:
                 return
-            self._served = True
             server = HostServer(self._address, self._admission, self, self._registry)
             try:
                 status = self._lock.status
                 server.start(status.st_mode & _MODE, status.st_gid, status.st_uid)
-                self._server = server
-            except OSError as error:
+                self._served, self._server = True, server
+            except (OSError, RuntimeError) as error:
                 # a killed bridge's stale socket would look like a bridge that is just being replaced
                 with contextlib.suppress(OSError):
                     self._address.remove()
+                if not isinstance(error, OSError) or error.errno in _FOR_NOW:
+                    raise
+                self._served = True
                 log.warning("%s: the other processes of this host get no socket, so they watch the file: %s",
                             self._address.path, error.strerror or error)  # fmt: skip
 
@@ -213,8 +221,9 @@ class HostSide:
     # --- helpers ------------------------------------------------------------------------------------
 
     def _taken(self) -> None:
-        # first, because the other followers wait for the socket
-        self.serve()
+        # first, because the other followers wait for the socket; what is denied now, the owner tries again
+        with contextlib.suppress(OSError, RuntimeError):
+            self.serve()
         self._owner.bridge_event(BRIDGE_LOCK_TAKEN)
 
     def _watch_file(self) -> FileWatch:

@@ -98,7 +98,10 @@ class HostServer:
         self._thread = threading.Thread(target=self._run, name=f"host socket {address.path.name}", daemon=True)
 
     def start(self, mode: int, group: int, owner: int = -1) -> None:
-        """Listen, with these permissions (see `SocketAddress.listen`).  Raises `OSError` if that is impossible."""
+        """Listen, with these permissions (see `SocketAddress.listen`).  Raises `OSError` if that is impossible.
+
+        Raises `RuntimeError` if the system has no thread to spare.
+        """
         self._room = min(limits.HOST_FOLLOWERS, _descriptors() - limits.HOST_SPARE_DESCRIPTORS)
         with forks.opening:
             self._socket = self._address.listen(mode, group, owner)
@@ -110,7 +113,11 @@ class HostServer:
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake_in, selectors.EVENT_READ, self._drain)
         self._registry.gauge(FOLLOWERS, lambda: len(self._followers))
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._close_all()
+            raise
 
     def tell(self, state: State) -> None:
         """Send the state to all followers; only the newest one is sent."""

@@ -70,12 +70,12 @@ def working_address(
 
     Without such a route, the first IPv4 address of an interface that is up; without one, 127.0.0.1.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect(far_away)
-        except OSError:
-            return _any_address(interfaces)
-        return str(sock.getsockname()[0])
+            return str(sock.getsockname()[0])
+    except OSError:  # no such route, or no descriptor to spare
+        return _any_address(interfaces)
 
 
 def working_network(

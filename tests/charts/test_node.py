@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import pkgutil
 import sys
 import threading
 from collections.abc import Callable
@@ -497,6 +498,37 @@ def test_who_cannot_follow_at_first_follows_soon(
     listener = recorder("CACHE")
     first.update({"news": 1})
     listener.wait_for(lambda events: sum("news" in e.payload.dict for e in events) >= 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "lacks"),
+    [
+        ("host.socket.selectors.DefaultSelector", OSError(errno.EMFILE, "Too many open files"), "has no socket"),
+        ("host.socket.HostServer.start", RuntimeError("can't start new thread"), "has no socket"),
+        ("mesh.interpreter.Interpreter", ImportError("_rust.so"), "takes no part in the mesh"),
+    ],
+    ids=["socket", "thread", "mesh"],
+)
+def test_what_a_bridge_is_denied_comes_soon_and_holds_up_nothing(
+    hosts: Fleet, recorder: Any, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, lacks: str
+) -> None:
+    module, name = f"miros_cache_net.{place}".rsplit(".", 1)
+    owner = pkgutil.resolve_name(module)
+    monkeypatch.setattr(owner, name, not_at_first(getattr(owner, name), error))
+    listener = recorder("CACHE_ERROR")
+    alpha = hosts.add("alpha", mesh=place.startswith("mesh"))
+
+    def told() -> int:
+        return sum(lacks in e.payload.message for e in listener.events)
+
+    wait_until(told, what="it to be told")
+    before = alpha.node.status()["version"]
+    Cache(hosts.settings("alpha").file).update({"from": "another program"})
+    wait_until(lambda: alpha.node.status()["version"] != before, what="the change to be seen")
+    wait_until(lambda: lacks not in alpha.node.status()["trouble"], what="what was denied")
+    second = hosts.add("alpha").node
+    wait_until(lambda: second.connected and second.status()["role"] == "follower", what="another process to follow")
+    assert told() == 1
 
 
 def test_unwatchable_file_is_watched_as_soon_as_possible(hosts: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,6 +310,14 @@ def test_machine_without_route_has_an_interfaces_address() -> None:
     assert networks.working_address(lambda: both[:1], refused) == "127.0.0.1"
 
 
+def test_without_a_descriptor_the_first_interface_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(networks.socket, "socket", refuse)
+    assert networks.working_address(list) == "127.0.0.1"
+
+
 def test_working_network_is_that_of_working_address() -> None:
     def network_of(*own: str, working: str = "10.255.0.1") -> str:
         found = [inside(f"eth{number}", each) for number, each in enumerate(own)]
